@@ -1,0 +1,59 @@
+"""Shared-feature attribution for pairs of images, as a plugin for Captum.
+
+Names are imported on first use, so that ``import captum_shared`` is instant and pulls in neither
+matplotlib nor scikit-learn.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "encoder": ("LatentEncoder", "encode_images", "load_encoder"),
+    "readout": ("LinearReadout", "ReadoutFit", "fit_readout", "latent_transform"),
+    "similarity": ("RULES", "SIMILARITIES", "neuron_similarity", "shared_weights"),
+    "matcher": ("Match", "ReferenceMatcher"),
+    "attribution": ("LayerParallelBackprop", "ParallelBackprop"),
+    "visualization": ("display_heat", "overlay", "pair_figure"),
+}
+_MODULES = (*_HOMES, "metrics", "synthetic", "report", "cli")
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [*_HOME_OF, "metrics", "synthetic"]
+
+if TYPE_CHECKING:
+    from captum_shared import metrics as metrics
+    from captum_shared import synthetic as synthetic
+    from captum_shared.attribution import LayerParallelBackprop as LayerParallelBackprop
+    from captum_shared.attribution import ParallelBackprop as ParallelBackprop
+    from captum_shared.encoder import LatentEncoder as LatentEncoder
+    from captum_shared.encoder import encode_images as encode_images
+    from captum_shared.encoder import load_encoder as load_encoder
+    from captum_shared.matcher import Match as Match
+    from captum_shared.matcher import ReferenceMatcher as ReferenceMatcher
+    from captum_shared.readout import LinearReadout as LinearReadout
+    from captum_shared.readout import ReadoutFit as ReadoutFit
+    from captum_shared.readout import fit_readout as fit_readout
+    from captum_shared.readout import latent_transform as latent_transform
+    from captum_shared.similarity import RULES as RULES
+    from captum_shared.similarity import SIMILARITIES as SIMILARITIES
+    from captum_shared.similarity import neuron_similarity as neuron_similarity
+    from captum_shared.similarity import shared_weights as shared_weights
+    from captum_shared.visualization import display_heat as display_heat
+    from captum_shared.visualization import overlay as overlay
+    from captum_shared.visualization import pair_figure as pair_figure
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME_OF:
+        return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

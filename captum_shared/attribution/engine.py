@@ -1,0 +1,195 @@
+"""Captum's methods as engines: how one is made, called on one image of the pair, and cleaned up after."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from captum.attr import Attribution, IntegratedGradients, Saliency
+from torch import Tensor, nn
+
+EngineFactory = Callable[[nn.Module], Any]
+
+# Arguments of which Captum takes one per input when the inputs are a tuple.
+_PER_IMAGE = ("baselines", "feature_mask", "stdevs", "sliding_window_shapes", "strides")
+_OURS = ("inputs", "target", "additional_forward_args")
+# Floats in the images of one forward pass of integrated gradients: 16 images of 3 x 224 x 224.
+_CHUNK = 16 * 3 * 224 * 224
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_NO_GRADIENT = ("does not require grad", "appears to not have been used in the graph", "unreachable")
+
+
+class SharedForward(nn.Module):
+    """The scalar c . z(x) of each image, which the engines explain.
+
+    Since the map is linear in the Jacobian J of the latents, the attribution of this scalar is J^T c.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        (N, ...) -> (N, D).
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.training = encoder.training
+
+    def forward(self, x: Tensor, shared: Tensor) -> Tensor:
+        """c . z(x), (N,), of images `x` and shared weights `shared` (N, D)."""
+        return (self.encoder(x) * shared).sum(dim=1)
+
+
+def make_engine(factory: Any, forward: nn.Module) -> Attribution:
+    """The Captum method that `factory` makes for the forward module.
+
+    Raises
+    ------
+    TypeError
+        If `factory` is not a class or callable that makes a Captum method from one forward module.
+    """
+    if isinstance(factory, Attribution) or not callable(factory):
+        raise TypeError(
+            f"`engine` must be a Captum class or a callable that takes the forward module, got {_name(factory)}; "
+            "for example engine=lambda f: NoiseTunnel(IntegratedGradients(f))"
+        )
+    try:
+        method = factory(forward)
+    except TypeError as error:
+        raise TypeError(f"`engine` {_name(factory)} cannot be made from a forward module alone: {error}") from error
+    if not callable(getattr(method, "attribute", None)):
+        raise TypeError(f"`engine` must return a Captum method with `attribute`, got {type(method).__name__}")
+    return method
+
+
+def innermost(method: Any) -> Any:
+    """The method inside wrappers such as NoiseTunnel."""
+    while hasattr(method, "attribution_method"):
+        method = method.attribution_method
+    return method
+
+
+def check_arguments(method: Any, arguments: dict[str, Any]) -> None:
+    """Refuse arguments that the engine does not take.
+
+    Raises
+    ------
+    TypeError
+        Naming the argument and those that the engine takes.
+    """
+    layers = [method]
+    while hasattr(layers[-1], "attribution_method"):
+        layers.append(layers[-1].attribution_method)
+    known = {name for layer in layers for name in inspect.signature(layer.attribute).parameters}
+    known -= {"self", "kwargs", "args", *_OURS}
+    for name in arguments:
+        if name not in known:
+            raise TypeError(f"engine {type(method).__name__} takes no argument {name!r}; it takes {sorted(known)}")
+
+
+def split_arguments(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The engine's arguments for the image and for the reference.
+
+    As in Captum, where the inputs are a tuple, an argument may be a tuple of two, one for each.
+    """
+    _check_baselines(arguments.get("baselines"))
+    sides: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for name, value in arguments.items():
+        both = value if name in _PER_IMAGE and _is_per_image(name, value) else (value, value)
+        for side, own in zip(sides, both, strict=True):
+            side[name] = own
+    return sides
+
+
+def _is_per_image(name: str, value: Any) -> bool:
+    if not isinstance(value, tuple) or len(value) != 2:
+        return False
+    return name != "sliding_window_shapes" or all(isinstance(window, tuple) for window in value)
+
+
+def _check_baselines(baselines: Any) -> None:
+    if isinstance(baselines, tuple) and len(baselines) != 2:
+        raise ValueError(
+            f"`baselines` must be a number, a tensor or a tuple of two, got a tuple of {len(baselines)}; "
+            "a tuple holds one for the images and one for the references"
+        )
+
+
+def with_defaults(method: Any, x: Tensor, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with our defaults: signed gradients, and integrated gradients in chunks of bounded memory."""
+    inner = innermost(method)
+    if isinstance(inner, Saliency):
+        return {"abs": False, **arguments}
+    if isinstance(inner, IntegratedGradients):
+        noisy = 1 if inner is method else arguments.get("nt_samples_batch_size") or arguments.get("nt_samples", 5)
+        return {"internal_batch_size": chunk_size(x, len(x) * noisy), **arguments}
+    return arguments
+
+
+def chunk_size(x: Tensor, n: int) -> int:
+    """Images per forward pass of integrated gradients: as many as fill `_CHUNK`, at least the `n` of the batch."""
+    return max(n, _CHUNK // x[0].numel(), 1)
+
+
+def run_engine(method: Any, forward: nn.Module, x: Tensor, shared: Tensor, arguments: dict[str, Any]) -> Any:
+    """The engine's attribution of c . z(x), detached and in the dtype of `x`; the network is left as it was.
+
+    Raises
+    ------
+    ValueError
+        If the encoder gives no gradient with respect to the images.
+    """
+    # A tuple, since DeepLiftShap unpacks a bare tensor; a fresh leaf, so that the user's tensor is never touched.
+    leaf = x.detach().requires_grad_()
+    with unchanged(forward), differentiable():
+        result = method.attribute(leaf, additional_forward_args=(shared,), **with_defaults(method, x, arguments))
+    if isinstance(result, tuple):
+        return result[0].detach().to(x.dtype), result[1].detach()
+    return result.detach().to(x.dtype)
+
+
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """Say what is wrong when the latents do not depend differentiably on the images."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(phrase in str(error) for phrase in _NO_GRADIENT):
+            raise
+        raise ValueError(
+            "the encoder gives no gradient with respect to the images; expected latents that depend on them "
+            "differentiably (look for torch.no_grad, detach or a rounding inside the network)"
+        ) from error
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """Put hooks, modes and attributes of all modules back, also after an exception.
+
+    Captum's methods leave hooks, or attributes such as `rule` and `activations`, behind when something goes wrong.
+    """
+    modules = list(model.modules())
+    attributes = [dict(module.__dict__) for module in modules]
+    hooks = [{name: dict(getattr(module, name)) for name in _HOOKS} for module in modules]
+    try:
+        yield
+    finally:
+        for module, kept, own in zip(modules, attributes, hooks, strict=True):
+            _restore(module, kept, own)
+
+
+def _restore(module: nn.Module, attributes: dict[str, Any], hooks: dict[str, dict[int, Any]]) -> None:
+    for name in set(module.__dict__) - set(attributes):
+        del module.__dict__[name]
+    module.__dict__.update(attributes)
+    for name, own in hooks.items():
+        table = getattr(module, name)
+        if dict(table) != own:
+            table.clear()
+            table.update(own)
+
+
+def _name(value: Any) -> str:
+    return getattr(value, "__name__", type(value).__name__)

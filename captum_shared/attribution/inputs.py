@@ -1,0 +1,146 @@
+"""What an attribution of pairs takes, checked at the door: the pair, the readout, the shared weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Pair = tuple[Tensor, Tensor]
+
+
+def check_pair(inputs: Any, encoder: nn.Module) -> Pair:
+    """The two batches of images, detached from any graph.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `inputs` is not a pair of finite floating point batches of as many images, on the encoder's device.
+    """
+    if not isinstance(inputs, tuple) or len(inputs) != 2:
+        found = f"a tuple of {len(inputs)}" if isinstance(inputs, tuple) else f"a {type(inputs).__name__}"
+        raise TypeError(f"`inputs` must be a tuple (images, references) of two tensors, got {found}")
+    x, x_ref = (
+        _check_images(name, value, encoder) for name, value in zip(("images", "references"), inputs, strict=True)
+    )
+    if len(x) != len(x_ref):
+        raise ValueError(f"images and references must come in pairs, got {len(x)} images and {len(x_ref)} references")
+    return x, x_ref
+
+
+def check_encoder(encoder: Any) -> nn.Module:
+    """The encoder, if it is a module."""
+    if not isinstance(encoder, nn.Module):
+        raise TypeError(f"`encoder` must be an nn.Module (N, C, H, W) -> (N, D), got {type(encoder).__name__}")
+    return encoder
+
+
+def check_latents(z: Any, n: int) -> Tensor:
+    """The encoder's output, if it is latents (n, D)."""
+    if not isinstance(z, Tensor) or z.ndim != 2 or len(z) != n:
+        found = f"shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
+        raise ValueError(f"the encoder must return latents (N, D) = ({n}, D), got {found}")
+    return z
+
+
+def resolve_weight(readout: Any, target: Any, z: Tensor) -> Tensor:
+    """The readout of the neuron, or of one neuron per pair, as (D,) or (N, D), like the latents `z` (N, D).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the shape does not fit, the target is missing, out of range or superfluous, or a value is not finite.
+    """
+    if readout is None:
+        raise ValueError("`readout` is missing: expected readout=w, (D,) or (N, D), or a LinearReadout with `target`")
+    weight = (
+        _module_weight(readout, target, len(z)) if isinstance(readout, nn.Module) else _tensor_weight(readout, target)
+    )
+    n, d = z.shape
+    if tuple(weight.shape) not in ((d,), (1, d), (n, d)):
+        raise ValueError(
+            f"`readout` must be (D,) = ({d},) or (N, D) = ({n}, {d}), got shape {tuple(weight.shape)}. Under "
+            "NoiseTunnel and sensitivity_max, which repeat pairs, pass a LinearReadout with one `target` per pair"
+        )
+    if not bool(weight.isfinite().all()):
+        raise ValueError("`readout` must be finite, got NaN or infinity")
+    return (weight[0] if len(weight) == 1 and weight.ndim == 2 else weight).to(z)
+
+
+def resolve_weights(readouts: Any, z: Tensor) -> Tensor:
+    """The readouts of K neurons, (K, D), like the latents `z` (N, D)."""
+    weights = readouts.weight if isinstance(readouts, nn.Module) else _tensor_weight(readouts, None)
+    if not isinstance(weights, Tensor) or weights.ndim != 2 or weights.shape[1] != z.shape[1]:
+        found = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
+        raise ValueError(f"`readouts` must be (K, D) with D = {z.shape[1]}, got {found}")
+    if not bool(weights.isfinite().all()):
+        raise ValueError("`readouts` must be finite, got NaN or infinity")
+    return weights.detach().to(z)
+
+
+def check_shared(shared: Any, n: int) -> Tensor:
+    """Shared weights c given by the user: (N, D), finite."""
+    if not isinstance(shared, Tensor) or shared.ndim != 2 or len(shared) != n:
+        found = f"shape {tuple(shared.shape)}" if isinstance(shared, Tensor) else type(shared).__name__
+        raise ValueError(f"the shared weights c in `additional_forward_args` must be (N, D) = ({n}, D), got {found}")
+    return check_finite(shared.detach())
+
+
+def check_finite(shared: Tensor) -> Tensor:
+    """Shared weights without NaN and infinity, which half precision makes of large latents."""
+    if not bool(shared.isfinite().all()):
+        raise ValueError(
+            f"the shared weights hold NaN or infinity ({shared.dtype}); expected finite latents and readout"
+        )
+    return shared
+
+
+def _check_images(name: str, x: Any, encoder: nn.Module) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a tensor (N, C, H, W), got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {x.dtype}")
+    if x.ndim < 2 or x.numel() == 0:
+        raise ValueError(f"{name} must be (N, C, H, W) with N >= 1, got shape {tuple(x.shape)}")
+    parameter = next(encoder.parameters(), None)
+    if parameter is not None and parameter.device != x.device:
+        raise ValueError(f"{name} are on {x.device}, the encoder is on {parameter.device}; expected one device")
+    if not bool(x.isfinite().all()):
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+    return x.detach().clone() if x.is_inference() else x.detach()
+
+
+def _tensor_weight(readout: Any, target: Any) -> Tensor:
+    if not isinstance(readout, (Tensor, np.ndarray)):
+        raise TypeError(f"`readout` must be a tensor, an array or a LinearReadout, got {type(readout).__name__}")
+    if target is not None:
+        raise ValueError("`target` picks a neuron of a LinearReadout; got a target with a readout that is a tensor")
+    weight = torch.as_tensor(readout).detach()
+    if not weight.is_floating_point() or weight.ndim == 0:
+        raise ValueError(f"`readout` must be floating point, (D,) or (N, D), got {weight.dtype} {tuple(weight.shape)}")
+    return weight
+
+
+def _module_weight(readout: nn.Module, target: Any, n: int) -> Tensor:
+    weight = getattr(readout, "weight", None)
+    if not isinstance(weight, Tensor) or weight.ndim != 2:
+        raise TypeError(f"`readout` must be a tensor or have a weight (K, D), got {type(readout).__name__}")
+    if target is None and len(weight) == 1:
+        return weight.detach()
+    index = _neuron_index(target, len(weight), n)
+    return weight.detach()[index.to(weight.device)]
+
+
+def _neuron_index(target: Any, k: int, n: int) -> Tensor:
+    if target is None:
+        raise ValueError(f"`target` is missing: the readout has {k} neurons; expected the neuron's index")
+    if not isinstance(target, (int, list, tuple, Tensor)) or isinstance(target, bool):
+        raise TypeError(f"`target` must be an int or one int per pair, got {type(target).__name__}")
+    index = torch.as_tensor(target)
+    if index.is_floating_point() or index.numel() not in (1, n) or index.ndim > 1:
+        raise ValueError(f"`target` must be an int or one int per pair, ({n},), got {target!r}")
+    if bool((index < 0).any()) or bool((index >= k).any()):
+        raise ValueError(f"`target` must be in [0, {k - 1}], got {target!r}")
+    return index.reshape(()) if index.numel() == 1 else index

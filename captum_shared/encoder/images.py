@@ -1,0 +1,234 @@
+"""`encode_images`: latents of many images, batched, cached, resumable."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.functional import to_tensor
+from tqdm import tqdm
+
+from captum_shared.encoder.cache import LatentCache, digest, fingerprint
+
+Images = Sequence[str | Path] | Dataset[Any] | Tensor
+
+
+def encode_images(
+    encoder: nn.Module,
+    images: Images,
+    transform: Callable[[Any], Tensor] | None = None,
+    batch_size: int = 32,
+    device: str | torch.device | None = None,
+    progress: bool = False,
+    cache: str | Path | None = None,
+    *,
+    autocast: torch.dtype | None = None,
+    num_workers: int = 0,
+    unreadable: str = "warn",
+) -> Tensor:
+    """Latents of many images, in evaluation mode and without gradients.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        (N, C, H, W) -> (N, D), such as a `LatentEncoder`. Its modes are as before afterwards.
+    images : sequence of paths, Dataset or Tensor (n, C, H, W)
+        A dataset gives an image (PIL or tensor) per index, or a tuple that starts with one. Paths are read as RGB.
+    transform : callable, optional
+        Applied to each image, such as the one that `load_encoder` returns. Without one, paths are scaled to [0, 1].
+    batch_size : int, default 32
+    device : str or torch.device, optional
+        Where to compute; the encoder is moved there. Default: where the encoder is.
+    progress : bool, default False
+        Whether to show a progress bar.
+    cache : path, optional
+        A folder that keeps latents between runs, keyed by all that determines them: weights, layer, pool, transforms,
+        precision, image bytes. An interrupted run goes on where it stopped.
+    autocast : torch.dtype, optional
+        Mixed precision, such as ``torch.bfloat16``.
+    num_workers : int, default 0
+        Processes that read and transform images.
+    unreadable : {"warn", "raise"}, default "warn"
+        Images that cannot be read are all named at the end: in a warning, their rows being NaN, or in an error.
+
+    Returns
+    -------
+    Tensor (n, D)
+        On the CPU, in the order of `images`; floating point as the encoder gives it (float32 under autocast).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there are no images, all are unreadable, their sizes differ, or an argument is out of range.
+    """
+    _check_arguments(images, batch_size, unreadable, autocast)
+    device = _device_of(encoder, device)
+    source = _ImageSource(images, transform, keep_digest=cache is not None)
+    store = _open_cache(cache, encoder, transform, autocast)
+    rows: dict[int, Tensor] = {}
+    failures: dict[int, str] = {}
+    with (
+        store,
+        _evaluating(encoder),
+        torch.no_grad(),
+        tqdm(total=len(source), disable=not progress, unit="image") as bar,
+    ):
+        for batch in DataLoader(source, batch_size, num_workers=num_workers, collate_fn=list):
+            failures.update({item.index: item.failure for item in batch if item.failure})
+            rows.update(_encode_batch(encoder, [item for item in batch if not item.failure], store, device, autocast))
+            bar.update(len(batch))
+    _report(failures, images, unreadable, len(source))
+    return _stacked(rows, len(source))
+
+
+class _Item:
+    """One image: its tensor and digest, or what went wrong."""
+
+    def __init__(self, index: int, image: Tensor | None = None, digest: str = "", failure: str = "") -> None:
+        self.index, self.image, self.digest, self.failure = index, image, digest, failure
+
+
+class _ImageSource(Dataset[_Item]):
+    """Any of the three kinds of images, item by item; never raises for a bad image file."""
+
+    def __init__(self, images: Images, transform: Callable[[Any], Tensor] | None, keep_digest: bool) -> None:
+        self.images = images
+        self.transform = transform
+        self.keep_digest = keep_digest
+
+    def __len__(self) -> int:
+        return len(self.images)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> _Item:
+        item = self.images[index]
+        if isinstance(item, (str, Path)):
+            return self._from_path(index, Path(item))
+        image = item[0] if isinstance(item, (tuple, list)) else item
+        return _Item(index, self._tensor(image), self._digest(image))
+
+    def _from_path(self, index: int, path: Path) -> _Item:
+        try:
+            data = path.read_bytes()
+            with Image.open(io.BytesIO(data)) as opened:
+                image = opened.convert("RGB")
+        except Exception as error:  # Pillow raises many kinds for a broken file
+            return _Item(index, failure=f"{type(error).__name__}: {error}")
+        return _Item(index, self._tensor(image), digest(data) if self.keep_digest else "")
+
+    def _tensor(self, image: Any) -> Tensor:
+        tensor = self.transform(image) if self.transform else image
+        return tensor if isinstance(tensor, Tensor) else to_tensor(tensor)
+
+    def _digest(self, image: Any) -> str:
+        if not self.keep_digest:
+            return ""
+        array = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
+        return digest(f"{array.dtype} {array.shape}".encode(), np.ascontiguousarray(array).tobytes())
+
+
+def _encode_batch(
+    encoder: nn.Module,
+    items: list[_Item],
+    store: LatentCache | nullcontext[None],
+    device: torch.device,
+    autocast: torch.dtype | None,
+) -> dict[int, Tensor]:
+    known = store.get([item.digest for item in items]) if isinstance(store, LatentCache) else {}
+    new = [item for item in items if item.digest not in known]
+    rows = {item.index: known[item.digest] for item in items if item.digest in known}
+    if new:
+        precision = torch.autocast(device.type, dtype=autocast) if autocast else nullcontext()
+        with precision:
+            latents = _check_latents(encoder(_stack_images(new).to(device)), len(new))
+        latents = latents.float().cpu() if autocast else latents.cpu()
+        rows.update({item.index: row for item, row in zip(new, latents, strict=True)})
+        if isinstance(store, LatentCache):
+            store.put({item.digest: row for item, row in zip(new, latents, strict=True)})
+    return rows
+
+
+def _stack_images(items: list[_Item]) -> Tensor:
+    images = [item.image for item in items if item.image is not None]
+    shapes = {tuple(image.shape) for image in images}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"images of a batch must have one size, got {sorted(shapes)[:3]}; pass a `transform` that resizes them"
+        )
+    return torch.stack(images)
+
+
+def _check_latents(latents: Any, n: int) -> Tensor:
+    if not isinstance(latents, Tensor) or latents.ndim != 2 or latents.shape[0] != n:
+        found = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
+        raise ValueError(f"the encoder must return latents (N, D) = ({n}, D), got {found}")
+    return latents
+
+
+def _stacked(rows: dict[int, Tensor], n: int) -> Tensor:
+    example = next(iter(rows.values()))
+    missing = torch.full_like(example, torch.nan)
+    return torch.stack([rows.get(index, missing) for index in range(n)])
+
+
+def _report(failures: dict[int, str], images: Images, unreadable: str, n: int) -> None:
+    if not failures:
+        return
+    lines = "".join(f"\n  {images[index]}: {reason}" for index, reason in sorted(failures.items()))
+    message = f"{len(failures)} of {n} images cannot be read:{lines}"
+    if unreadable == "raise" or len(failures) == n:
+        raise ValueError(message)
+    warnings.warn(f"{message}\nTheir latents are NaN.", stacklevel=3)
+
+
+def _open_cache(
+    cache: str | Path | None, encoder: nn.Module, transform: Any, autocast: torch.dtype | None
+) -> LatentCache | nullcontext[None]:
+    if cache is None:
+        return nullcontext()
+    return LatentCache(cache, fingerprint(encoder, transform, autocast))
+
+
+def _device_of(encoder: nn.Module, device: str | torch.device | None) -> torch.device:
+    if device is not None:
+        encoder.to(device)
+        return torch.device(device)
+    tensors = [*encoder.parameters(), *encoder.buffers()]
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+@contextmanager
+def _evaluating(encoder: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in encoder.modules()]
+    encoder.eval()
+    try:
+        yield
+    finally:
+        encoder.train(encoder.training)
+        for module, training in modes:
+            module.training = training
+
+
+def _check_arguments(images: Any, batch_size: Any, unreadable: str, autocast: Any) -> None:
+    if isinstance(images, (str, Path)):
+        raise TypeError(f"`images` must be a sequence of paths, a Dataset or a tensor, got the single path {images!r}")
+    if not hasattr(images, "__getitem__") or not hasattr(images, "__len__"):
+        raise TypeError(f"`images` must be a sequence of paths, a Dataset or a tensor, got {type(images).__name__}")
+    if isinstance(images, Tensor) and (images.ndim < 2 or not images.is_floating_point()):
+        raise ValueError(f"`images` must be floating point (n, C, H, W), got {tuple(images.shape)} of {images.dtype}")
+    if len(images) == 0:
+        raise ValueError("`images` is empty; expected at least one image")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"`batch_size` must be a positive integer, got {batch_size!r}")
+    if unreadable not in ("warn", "raise"):
+        raise ValueError(f"`unreadable` must be 'warn' or 'raise', got {unreadable!r}")
+    if autocast is not None and autocast not in (torch.float16, torch.bfloat16):
+        raise ValueError(f"`autocast` must be torch.float16, torch.bfloat16 or None, got {autocast!r}")

@@ -1,0 +1,243 @@
+"""`LatentEncoder`: a network cut at a layer, pooled to one vector of latents per image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from captum_shared.encoder.truncation import truncate
+
+Pool = str | int | Callable[[Any], Tensor]
+
+POOLS = ("avg", "max", "flatten", "cls")
+LAYOUTS = ("auto", "channels_first", "channels_last", "tokens", "vector")
+_MOST_EXTRA_TOKENS = 16
+
+
+class LatentEncoder(nn.Module):
+    """Latents z(x) of images: the output of one layer of a network, pooled.
+
+    The network really stops at the layer: what lies behind it does not run.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any network that takes a batch of images. Its parameters are shared, not copied; modes are untouched.
+    layer : str
+        A name from ``model.named_modules()``. Its output may be a convolutional map, channels first or last,
+        (N, K, h, w) or (N, h, w, K), tokens (N, T, K), or vectors (N, K).
+    pool : {"avg", "max", "flatten", "cls"}, int or callable, default "avg"
+        How a map becomes a vector. "avg", "max": over positions, (N, K). "flatten": all values, (N, K h w).
+        "cls": the first token. An integer g: average over a g x g grid, flattened, (N, K g g). A callable takes
+        the layer's own output and returns (N, D). Tokens that belong to no position (the class token, registers)
+        take part in "cls" only. Vectors need no pooling. The paper leaves the pooling open.
+    transform : nn.Module or callable, optional
+        Applied to the pooled latents, (N, D) -> (N, D'), such as `latent_transform` of a fitted StandardScaler:
+        elementwise products depend on the basis and the scale of the latents.
+    layout : {"auto", "channels_first", "channels_last", "tokens", "vector"}, default "auto"
+        What the layer's output is. "auto" finds it from the shapes of the output and of the image.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the layer is unknown or called more than once, or `pool`, `layout` or `transform` is not one of the above.
+
+    Examples
+    --------
+    >>> import torch, torchvision
+    >>> encoder = LatentEncoder(torchvision.models.squeezenet1_0().eval(), layer="features.12", pool="avg")
+    >>> encoder(torch.rand(2, 3, 64, 64)).shape
+    torch.Size([2, 512])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: str,
+        pool: Pool = "avg",
+        transform: Callable[[Tensor], Tensor] | None = None,
+        layout: str = "auto",
+    ) -> None:
+        super().__init__()
+        _check_arguments(model, pool, transform, layout)
+        self.layer = layer
+        self.pool = pool
+        self.layout = layout
+        self.body = truncate(model, layer)
+        self.transform = transform
+        self.training = model.training
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Latents z(x), (N, D), of images `x`, (N, C, H, W)."""
+        return self.latents(self.layer_output(x), x.shape[-2:])
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """The layer's output as a map, before pooling.
+
+        Parameters
+        ----------
+        x : Tensor (N, C, H, W)
+
+        Returns
+        -------
+        Tensor (N, K, h, w)
+            Channels first; tokens as a grid, without the class token.
+
+        Raises
+        ------
+        ValueError
+            If the layer gives vectors, which have no positions.
+        """
+        return self.as_map(self.layer_output(x), x.shape[-2:])
+
+    def layer_output(self, x: Tensor) -> Any:
+        """The layer's own output for images `x`, (N, C, H, W)."""
+        return self.body(_check_images(x))
+
+    def latents(self, output: Any, image_size: torch.Size) -> Tensor:
+        """Pooled and transformed latents, (N, D), of the layer's own output for images of `image_size` (H, W)."""
+        z = self.pool(output) if callable(self.pool) else self._pooled(output, image_size)
+        if not isinstance(z, Tensor) or z.ndim != 2:
+            raise ValueError(f"pooled latents must be a tensor (N, D), got {_describe(z)} from pool={self.pool!r}")
+        return z if self.transform is None else self.transform(z)
+
+    def as_map(self, output: Any, image_size: torch.Size) -> Tensor:
+        """The layer's own output for images of `image_size` (H, W) as a map, (N, K, h, w)."""
+        layout = self._layout_of(output, image_size)
+        if layout == "vector":
+            raise ValueError(
+                f"layer {self.layer!r} gives vectors {tuple(output.shape)}; expected a layer with positions: "
+                "a convolutional map or tokens"
+            )
+        if layout == "tokens":
+            return tokens_to_map(output, image_size)
+        return output if layout == "channels_first" else output.permute(0, 3, 1, 2)
+
+    def _pooled(self, output: Any, image_size: torch.Size) -> Tensor:
+        layout = self._layout_of(output, image_size)
+        if self.pool == "cls":
+            return _class_token(output, layout, image_size)
+        if layout == "vector":
+            if isinstance(self.pool, int):
+                raise ValueError(f"pool={self.pool} needs a layer with positions, got vectors {tuple(output.shape)}")
+            return output
+        return _pool_map(self.as_map(output, image_size), self.pool)
+
+    def _layout_of(self, output: Any, image_size: torch.Size) -> str:
+        if not isinstance(output, Tensor):
+            raise TypeError(
+                f"layer {self.layer!r} returned {_describe(output)}; expected a tensor. Choose a layer inside it, or "
+                "pass a callable as `pool`, which receives this output and returns (N, D)"
+            )
+        return find_layout(output, image_size) if self.layout == "auto" else self.layout
+
+    def extra_repr(self) -> str:
+        """Layer, pooling and layout."""
+        return f"layer={self.layer!r}, pool={self.pool!r}, layout={self.layout!r}"
+
+
+def find_layout(output: Tensor, image_size: torch.Size) -> str:
+    """Which of `LAYOUTS` the output of a layer has.
+
+    Four dimensions: of channels first and last, the one whose two spatial sides scale the image's more evenly.
+
+    Parameters
+    ----------
+    output : Tensor (N, K, h, w), (N, h, w, K), (N, T, K) or (N, K)
+    image_size : (H, W)
+
+    Raises
+    ------
+    ValueError
+        If the output has another number of dimensions.
+    """
+    if output.ndim not in (2, 3, 4):
+        raise ValueError(f"expected a layer output of 2, 3 or 4 dimensions, got shape {tuple(output.shape)}")
+    if output.ndim < 4:
+        return "vector" if output.ndim == 2 else "tokens"
+    first, last = (_unevenness(sides, image_size) for sides in (output.shape[2:], output.shape[1:3]))
+    return "channels_first" if first <= last else "channels_last"
+
+
+def tokens_to_map(tokens: Tensor, image_size: torch.Size) -> Tensor:
+    """Tokens (N, T, K) as a map (N, K, h, w): the last h w tokens, in a grid with the image's aspect ratio.
+
+    Raises
+    ------
+    ValueError
+        If no such grid exists with up to 16 extra tokens in front.
+    """
+    extra, h, w = token_grid(tokens.shape[1], image_size)
+    return tokens[:, extra:].transpose(1, 2).unflatten(2, (h, w))
+
+
+def token_grid(n_tokens: int, image_size: torch.Size) -> tuple[int, int, int]:
+    """Number of tokens in front of the grid, and the grid's height and width.
+
+    The fewest extra tokens for which the rest fills a grid with the aspect ratio of the image.
+    """
+    height, width = image_size
+    for extra in range(min(_MOST_EXTRA_TOKENS + 1, n_tokens)):
+        n = n_tokens - extra
+        h = math.isqrt(n * height // width)
+        if h and n % h == 0 and h * width == (n // h) * height:
+            return extra, h, n // h
+    raise ValueError(
+        f"{n_tokens} tokens fit no grid with the aspect ratio of a {height} x {width} image (up to "
+        f"{_MOST_EXTRA_TOKENS} extra tokens tried); expected one token per patch. Resize the images, or pass a callable"
+        " as `pool`"
+    )
+
+
+def _unevenness(sides: torch.Size, image_size: torch.Size) -> float:
+    return abs(math.log((sides[0] / image_size[0]) / (sides[1] / image_size[1])))
+
+
+def _pool_map(feature_map: Tensor, pool: Pool) -> Tensor:
+    if pool == "avg":
+        return feature_map.mean(dim=(2, 3))
+    if pool == "max":
+        return feature_map.amax(dim=(2, 3))
+    if pool == "flatten":
+        return feature_map.flatten(1)
+    return adaptive_avg_pool2d(feature_map, int(pool)).flatten(1)  # type: ignore[arg-type]
+
+
+def _class_token(output: Tensor, layout: str, image_size: torch.Size) -> Tensor:
+    if layout != "tokens" or token_grid(output.shape[1], image_size)[0] == 0:
+        raise ValueError(f"pool='cls' needs a layer with a class token, got {layout} of shape {tuple(output.shape)}")
+    return output[:, 0]
+
+
+def _check_images(x: Tensor) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"images must be a tensor (N, C, H, W), got {type(x).__name__}")
+    if x.ndim < 2 or x.shape[0] == 0:
+        raise ValueError(f"images must be (N, C, H, W) with N >= 1, got shape {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise TypeError(f"images must be floating point, got {x.dtype}; scale uint8 images to [0, 1] first")
+    return x
+
+
+def _check_arguments(model: Any, pool: Any, transform: Any, layout: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` must be an nn.Module, got {type(model).__name__}")
+    if isinstance(pool, bool) or not (
+        pool in POOLS if isinstance(pool, str) else callable(pool) or isinstance(pool, int)
+    ):
+        raise ValueError(f"`pool` must be one of {POOLS}, a positive integer or a callable, got {pool!r}")
+    if isinstance(pool, int) and pool < 1:
+        raise ValueError(f"`pool` must be a positive integer (the side of the grid), got {pool}")
+    if transform is not None and not callable(transform):
+        raise TypeError(f"`transform` must be a module or callable on latents, got {type(transform).__name__}")
+    if layout not in LAYOUTS:
+        raise ValueError(f"`layout` must be one of {LAYOUTS}, got {layout!r}")
+
+
+def _describe(value: Any) -> str:
+    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"

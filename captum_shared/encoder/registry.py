@@ -1,0 +1,170 @@
+"""`load_encoder`: encoders from torchvision's registry or a user's own network."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.transforms import v2
+
+from captum_shared.encoder.latents import LatentEncoder, Pool
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+ImageTransform = Callable[[Any], Tensor]
+
+
+def load_encoder(
+    name: str,
+    layer: str,
+    pool: Pool = "avg",
+    weights: str | Path | None = "DEFAULT",
+    *,
+    image_size: int | None = None,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    transform: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[LatentEncoder, ImageTransform]:
+    """An encoder, in evaluation mode, and the image transform that goes with it.
+
+    Parameters
+    ----------
+    name : str
+        A name of torchvision's registry, such as "resnet50", or "module:callable" for a function or class that
+        returns a network, imported from the working directory or the Python path.
+    layer, pool, transform
+        As in `LatentEncoder`.
+    weights : str, Path or None, default "DEFAULT"
+        The path of a state dict (``.pth``, ``.safetensors``), read without executing code; or the name of weights in
+        torchvision's registry, which are downloaded; or None for random weights.
+    image_size : int, optional
+        Side in pixels of the square images given to the network. Default: what torchvision uses for `name`, 224
+        otherwise.
+    mean, std : sequences of float
+        Normalisation of the channels, for "module:callable" or with `image_size`; ImageNet's by default.
+
+    Returns
+    -------
+    encoder : LatentEncoder
+    image_transform : callable
+        PIL image or tensor in [0, 1], (C, H, W) -> (C, H', W').
+
+    Raises
+    ------
+    ValueError
+        If the name, the layer or the weights are unknown, or the weights do not fit the network.
+    FileNotFoundError
+        If `weights` is a path to no file.
+    """
+    own = ":" in name
+    known = None if own else _known_weights(name, weights)
+    model = _import_factory(name)() if own else models.get_model(name, weights=known)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{name!r} must return an nn.Module, got {type(model).__name__}")
+    if weights is not None and known is None:
+        load_weights(model, weights)
+    encoder = LatentEncoder(model.eval(), layer, pool, transform)
+    if own or image_size is not None:
+        return encoder, preprocessing(image_size or 224, mean, std)
+    return encoder, (known or _default_weights(name)).transforms()
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load a state dict from `path` into `model`, without executing code.
+
+    Wrappers of training scripts are taken off: a "state_dict" or "model" entry, a "module." prefix.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file does not exist, holds no state dict, or does not fit the network.
+    """
+    state = _read_state(Path(path))
+    try:
+        model.load_state_dict({key.removeprefix("module."): value for key, value in state.items()})
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {path} do not fit {type(model).__name__}: {error}") from error
+
+
+def preprocessing(
+    size: int, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+) -> ImageTransform:
+    """Resize the shorter side to `size`, crop the centre, scale to [0, 1], normalise: PIL image -> (3, size, size)."""
+    return v2.Compose(
+        [
+            v2.ToImage(),
+            v2.Resize(size, antialias=True),
+            v2.CenterCrop(size),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(list(mean), list(std)),
+        ]
+    )
+
+
+def _known_weights(name: str, weights: str | Path | None) -> Any:
+    """The registry's entry for `weights`, or None if `weights` is None or a path."""
+    if name not in models.list_models():
+        near = get_close_matches(name, models.list_models(), n=3) or ["resnet50"]
+        raise ValueError(f"unknown model {name!r}; expected a torchvision name such as {near} or 'module:callable'")
+    entries = models.get_model_weights(name)
+    if isinstance(weights, str) and weights in entries.__members__:
+        return entries[weights]
+    return None
+
+
+def _default_weights(name: str) -> Any:
+    return models.get_model_weights(name)["DEFAULT"]
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}: expected the path of a state dict or a name such as 'DEFAULT'")
+    try:
+        state = _read_file(path)
+    except Exception as error:
+        raise ValueError(f"{path} is not a readable state dict (.pth or .safetensors): {error}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds a {type(state).__name__}, expected a state dict of tensors")
+    return state
+
+
+def _read_file(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _import_factory(name: str) -> Callable[[], Any]:
+    module_name, _, attribute = name.partition(":")
+    with _working_directory_importable():
+        try:
+            factory = getattr(import_module(module_name), attribute, None)
+        except ImportError as error:
+            raise ValueError(f"cannot import {module_name!r} for model {name!r}: {error}") from error
+    if not callable(factory):
+        raise ValueError(f"{module_name!r} has no callable {attribute!r}; expected 'module:callable', got {name!r}")
+    return factory
+
+
+@contextmanager
+def _working_directory_importable() -> Iterator[None]:
+    """Console scripts, unlike ``python -m``, do not have the working directory on the path."""
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(Path.cwd()))

@@ -1,0 +1,182 @@
+"""`LinearReadout`: the weights of linear neurons on the latents, as a torch module."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+from torch.nn import functional as F
+
+from captum_shared.readout._captum import LinearLayer
+
+
+class LinearReadout(LinearLayer):
+    """Linear neurons on latents: ``responses = latents @ weight.T + bias``.
+
+    Weight and bias are buffers, not parameters: a readout is fitted, not trained further, and no optimiser
+    picks it up. The product is taken in the dtype of the latents, so that a float64 readout serves a float32
+    encoder; `.to(...)` moves and converts it as any module. ``torch.nn.Sequential(encoder, readout)`` is what
+    Captum's own methods take, with ``target`` the neuron.
+
+    Parameters
+    ----------
+    weight : (K, D) or (D,) tensor or array
+        One row for each neuron; (D,) is one neuron. Copied; its dtype is kept (integers become floats).
+    bias : (K,) tensor or array, optional
+        Zeros if absent. For one neuron a number will do.
+    neuron_ids : sequence of K str, optional
+        Names of the neurons, kept in the file.
+
+    Attributes
+    ----------
+    weight : (K, D) tensor
+    bias : (K,) tensor
+    n_neurons, n_latents : int
+        K and D.
+    neuron_ids : tuple of str or None
+
+    Raises
+    ------
+    ValueError
+        For wrong shapes, values that are not finite, or a bias or `neuron_ids` that do not fit the weight.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Any, bias: Any = None, neuron_ids: Sequence[str] | None = None) -> None:
+        super().__init__()
+        weight = _finite(weight, "weight")
+        if weight.ndim not in (1, 2) or 0 in weight.shape:
+            raise ValueError(
+                f"`weight` must be (K, D) or (D,) and not empty, got shape {tuple(weight.shape)}"
+            )
+        weight = torch.atleast_2d(weight)
+        n_neurons = len(weight)
+        bias = (
+            weight.new_zeros(n_neurons)
+            if bias is None
+            else torch.atleast_1d(_finite(bias, "bias")).to(weight)
+        )
+        if bias.shape != (n_neurons,):
+            raise ValueError(f"`bias` must be ({n_neurons},) to fit `weight`, got shape {tuple(bias.shape)}")
+        if neuron_ids is not None and len(neuron_ids) != n_neurons:
+            raise ValueError(f"`neuron_ids` must name {n_neurons} neurons, got {len(neuron_ids)}")
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+        self.neuron_ids = None if neuron_ids is None else tuple(str(name) for name in neuron_ids)
+
+    @property
+    def n_neurons(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def n_latents(self) -> int:
+        return self.weight.shape[1]
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(N, D) latents to (N, K) responses, in the dtype of the latents."""
+        if latents.ndim != 2 or latents.shape[1] != self.n_latents:
+            raise ValueError(f"`latents` must be (N, {self.n_latents}), got shape {tuple(latents.shape)}")
+        if not latents.is_floating_point():
+            raise TypeError(f"`latents` must be of a floating dtype, got {latents.dtype}")
+        return F.linear(latents, self.weight.to(latents.dtype), self.bias.to(latents.dtype))
+
+    def extra_repr(self) -> str:
+        return f"n_latents={self.n_latents}, n_neurons={self.n_neurons}, dtype={self.weight.dtype}"
+
+    @classmethod
+    def from_estimator(cls, estimator: Any) -> LinearReadout:
+        """Fold a fitted linear model, or a Pipeline of linear steps, into one readout on the raw latents.
+
+        The readout equals the estimator's `decision_function` where it has one and its `predict` otherwise,
+        in float64. Understood are
+
+        - as steps: every step `latent_transform` takes, but for NMF; "passthrough" and nested pipelines;
+        - as the model: whatever has a ``coef_`` and is linear in its input (Ridge, RidgeCV, Lasso,
+          ElasticNet, LinearRegression, PLSRegression, LinearSVR, LinearSVC, LogisticRegression, SGD, Huber
+          ...);
+        - around the model: GridSearchCV and its kin, TransformedTargetRegressor with a scaler,
+          MultiOutputRegressor, OneVsRestClassifier.
+
+        That a step is linear is not taken on trust: its folded form is compared with the step's own output on
+        a few probe points, so that a link function or a clipping step is found.
+
+        Parameters
+        ----------
+        estimator : fitted estimator or Pipeline
+
+        Returns
+        -------
+        LinearReadout
+            In float64. A binary classifier gives K = 1, one of C > 2 classes K = C.
+
+        Raises
+        ------
+        ValueError
+            If a step is not linear or not fitted; it is named.
+        """
+        from captum_shared.readout.folding import fold_estimator
+
+        return cls(*fold_estimator(estimator))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weight, bias and `neuron_ids` to a safetensors file, whole or not at all."""
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        metadata = None if self.neuron_ids is None else {"neuron_ids": json.dumps(self.neuron_ids)}
+        _write_whole(Path(path), to_bytes(tensors, metadata=metadata))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> LinearReadout:
+        """Read what `save` wrote, onto the CPU; no code in the file is run.
+
+        Raises
+        ------
+        ValueError
+            If the file is not a safetensors file or holds no weight and bias.
+        """
+        try:
+            with safe_open(os.fspath(path), framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                metadata = file.metadata() or {}
+        except SafetensorError as error:
+            raise ValueError(f"{os.fspath(path)!r} is not a readable safetensors file: {error}") from error
+        if set(tensors) != {"weight", "bias"}:
+            raise ValueError(
+                f"{os.fspath(path)!r} is not a readout: "
+                f"expected the tensors 'weight' and 'bias', got {sorted(tensors)}"
+            )
+        names = metadata.get("neuron_ids")
+        return cls(**tensors, neuron_ids=None if names is None else json.loads(names))
+
+
+def _finite(values: Any, name: str) -> Tensor:
+    """A copy of `values` as a floating tensor, refused unless all of it is finite."""
+    if not isinstance(values, Tensor):
+        values = torch.from_numpy(np.array(values, dtype=None if hasattr(values, "dtype") else np.float64))
+    values = values.detach().clone()
+    if values.is_complex():
+        raise ValueError(f"`{name}` must be real, got {values.dtype}")
+    if not values.is_floating_point():
+        values = values.to(torch.get_default_dtype())
+    n_bad = int((~torch.isfinite(values)).sum())
+    if n_bad:
+        raise ValueError(f"`{name}` must be finite, got {n_bad} NaN or infinite values")
+    return values
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,80 @@
+"""`latent_transform`: standardising, rotating and selecting latents, as part of the encoder."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+
+from captum_shared.readout.steps import affine_step, named_steps
+
+
+class LatentTransform(nn.Sequential):
+    """Affine steps on latents, (N, n_features_in) -> (N, n_features_out); made by `latent_transform`.
+
+    The steps' numbers are float64 buffers, used in the dtype of the latents.
+    """
+
+    @property
+    def n_features_in(self) -> int:
+        first: Any = self[0]
+        return first.n_features_in
+
+    @property
+    def n_features_out(self) -> int:
+        last: Any = self[-1]
+        return last.n_features_out
+
+    def forward(self, latents: Tensor) -> Tensor:
+        if latents.ndim != 2 or latents.shape[1] != self.n_features_in:
+            raise ValueError(f"`latents` must be (N, {self.n_features_in}), got shape {tuple(latents.shape)}")
+        if not latents.is_floating_point():
+            raise TypeError(f"`latents` must be of a floating dtype, got {latents.dtype}")
+        return super().forward(latents)
+
+
+def latent_transform(*transformers: Any, nmf_least_squares: bool = False) -> LatentTransform:
+    """Turn fitted scikit-learn transformers into a differentiable module, for the encoder to apply.
+
+    Products of latents depend on their basis and scale. Given as ``LatentEncoder(..., transform=...)``,
+    similarities and shared weights are taken in the standardised or rotated space, and attributions run
+    through it down to the pixels.
+
+    Parameters
+    ----------
+    *transformers : fitted transformers or Pipelines of them
+        Applied in this order. Scalers (Standard, MinMax, MaxAbs, Robust) stay elementwise, selectors
+        (SelectKBest, VarianceThreshold ...) pick columns, and PCA, IncrementalPCA, TruncatedSVD, FastICA,
+        FactorAnalysis, random projections and PLS multiply by a matrix.
+    nmf_least_squares : bool
+        NMF's `transform` solves a non-negative least-squares problem and is not linear, so it is refused by
+        default. If true, the solution without the constraint is taken, ``latents @ pinv(components_)``: equal
+        to NMF's own where that is positive in every component and no penalty was set (``alpha_W=0``);
+        elsewhere it may be negative.
+
+    Returns
+    -------
+    LatentTransform
+        A `torch.nn.Sequential` of the steps, (N, D) -> (N, D'), equal to the transformers in float64; it
+        computes in the dtype of its input. It has `n_features_in` (D) and `n_features_out` (D').
+
+    Raises
+    ------
+    ValueError
+        If a transformer is not linear or not fitted (it is named), or if two that follow each other do not
+        fit.
+    TypeError
+        If something else than an estimator is given.
+    """
+    named = [pair for transformer in transformers for pair in named_steps(transformer)]
+    if not named:
+        raise ValueError("expected at least one fitted transformer, got none")
+    steps = [affine_step(step, label, nmf_least_squares) for label, step in named]
+    for (first, (label, _)), (second, (next_label, _)) in pairwise(zip(steps, named, strict=True)):
+        if first.n_features_out != second.n_features_in:
+            raise ValueError(
+                f"{next_label} takes {second.n_features_in} latents, "
+                f"but {label} before it gives {first.n_features_out}"
+            )
+    return LatentTransform(*steps)

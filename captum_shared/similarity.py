@@ -1,0 +1,163 @@
+"""What "shared" means: how similar two images are for a neuron, and which latents they share.
+
+Each similarity and each rule is one formula, here and nowhere else. w is the neuron's readout, z the latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Similarity = Callable[[Tensor, Tensor, Tensor], Tensor]
+Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+def dot(query: Tensor, gallery: Tensor, weight: Tensor) -> Tensor:
+    """sum_k w_k z_k(x) z_k(y), the paper's (Lappe et al. 2024)."""
+    return (query * weight) @ gallery.T
+
+
+def cosine(query: Tensor, gallery: Tensor, weight: Tensor) -> Tensor:
+    """The dot similarity over the lengths of both images' latents in the metric |w|: in [-1, 1], and free of hubs.
+
+    Ours; the paper leaves the normalisation open.
+    """
+    lengths = [(z.square() @ weight.abs()).sqrt() for z in (query, gallery)]
+    product = lengths[0][:, None] * lengths[1][None, :]
+    similarity = dot(query, gallery, weight)
+    return torch.where(product > 0, similarity / product, torch.zeros_like(similarity)).clamp(-1, 1)
+
+
+def product(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor:
+    """w z z_ref, the paper's (Lappe et al. 2024)."""
+    return weight * (z * z_ref)  # in this order, so that swapping the pair changes no bit
+
+
+def centered(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor:
+    """w^2 (z_ref - center), the center being the mean of the gallery: what sets the reference apart."""
+    return weight.square() * (z_ref - center)
+
+
+def contrast(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor:
+    """|w| (z_ref - center), the center being the mean of the neuron's strongest drivers.
+
+    What sets the reference apart from everything that drives the neuron; what every driver shares is erased.
+    """
+    return weight.abs() * (z_ref - center)
+
+
+SIMILARITIES: dict[str, Similarity] = {"dot": dot, "cosine": cosine}
+RULES: dict[str, Rule] = {"product": product, "centered": centered, "contrast": contrast}
+_WITHOUT_CENTER = {"product"}
+
+
+def neuron_similarity(query: Tensor, gallery: Tensor, weight: Tensor, kind: str = "dot") -> Tensor:
+    """How similar images are for a neuron.
+
+    Parameters
+    ----------
+    query : Tensor (Q, D)
+        Latents of the images to explain.
+    gallery : Tensor (G, D)
+        Latents of the candidates for the reference.
+    weight : Tensor (D,) or (K, D)
+        Readout of one neuron, or of K neurons.
+    kind : str, default "dot"
+        A name in `SIMILARITIES`. "dot" is the paper's, sum_k w_k z_k(x) z_k(y); "cosine" divides it by the lengths of
+        both in the metric \\|w\\|, so that an image with large latents is not everybody's reference.
+
+    Returns
+    -------
+    Tensor (Q, G) or (K, Q, G)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a shape does not fit or the kind is unknown.
+    """
+    similarity = _look_up(SIMILARITIES, kind, "similarity")
+    _check_latents("query", query, ("Q", "D"))
+    _check_latents("gallery", gallery, ("G", query.shape[1]))
+    _check_tensor("weight", weight)
+    if weight.ndim not in (1, 2) or weight.shape[-1] != query.shape[1]:
+        raise ValueError(f"`weight` must be (D,) or (K, D) with D = {query.shape[1]}, got shape {tuple(weight.shape)}")
+    if weight.ndim == 1:
+        return similarity(query, gallery, weight)
+    return torch.stack([similarity(query, gallery, w) for w in weight])
+
+
+def shared_weights(
+    z: Tensor, z_ref: Tensor, weight: Tensor, rule: str = "product", center: Tensor | None = None
+) -> Tensor:
+    """How much each latent dimension is shared by image and reference, for a neuron: the constant c of the method.
+
+    Parameters
+    ----------
+    z : Tensor (N, D)
+        Latents of the images.
+    z_ref : Tensor (N, D) or (D,)
+        Latents of the references, or the mean latents of several references for each image.
+    weight : Tensor (D,) or (N, D)
+        Readout of the neuron, or of one neuron per pair.
+    rule : str, default "product"
+        A name in `RULES`: "product" w z z_ref, the paper's; "centered" w^2 (z_ref - center);
+        "contrast" \\|w\\| (z_ref - center).
+    center : Tensor (D,) or (N, D), optional
+        What the reference is compared with: the mean latents of the gallery for "centered", of the neuron's strongest
+        drivers for "contrast". Required by these two, refused by "product".
+
+    Returns
+    -------
+    Tensor (N, D)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a shape does not fit, the rule is unknown, or the center is missing or superfluous.
+    """
+    formula = _look_up(RULES, rule, "rule")
+    _check_latents("z", z, ("N", "D"))
+    for name, value in (("z_ref", z_ref), ("weight", weight)):
+        _check_like(name, value, z)
+    if (center is None) != (rule in _WITHOUT_CENTER):
+        raise ValueError(_center_message(rule))
+    if center is None:
+        return formula(z, z_ref, weight, torch.zeros_like(z))
+    _check_like("center", center, z)
+    return formula(z, z_ref, weight, center).expand_as(z)
+
+
+def _center_message(rule: str) -> str:
+    if rule in _WITHOUT_CENTER:
+        return f"rule {rule!r} takes no `center`; expected None"
+    return (
+        f"rule {rule!r} needs `center`, the mean latents (D,) of the gallery or of the neuron's strongest drivers; "
+        "got None"
+    )
+
+
+def _look_up(table: dict[str, Any], name: str, noun: str) -> Any:
+    if name not in table:
+        raise ValueError(f"unknown {noun} {name!r}; expected one of {list(table)}")
+    return table[name]
+
+
+def _check_tensor(name: str, value: Any) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"`{name}` must be a tensor, got {type(value).__name__}")
+
+
+def _check_latents(name: str, value: Any, shape: tuple[str | int, str | int]) -> None:
+    _check_tensor(name, value)
+    if value.ndim != 2 or (isinstance(shape[1], int) and value.shape[1] != shape[1]):
+        raise ValueError(f"`{name}` must be ({shape[0]}, {shape[1]}), got shape {tuple(value.shape)}")
+
+
+def _check_like(name: str, value: Any, z: Tensor) -> None:
+    _check_tensor(name, value)
+    if tuple(value.shape) not in (tuple(z.shape), tuple(z.shape[1:])):
+        n, d = z.shape
+        raise ValueError(f"`{name}` must be (N, D) = ({n}, {d}) or (D,) = ({d},), got shape {tuple(value.shape)}")

@@ -1,0 +1,54 @@
+"""What the tests share: a small network with an exact oracle, and the developers' data folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The developers' data folder; the test is skipped where it is absent."""
+    folder = Path(os.environ.get("CAPTUM_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data not found at {folder}; set CAPTUM_SHARED_DATA")
+    return folder
+
+
+class SmallNet(nn.Module):
+    """A convolutional network whose modules are each called once, as DeepLift and LRP demand."""
+
+    def __init__(self, channels: int = 6) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 5, 3, padding=1)
+        self.bn = nn.BatchNorm2d(5)
+        self.relu1 = nn.ReLU()
+        self.pool = nn.MaxPool2d(2)
+        self.conv2 = nn.Conv2d(5, channels, 3, padding=1)
+        self.relu2 = nn.ReLU()
+        self.head = nn.Linear(channels, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.pool(self.relu1(self.bn(self.conv1(x))))
+        x = self.relu2(self.conv2(x))
+        return self.head(x.mean(dim=(2, 3)))
+
+
+@pytest.fixture
+def net() -> SmallNet:
+    """A small network in float64 and evaluation mode, with batch statistics that are not trivial."""
+    model = SmallNet().double().eval()
+    model.bn.running_mean.uniform_(-0.5, 0.5)
+    model.bn.running_var.uniform_(0.5, 2.0)
+    return model
