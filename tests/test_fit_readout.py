@@ -136,7 +136,7 @@ def test_any_linear_estimator_is_cloned_fitted_and_folded(estimator):
     np.testing.assert_allclose(fit.readout(torch.from_numpy(latents)), expected, rtol=1e-9, atol=1e-9)
 
 
-CLASSIFIERS = [LogisticRegression(), svm.LinearSVC(), make_pipeline(StandardScaler(), RidgeClassifier())]
+CLASSIFIERS = [LogisticRegression(), svm.LinearSVC(random_state=0), make_pipeline(StandardScaler(), RidgeClassifier())]
 
 
 @pytest.mark.parametrize("estimator", CLASSIFIERS, ids=["logistic", "svc", "ridge"])

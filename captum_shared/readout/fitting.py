@@ -44,9 +44,7 @@ class ReadoutFit:
     estimator: Any
 
 
-def fit_readout(
-    latents: Any, responses: Any, estimator: Any = None, cv: Any = 5, seed: int = 0
-) -> ReadoutFit:
+def fit_readout(latents: Any, responses: Any, estimator: Any = None, cv: Any = 5, seed: int = 0) -> ReadoutFit:
     """Fit linear readouts of neurons on latents, and predict each stimulus by a readout that has not seen it.
 
     Parameters
@@ -91,9 +89,7 @@ def fit_readout(
     fitted = clone(estimator).fit(x, target)
     readout = LinearReadout.from_estimator(fitted)
     if readout.n_neurons != y.shape[1]:
-        raise ValueError(
-            f"the estimator has {readout.n_neurons} outputs for {y.shape[1]} columns of `responses`"
-        )
+        raise ValueError(f"the estimator has {readout.n_neurons} outputs for {y.shape[1]} columns of `responses`")
     predictions = np.full(y.shape, np.nan)
     for train, test in splits:
         predictions[test] = linear_output(clone(estimator).fit(x[train], target[train]), x[test])
@@ -151,8 +147,7 @@ def _check_finite(matrix: np.ndarray, name: str) -> None:
     listed = ", ".join(map(str, where[:10])) + (", ..." if len(where) > 10 else "")
     total = matrix.shape[1 - axis]
     raise ValueError(
-        f"`{name}` must be finite, got {bad.sum()} NaN or infinite values "
-        f"in {len(where)} of {total} {noun}: {listed}"
+        f"`{name}` must be finite, got {bad.sum()} NaN or infinite values in {len(where)} of {total} {noun}: {listed}"
     )
 
 
@@ -178,9 +173,7 @@ def _splits(cv: Any, x: np.ndarray, y: np.ndarray, seed: int, stratify: bool) ->
     if hasattr(cv, "split") and not isinstance(cv, str):
         cv = cv.split(x, y)
     if isinstance(cv, str) or not isinstance(cv, Iterable):
-        raise TypeError(
-            f"`cv` must be an int, a splitter, or (train, test) index pairs, got {type(cv).__name__}"
-        )
+        raise TypeError(f"`cv` must be an int, a splitter, or (train, test) index pairs, got {type(cv).__name__}")
     splits = [(np.asarray(train), np.asarray(test)) for train, test in cv]
     _check_splits(splits, len(x))
     return splits
@@ -194,9 +187,7 @@ def _check_splits(splits: Splits, n: int) -> None:
             _check_index(index, n, f"as {name} of fold {fold}")
         n_both = len(np.intersect1d(train, test))
         if n_both:
-            raise ValueError(
-                f"`cv` must keep train and test apart, got {n_both} stimuli in both in fold {fold}"
-            )
+            raise ValueError(f"`cv` must keep train and test apart, got {n_both} stimuli in both in fold {fold}")
     n_twice = int((np.bincount(np.concatenate([test for _, test in splits])) > 1).sum())
     if n_twice:
         raise ValueError(f"`cv` must test each stimulus at most once, got {n_twice} tested more often")

@@ -56,16 +56,10 @@ class LinearReadout(LinearLayer):
         super().__init__()
         weight = _finite(weight, "weight")
         if weight.ndim not in (1, 2) or 0 in weight.shape:
-            raise ValueError(
-                f"`weight` must be (K, D) or (D,) and not empty, got shape {tuple(weight.shape)}"
-            )
+            raise ValueError(f"`weight` must be (K, D) or (D,) and not empty, got shape {tuple(weight.shape)}")
         weight = torch.atleast_2d(weight)
         n_neurons = len(weight)
-        bias = (
-            weight.new_zeros(n_neurons)
-            if bias is None
-            else torch.atleast_1d(_finite(bias, "bias")).to(weight)
-        )
+        bias = weight.new_zeros(n_neurons) if bias is None else torch.atleast_1d(_finite(bias, "bias")).to(weight)
         if bias.shape != (n_neurons,):
             raise ValueError(f"`bias` must be ({n_neurons},) to fit `weight`, got shape {tuple(bias.shape)}")
         if neuron_ids is not None and len(neuron_ids) != n_neurons:
@@ -151,8 +145,7 @@ class LinearReadout(LinearLayer):
             raise ValueError(f"{os.fspath(path)!r} is not a readable safetensors file: {error}") from error
         if set(tensors) != {"weight", "bias"}:
             raise ValueError(
-                f"{os.fspath(path)!r} is not a readout: "
-                f"expected the tensors 'weight' and 'bias', got {sorted(tensors)}"
+                f"{os.fspath(path)!r} is not a readout: expected the tensors 'weight' and 'bias', got {sorted(tensors)}"
             )
         names = metadata.get("neuron_ids")
         return cls(**tensors, neuron_ids=None if names is None else json.loads(names))

@@ -74,7 +74,6 @@ def latent_transform(*transformers: Any, nmf_least_squares: bool = False) -> Lat
     for (first, (label, _)), (second, (next_label, _)) in pairwise(zip(steps, named, strict=True)):
         if first.n_features_out != second.n_features_in:
             raise ValueError(
-                f"{next_label} takes {second.n_features_in} latents, "
-                f"but {label} before it gives {first.n_features_out}"
+                f"{next_label} takes {second.n_features_in} latents, but {label} before it gives {first.n_features_out}"
             )
     return LatentTransform(*steps)

@@ -1,0 +1,7 @@
+"""``python -m captum_shared``."""
+
+import sys
+
+from captum_shared.cli import main
+
+sys.exit(main())

@@ -1,0 +1,159 @@
+"""The command ``captum-shared``: arguments only; the work is done in `captum_shared.report`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from captum_shared import __version__
+
+EPILOG = """examples:
+  captum-shared demo --out demo
+      synthetic creatures and objects, no download; open demo/index.html
+
+  captum-shared category --images photos/ --labels photos/labels.csv --preferred dog \\
+      --model resnet50 --layer layer4 --out dogs
+      your photographs (labels.csv: columns file, category); torchvision's weights are downloaded
+
+  captum-shared category --images photos/ --labels photos/labels.csv --preferred dog \\
+      --model my_networks:make --weights my_weights.pth --image-size 128 --layer features.7
+      your own network: the function `make` of my_networks.py
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0 only on success, 2 for a mistake of the user's, 130 if interrupted."""
+    options = vars(build_parser().parse_args(arguments))
+    run: Callable[..., Any] = options.pop("run")
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _one_line  # type: ignore[assignment]
+            run(**options)
+    except (ValueError, TypeError, OSError) as error:
+        print(f"captum-shared: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("captum-shared: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="captum-shared",
+        description="See what an out-of-category image shares with a neuron's preferred category: a pair of heat maps.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"captum-shared {__version__}")
+    commands = parser.add_subparsers(metavar="command", required=True)
+    _add_demo(commands)
+    _add_category(commands)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
+    command = _command(commands, "demo", "explain a creature neuron on synthetic images with known truth", _demo)
+    command.add_argument(
+        "--preferred", default="creature", metavar="NAME", help="the neuron's category (default: creature)"
+    )
+    command.add_argument("--top", type=int, default=6, metavar="N", help="how many pairs to explain (default: 6)")
+    command.add_argument(
+        "--standardize", action="store_true",
+        help="standardise the latents (default: not, for the demo network's are zero where a part is absent)",
+    )  # fmt: skip
+    _add_common(command, out="demo")
+
+
+def _add_category(commands: Any) -> None:
+    command = _command(commands, "category", "explain a category neuron on your labelled photographs", _category)
+    required = command.add_argument_group("required")
+    required.add_argument("--images", required=True, metavar="DIR", help="folder of images")
+    required.add_argument(
+        "--labels", required=True, metavar="CSV", help="label file with the columns file and category"
+    )
+    required.add_argument("--preferred", required=True, metavar="NAME", help="the neuron's category")
+    _add_network(required, command)
+    command.add_argument("--top", type=int, default=12, metavar="N", help="how many pairs to explain (default: 12)")
+    command.add_argument(
+        "--references", choices=("drivers", "category"), default="drivers",
+        help="seek references among the category's images above its median response, or among all (default: drivers)",
+    )  # fmt: skip
+    command.add_argument(
+        "--similarity", default="dot", metavar="KIND", help="dot, as in the paper, or cosine (default: dot)"
+    )
+    command.add_argument(
+        "--no-standardize", dest="standardize", action="store_false",
+        help="leave the latents as they are (default: standardise them over all images)",
+    )  # fmt: skip
+    command.add_argument(
+        "--steps", dest="n_steps", type=int, default=32, metavar="N", help="steps of integrated gradients (default: 32)"
+    )
+    _add_common(command, out="category")
+
+
+def _add_network(required: Any, command: argparse.ArgumentParser) -> None:
+    required.add_argument(
+        "--model", required=True, metavar="NAME", help="torchvision name, or module:callable for your own"
+    )
+    required.add_argument(
+        "--layer", required=True, metavar="NAME", help="name of the layer, as in model.named_modules()"
+    )
+    command.add_argument(
+        "--weights", default="DEFAULT", metavar="PATH",
+        help="state dict (.pth or .safetensors), or a name of torchvision's, downloaded (default: DEFAULT)",
+    )  # fmt: skip
+    command.add_argument(
+        "--pool", type=_pool, default="avg", metavar="P", help="avg, max, flatten, cls, or a grid's side (default: avg)"
+    )
+    command.add_argument("--image-size", type=int, metavar="N", help="side of the network's input in pixels")
+    for name in ("mean", "std"):
+        command.add_argument(
+            f"--{name}",
+            type=float,
+            nargs=3,
+            metavar=("R", "G", "B"),
+            help=f"{name} of the channels (default: ImageNet's)",
+        )
+
+
+def _add_common(command: argparse.ArgumentParser, out: str) -> None:
+    command.add_argument("--out", default=out, metavar="DIR", help=f"folder for the results (default: {out})")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything random (default: 0)")
+    command.add_argument("--device", metavar="NAME", help="cpu, cuda, mps ... (default: cuda if there is one)")
+    command.add_argument(
+        "--batch-size", type=int, default=32, metavar="N", help="images per forward pass (default: 32)"
+    )
+
+
+def _command(commands: Any, name: str, summary: str, run: Callable[..., Any]) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name, help=summary, description=summary.capitalize() + ".", epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    command.set_defaults(run=run)
+    return command
+
+
+def _demo(**options: Any) -> None:
+    from captum_shared.report import run_demo
+
+    run_demo(**options)
+
+
+def _category(**options: Any) -> None:
+    from captum_shared.report import run_category
+
+    run_category(**options)
+
+
+def _pool(text: str) -> str | int:
+    return int(text) if text.isdigit() else text
+
+
+def _one_line(message: Warning | str, *_: Any) -> None:
+    print(f"captum-shared: warning: {' '.join(str(message).split())}", file=sys.stderr)

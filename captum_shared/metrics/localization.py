@@ -1,0 +1,172 @@
+"""Localization: how much of a heat map lies on the part that it should show.
+
+Three scores in [0, 1] of a map against a mask; higher is better. A map that prefers no pixel (constant, or
+all zero) scores the share of the image that the mask covers, which is chance, in all three of them: a map
+that says nothing is neither rewarded nor punished.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch.nn.functional import conv2d
+
+ArrayLike = torch.Tensor | np.ndarray
+
+
+def relevance_mass_accuracy(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
+    """Share of the heat that lies inside the mask.
+
+    Parameters
+    ----------
+    heat : torch.Tensor or np.ndarray
+        (H, W) or (N, H, W), at least 0, finite. The scale of a map does not matter.
+    mask : torch.Tensor or np.ndarray
+        bool, of the shape of `heat`, with at least one pixel per map.
+
+    Returns
+    -------
+    torch.Tensor
+        () or (N,), float64, on the CPU. The scores of a mask and of its complement sum to 1. A map without
+        any heat scores the area share of the mask, the limit of a vanishing uniform heat. (The ratio itself
+        is 0 / 0; Quantus returns NaN there.)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the shapes do not fit, the mask is not boolean or is empty, the heat is negative or not finite.
+
+    References
+    ----------
+    Arras et al., "CLEVR-XAI: A benchmark dataset for the ground truth evaluation of neural network
+    explanations", Information Fusion 81, 2022.
+    """
+    values, inside = _checked(heat, mask)
+    if bool((values < 0).any()):
+        raise ValueError(
+            f"`heat` must be at least 0, got a minimum of {values.min():.3g}: take the positive part first, "
+            "of an attribution with captum_shared.display_heat"
+        )
+    peak = values.amax(-1, keepdim=True)
+    values = torch.where(peak > 0, values / peak, 1.0)  # so that no sum overflows or vanishes
+    return _shaped((values * inside).sum(-1) / values.sum(-1), heat)
+
+
+def relevance_rank_accuracy(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
+    """Share of the k hottest pixels that lie inside the mask, k the number of pixels of the mask.
+
+    Parameters
+    ----------
+    heat : torch.Tensor or np.ndarray
+        (H, W) or (N, H, W), finite. Only the order of the values counts; they may be negative.
+    mask : torch.Tensor or np.ndarray
+        bool, of the shape of `heat`, with at least one pixel per map.
+
+    Returns
+    -------
+    torch.Tensor
+        () or (N,), float64, on the CPU. Where equal values straddle rank k, the expectation over a random
+        order among them: the order of the pixels does not matter, and a constant map scores the area share
+        of the mask.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the shapes do not fit, the mask is not boolean or is empty, the heat is not finite.
+
+    References
+    ----------
+    Arras et al., as in `relevance_mass_accuracy`.
+    """
+    values, inside = _checked(heat, mask)
+    k = inside.sum(-1, keepdim=True)
+    threshold = values.sort(-1, descending=True).values.gather(-1, k - 1)
+    above, tied = values > threshold, values == threshold
+    chance = (k - above.sum(-1, keepdim=True)).double() / tied.sum(-1, keepdim=True)  # of a tied pixel
+    hits = ((above + chance * tied) * inside).sum(-1)
+    return _shaped(hits / k[:, 0], heat)
+
+
+def pointing_game(heat: ArrayLike, mask: ArrayLike, tolerance: float = 0) -> torch.Tensor:
+    """Whether the hottest pixel lies inside the mask.
+
+    Parameters
+    ----------
+    heat : torch.Tensor or np.ndarray
+        (H, W) or (N, H, W), finite; may be negative.
+    mask : torch.Tensor or np.ndarray
+        bool, of the shape of `heat`, with at least one pixel per map.
+    tolerance : float
+        In pixels, at least 0. A hottest pixel at most this far from the mask (Euclidean, between centres)
+        is a hit too. Zhang et al. allow 15 on photographs; the default allows none.
+
+    Returns
+    -------
+    torch.Tensor
+        () or (N,), float64, on the CPU: 1 for a hit, 0 for a miss; of several equally hot pixels, the share
+        that hits.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the shapes do not fit, the mask is not boolean or is empty, the heat is not finite, or the
+        tolerance is out of range.
+
+    References
+    ----------
+    Zhang et al., "Top-Down Neural Attention by Excitation Backprop", International Journal of Computer
+    Vision 126, 2018.
+    """
+    if not (math.isfinite(tolerance) and tolerance >= 0):
+        raise ValueError(f"`tolerance` must be at least 0 pixels and finite, got {tolerance}")
+    values, inside = _checked(heat, mask)
+    target = _dilated(inside.view(-1, *heat.shape[-2:]), tolerance).flatten(1)
+    hottest = values == values.amax(-1, keepdim=True)
+    return _shaped((hottest & target).sum(-1).double() / hottest.sum(-1), heat)
+
+
+def _checked(heat: ArrayLike, mask: ArrayLike) -> tuple[torch.Tensor, torch.Tensor]:
+    """Heat, (N, H * W) in float64, and mask, (N, H * W), both on the CPU."""
+    values, inside = _tensor(heat, "heat"), _tensor(mask, "mask")
+    if values.ndim not in (2, 3) or values.numel() == 0:
+        raise ValueError(f"`heat` must be (H, W) or (N, H, W), not empty, got shape {tuple(values.shape)}")
+    if inside.shape != values.shape:
+        raise ValueError(
+            f"`mask` must have the shape of `heat`, {tuple(values.shape)}, got shape {tuple(inside.shape)}"
+        )
+    if values.is_complex() or values.dtype == torch.bool:
+        raise TypeError(f"`heat` must hold real numbers, got {values.dtype}")
+    if inside.dtype != torch.bool:
+        raise TypeError(f"`mask` must be boolean, got {inside.dtype}: pass for example mask > 0")
+    n_maps = 1 if values.ndim == 2 else len(values)
+    values, inside = values.double().reshape(n_maps, -1), inside.reshape(n_maps, -1)
+    if not bool(values.isfinite().all()):
+        raise ValueError("`heat` must be finite, got NaN or infinite values")
+    empty = (~inside.any(-1)).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(f"`mask` must have at least one pixel per map, got none in map {empty[0]}")
+    return values, inside
+
+
+def _tensor(value: ArrayLike, name: str) -> torch.Tensor:
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(value))
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"`{name}` must be a torch.Tensor or np.ndarray, got {type(value).__name__}")
+    return value.detach().cpu()
+
+
+def _shaped(scores: torch.Tensor, heat: ArrayLike) -> torch.Tensor:
+    return scores if heat.ndim == 3 else scores[0]
+
+
+def _dilated(mask: torch.Tensor, radius: float) -> torch.Tensor:
+    """The pixels at most `radius` away from the mask, (N, H, W)."""
+    reach = min(math.floor(radius), max(mask.shape[-2:]))
+    if reach == 0:
+        return mask
+    squares = torch.arange(-reach, reach + 1) ** 2
+    disk = (squares[:, None] + squares <= radius**2).float()
+    return conv2d(mask[:, None].float(), disk[None, None], padding=reach)[:, 0] > 0.5

@@ -1,0 +1,212 @@
+"""The command `category`: on images made here, and on real photographs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from captum_shared import cli
+from captum_shared.encoder.registry import preprocessing
+from captum_shared.report.category import pictures_of, standardized
+
+NETWORK = """
+import torch
+
+def make():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 12, 5, stride=2), torch.nn.ReLU(), torch.nn.Conv2d(12, 16, 3), torch.nn.ReLU())
+"""
+
+
+@pytest.fixture
+def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Eight "discs", red discs on noise; eight "squares", blue; and an odd one, a square with a red disc."""
+    monkeypatch.chdir(tmp_path)
+    Path("tiny_network.py").write_text(NETWORK)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:40, :40]
+    rows = []
+    for k in range(17):
+        kind = "disc" if k < 8 else "square"
+        pixels = rng.integers(90, 140, (40, 40, 3))
+        cx, cy = rng.integers(12, 28, 2)
+        if kind == "square":
+            pixels[abs(x - cx) + 0 * y < 6] = (30, 30, 200)
+        if kind == "disc" or k == 16:
+            pixels[(x - cx) ** 2 + (y - cy) ** 2 < 50] = (220, 30, 30)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{k:02d}.png")
+        rows.append(f"{k:02d}.png,{kind}")
+    (folder / "labels.csv").write_text("file,category\n" + "\n".join(rows) + "\n")
+    return folder
+
+
+def command(folder: Path, out: str = "out", **changes: str) -> list[str]:
+    options = {
+        "--images": str(folder), "--labels": str(folder / "labels.csv"), "--preferred": "disc", "--layer": "3",
+        "--model": "tiny_network:make", "--weights": "none.pth", "--image-size": "32", "--steps": "4", "--top": "2",
+        "--out": out, **changes,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    from tiny_network import make  # type: ignore[import-not-found]
+
+    torch.save(make().state_dict(), "none.pth")
+    return ["category", *(word for pair in options.items() for word in pair)]
+
+
+@pytest.fixture
+def run(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(photographs.parent))
+    return lambda out="out", **changes: cli.main(command(photographs, out, **{f"--{k}": v for k, v in changes.items()}))
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_files_of_the_command(run: Any, capsys: Any) -> None:
+    assert run() == 0
+    out = Path("out")
+    assert sorted(p.name for p in out.iterdir()) == [
+        ".cache",
+        "index.html",
+        "pair_01.png",
+        "pair_02.png",
+        "pairs.csv",
+        "summary.json",
+    ]
+    pairs = read(out / "pairs.csv")
+    assert list(pairs[0]) == ["image", "reference", "similarity", "response"]
+    assert pairs[0]["image"] == "16.png"  # the odd one, with a disc
+    assert all(pair["reference"] < "08.png" for pair in pairs)
+    responses = [float(pair["response"]) for pair in pairs]
+    assert responses == sorted(responses, reverse=True)
+    summary = json.loads((out / "summary.json").read_text())
+    assert 0.5 < summary["cv_auc"] <= 1
+    assert summary["standardized"] is True
+    assert "standardised over all images" in (out / "index.html").read_text()
+    assert "2/2" in capsys.readouterr().err
+
+
+def test_same_seed_same_files_and_latents_from_the_cache(run: Any) -> None:
+    assert run("a") == run("b") == run("a") == 0
+    for name in ("pairs.csv", "pair_01.png", "index.html", "summary.json"):
+        assert (Path("a") / name).read_bytes() == (Path("b") / name).read_bytes()
+
+
+def test_options_are_said(run: Any) -> None:
+    assert run(references="category", similarity="cosine", pool="2") == 0
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert (summary["references"], summary["similarity"], summary["pool"], summary["n_candidates"]) == (
+        "category",
+        "cosine",
+        2,
+        8,
+    )
+
+
+def test_a_corrupt_image_does_not_end_the_run(run: Any, photographs: Path, capsys: Any) -> None:
+    (photographs / "03.png").write_bytes(b"broken")
+    assert run() == 0
+    assert json.loads(Path("out/summary.json").read_text())["unreadable"] == ["03.png"]
+    assert "1 of 17 images cannot be read" in capsys.readouterr().err
+    assert "Unreadable and left out: 03.png" in Path("out/index.html").read_text()
+
+
+MISTAKES = {
+    "preferred": (
+        {"preferred": "dog"},
+        "`preferred` must be a category of the label file, got 'dog'; expected one of ['disc', 'square']",
+    ),
+    "layer": ({"layer": "9"}, "unknown layer '9'"),
+    "model": ({"model": "tiny_network:nothing"}, "has no callable 'nothing'"),
+    "weights": ({"weights": "nowhere.pth"}, "no weights at nowhere.pth"),
+    "images": ({"images": "nowhere"}, "no folder of images at nowhere"),
+    "top": ({"top": "0"}, "`top` must be a positive integer, got 0"),
+    "similarity": ({"similarity": "l2"}, "unknown similarity 'l2'"),
+    "pool": ({"pool": "sum"}, "`pool` must be one of"),
+    "device": ({"device": "quantum"}, "quantum"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_one_line_on_standard_error(name: str, run: Any, capsys: Any) -> None:
+    change, text = MISTAKES[name]
+    assert run(**change) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("captum-shared: error")]
+    assert len(lines) == 1
+    assert text in lines[0]
+    assert not Path("out/summary.json").exists()
+
+
+def test_too_few_images(run: Any, photographs: Path, capsys: Any) -> None:
+    lines = (photographs / "labels.csv").read_text().splitlines()
+    (photographs / "labels.csv").write_text("\n".join(lines[:1] + lines[5:]) + "\n")
+    assert run() == 2
+    assert "must have at least 5 images" in capsys.readouterr().err
+
+
+def test_pictures_are_as_the_network_sees_them() -> None:
+    transform = preprocessing(24, mean=(0.1, 0.5, 0.3), std=(0.2, 1.0, 0.4))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8))
+    picture = pictures_of(transform, transform(image)[None])[0]
+    assert torch.allclose(picture, torch.tensor(np.asarray(image)).permute(2, 0, 1) / 255, atol=1e-5)
+
+
+def test_standardised_latents_are_the_encoders(net: Any) -> None:
+    from captum_shared import LatentEncoder
+
+    encoder = LatentEncoder(net.float(), "relu2")
+    images = torch.randn(20, 3, 8, 8)
+    with torch.no_grad():
+        z = standardized(encoder, encoder(images))
+        assert torch.allclose(encoder(images), z, atol=1e-5)
+    assert torch.allclose(z.mean(0), torch.zeros(6), atol=1e-5)
+    assert torch.allclose(z.std(0, correction=0), torch.ones(6), atol=1e-4)
+
+
+def test_help(capsys: Any) -> None:
+    for words in (["--help"], ["demo", "--help"], ["category", "--help"]):
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(words)
+        text = capsys.readouterr().out
+        assert "examples:" in text
+    for flag in ("--seed", "--device", "--batch-size", "--out"):
+        assert flag in text
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert "captum-shared 0." in capsys.readouterr().out
+
+
+def test_interruption(monkeypatch: pytest.MonkeyPatch, run: Any, capsys: Any) -> None:
+    from captum_shared.report import category
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(category, "fit_readout", interrupt)
+    assert run() == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.real
+@pytest.mark.slow  # 700 photographs through SqueezeNet, 1 minute
+def test_dog_neuron_on_real_photographs(data: Path, tmp_path: Path) -> None:
+    images = data / "imagenet_sample"
+    words = ["category", "--images", images, "--labels", images / "labels.csv", "--preferred", "dog", "--top", "5",
+             "--model", "squeezenet1_0", "--weights", data / "squeezenet1_0_imagenet.pth", "--layer", "features.12",
+             "--steps", "2", "--out", tmp_path / "dogs"]  # fmt: skip
+    assert cli.main([str(word) for word in words]) == 0
+    assert json.loads((tmp_path / "dogs" / "summary.json").read_text())["cv_auc"] >= 0.94
+    assert {"537_dogsled.jpg", "852_tennis_ball.jpg"} <= {row["image"] for row in read(tmp_path / "dogs" / "pairs.csv")}

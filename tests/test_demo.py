@@ -1,0 +1,85 @@
+"""The demo: its files, its table, its ground truth."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from captum_shared import cli
+from captum_shared.report import demo
+from captum_shared.synthetic import SharedParts
+
+METHODS = ["ParallelBackprop", "Saliency", "IntegratedGradients", "GradCAM"]
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("demo")
+    return out, demo.run_demo(out=out, top=3, progress=False)
+
+
+def test_files(result: Any) -> None:
+    out, summary = result
+    pictures = [f"pair_{k:02d}.png" for k in (1, 2, 3)]
+    assert sorted(p.name for p in out.iterdir()) == ["index.html", *pictures, "shares.csv", "summary.json"]
+    assert json.loads((out / "summary.json").read_text()) == summary
+    page = (out / "index.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert "not standardised" in page
+
+
+def test_heat_is_on_the_shared_parts_and_more_so_than_the_readouts(result: Any) -> None:
+    out, summary = result
+    share = summary["mean_share"]
+    assert list(share) == METHODS
+    assert share["ParallelBackprop"] > 2 * summary["mean_area"]
+    assert share["ParallelBackprop"] > max(share[name] for name in METHODS[1:])
+    with (out / "shares.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for name in METHODS:
+        assert np.isclose(np.mean([float(row[name]) for row in rows]), share[name])
+    assert summary["cv_auc"] > 0.9
+
+
+def test_same_seed_same_files(result: Any, tmp_path: Path) -> None:
+    out, _ = result
+    demo.run_demo(out=tmp_path, top=3, progress=False)
+    for path in out.iterdir():
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
+
+
+def test_share_by_hand() -> None:
+    heat = torch.zeros(1, 16, 16)
+    heat[0, 8, 8] = 1.0
+    whole, none = np.ones((16, 16), dtype=bool), np.zeros((16, 16), dtype=bool)
+    none[0, 0] = True
+    share = demo._share([heat, heat], SharedParts(("head",), whole, none, {}, {}))
+    assert share == pytest.approx(0.5, abs=1e-6)
+
+
+def test_command(tmp_path: Path, capsys: Any) -> None:
+    assert cli.main(["demo", "--out", str(tmp_path), "--top", "1", "--preferred", "tool", "--standardize"]) == 0
+    printed = capsys.readouterr()
+    assert "Share of heat on the truly shared part" in printed.out
+    assert all(name in printed.out for name in (*METHODS, "pair_01", "mean"))
+    assert "220/220" in printed.err
+    assert "standardised over all images" in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--preferred", "dragon"], "`preferred` must be one of creature, vehicle, furniture, tool, got 'dragon'"),
+        (["--top", "0"], "`top` must be a positive integer, got 0"),
+        (["--batch-size", "0"], "`batch_size` must be a positive integer, got 0"),
+    ],
+)
+def test_mistakes(words: list[str], text: str, tmp_path: Path, capsys: Any) -> None:
+    assert cli.main(["demo", "--out", str(tmp_path / "out"), *words]) == 2
+    assert text in capsys.readouterr().err

@@ -1,0 +1,44 @@
+"""The README's commands and its Python, as they stand there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_two_commands_of_one_line() -> None:
+    blocks = re.findall(r"## ([^\n]+)\n\n```sh\n(.*?)```", README, flags=re.DOTALL)
+    assert [heading for heading, _ in blocks] == ["Run it", "Test it"]
+    assert all(block.count("\n") == 1 for _, block in blocks)
+    assert README.count("```sh") == 2
+
+
+def test_ten_lines_of_python_run(tmp_path: Path) -> None:
+    code = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[0]
+    assert len(code.strip().splitlines()) <= 11
+    paths = []
+    for k in range(8):
+        pixels = np.random.default_rng(k).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        paths.append(tmp_path / f"{k}.png")
+        Image.fromarray(pixels).save(paths[-1])
+    names = {"paths": paths, "responses": np.arange(8.0), "within": torch.arange(5), "odd": 6, "Image": Image}
+    # Random weights and few steps: a download, and minutes, are not for tests.
+    small = (
+        code.replace('"resnet50"', '"squeezenet1_1"')
+        .replace('"layer4"', '"features.6"')
+        .replace("n_steps=32", "n_steps=2")
+    )
+    exec(small.replace('weights="DEFAULT"', "weights=None"), names)
+    assert names["map_x"].shape == (1, 3, 224, 224)
+    assert names["figure"].get_size_inches()[0] > 0
+
+
+def test_links_to_files_exist() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (Path(__file__).parents[1] / target).exists(), target

@@ -1,0 +1,117 @@
+"""Files and pages of a report: whole or not there, escaped, self-contained."""
+
+from __future__ import annotations
+
+import csv
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from captum_shared.report import files, html
+
+
+def test_files_are_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    files.write_text(path, "first")
+
+    def fail(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[:2])
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(OSError, match="disk full"):
+        files.write_text(path, "second")
+    assert path.read_text() == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_csv_round_trip(tmp_path: Path) -> None:
+    files.write_csv(tmp_path / "t.csv", ["a", "b"], [("x,y", 0.1), ('quo"te', 2)])
+    with (tmp_path / "t.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["a", "b"], ["x,y", "0.1"], ['quo"te', "2"]]
+
+
+def test_output_folder(tmp_path: Path) -> None:
+    assert files.output_folder(tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="`out` must be a folder, got the file"):
+        files.output_folder(tmp_path / "file")
+
+
+LABELS: list[tuple[str | None, type[Exception], str]] = [
+    (None, FileNotFoundError, "no label file at"),
+    ("name,category\na.png,dog\n", ValueError, r"must have the columns file and category, got \['name', 'category'\]"),
+    (
+        "file,category\na.png,\nb.png,cat\n",
+        ValueError,
+        "must name a file and a category in every row, got none in lines 2",
+    ),
+    ("file,category\n", ValueError, "must name a file and a category"),
+    (
+        "file,category\na.png,dog\nb.png,cat\nc.png,cat\n",
+        FileNotFoundError,
+        r"2 of 3 listed images are not in .*: b.png, c.png",
+    ),
+    ("file,category\na.png,dog\na.png,cat\n", ValueError, "must be listed once, got twice: a.png"),
+]
+
+
+@pytest.mark.parametrize(("text", "error", "message"), LABELS)
+def test_label_mistakes(text: str | None, error: type[Exception], message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    if text is not None:
+        (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(error, match=message):
+        files.read_labels(tmp_path, tmp_path / "labels.csv")
+    with pytest.raises(FileNotFoundError, match="no folder of images at"):
+        files.read_labels(tmp_path / "nowhere", tmp_path / "labels.csv")
+
+
+def test_labels_with_other_columns_and_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "l.csv").write_text("\ufefffile,x,category\na.png,1,dog\n", encoding="utf-8")
+    assert files.read_labels(tmp_path, tmp_path / "l.csv") == ([tmp_path / "a.png"], ["dog"])
+
+
+class Page(HTMLParser):
+    """Collects tags, and refuses ones that are closed out of order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, Any]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_page_escapes_what_it_shows_and_needs_nothing_else() -> None:
+    evil = '<script>alert("1")</script>&'
+    picture = html.Picture(b"\x89PNG", evil, evil)
+    text = html.page(
+        evil, [evil], [html.gallery(evil, [picture]), html.table(evil, [evil, "n"], [(evil, 0.12345), ("b", 2)])]
+    )
+    page = Page(text)
+    assert not any(tag == "script" for tag, _ in page.tags)
+    assert not re.search(r"(src|href)=\"(?!data:)", text)
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert images[0]["src"] == "data:image/png;base64,iVBORw=="
+    assert images[0]["alt"] == evil
+    assert page.words.count(evil) == 8  # title, heading, paragraph, two headings, caption, column, cell
+    assert "0.123" in page.words
+    assert [a.get("class") for t, a in page.tags if t == "td"] == [None, "number", None, "number"]
