@@ -45,14 +45,15 @@ NETWORKS = [
     ("squeezenet1_0", "features.5", 64),
     ("vgg11", "features.5", 64),
     ("convnext_tiny", "features.3", 64),
-    ("vit_b_16", "encoder.layers.encoder_layer_1", 224),
+    ("vit_b_16", "encoder.layers.encoder_layer_1", 64),
     ("swin_t", "features.3", 64),
 ]
 
 
 @pytest.mark.parametrize(("name", "layer", "size"), NETWORKS)
 def test_tracing_and_early_exit_give_the_same_latents(name: str, layer: str, size: int) -> None:
-    model = torchvision.models.get_model(name, weights=None).eval()
+    options = {"image_size": size} if name == "vit_b_16" else {}
+    model = torchvision.models.get_model(name, weights=None, **options).eval()
     images = torch.rand(2, 3, size, size)
     graph = traced(model, layer)
     assert graph is not None

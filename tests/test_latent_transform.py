@@ -174,7 +174,11 @@ def test_refuses_what_is_not_a_linear_transformer(latents):
     refused("expected at least one fitted transformer, got none")
     refused("expected at least one fitted transformer, got none", "passthrough")
     refused("^StandardScaler is not fitted", preprocessing.StandardScaler())
-    refused("^Normalizer is not linear.*Linear steps are: StandardScaler", fitted, preprocessing.Normalizer())
+    refused(
+        "^Normalizer is not linear.*Linear steps are: StandardScaler",
+        fitted,
+        preprocessing.Normalizer().fit([[1.0, 2.0]]),
+    )
     refused(r"^MinMaxScaler is not linear: it clips its output \(clip=True\)",
             preprocessing.MinMaxScaler(clip=True).fit(latents))  # fmt: skip
     refused(r"^step 'ridge' \(Ridge\) predicts and does not transform",

@@ -6,6 +6,7 @@ import captum.attr as ca
 import pytest
 import torch
 import torchvision
+from torch import nn
 
 from captum_shared import LatentEncoder, LayerParallelBackprop, ParallelBackprop
 
@@ -14,15 +15,19 @@ NETWORKS = [
     ("squeezenet1_0", "features.5", 64),
     ("vgg11", "features.7", 64),
     ("convnext_tiny", "features.3", 64),
-    ("vit_b_16", "encoder.layers.encoder_layer_1", 224),
+    ("vit_b_16", "encoder.layers.encoder_layer_1", 64),
     ("swin_t", "features.3", 64),
 ]
+
+
+def make(name: str, size: int) -> nn.Module:
+    return torchvision.models.get_model(name, weights=None, **({"image_size": size} if name == "vit_b_16" else {}))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize(("name", "layer", "size"), NETWORKS)
 def test_a_batch_of_pairs(name: str, layer: str, size: int, dtype: torch.dtype) -> None:
-    encoder = LatentEncoder(torchvision.models.get_model(name, weights=None).eval().to(dtype), layer)
+    encoder = LatentEncoder(make(name, size).eval().to(dtype), layer)
     pair = tuple(torch.randn(2, 3, size, size).to(dtype) for _ in range(2))
     with torch.no_grad():
         readouts = torch.randn(2, encoder(pair[0]).shape[1])

@@ -141,6 +141,9 @@ class ParallelBackprop(PairAttribution):
     (``NoiseTunnel(ParallelBackprop(...))``), and in `sensitivity_max`, c is computed anew for each noisy pair; to hold
     it, pass ``additional_forward_args=(c,)`` with `c` from `shared_weights`.
 
+    Captum's `LRP` starts from the gradient at the network's last module, which is c, where c z(x) would be the
+    relevance that is conserved: its maps are no decomposition of c . z(x).
+
     Examples
     --------
     >>> import torch

@@ -220,6 +220,10 @@ def _evaluating(encoder: nn.Module) -> Iterator[None]:
 def _check_arguments(images: Any, batch_size: Any, unreadable: str, autocast: Any) -> None:
     if isinstance(images, (str, Path)):
         raise TypeError(f"`images` must be a sequence of paths, a Dataset or a tensor, got the single path {images!r}")
+    if isinstance(images, np.ndarray):
+        raise TypeError(
+            "`images` must be a sequence of paths, a Dataset or a tensor, got an array; use torch.from_numpy"
+        )
     if not hasattr(images, "__getitem__") or not hasattr(images, "__len__"):
         raise TypeError(f"`images` must be a sequence of paths, a Dataset or a tensor, got {type(images).__name__}")
     if isinstance(images, Tensor) and (images.ndim < 2 or not images.is_floating_point()):

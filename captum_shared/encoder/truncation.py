@@ -52,7 +52,7 @@ def traced(model: nn.Module, layer: str) -> nn.Module | None:
             f"layer {layer!r} is called {calls} times in one forward pass, so its output is ambiguous; "
             "expected a layer that is called once, such as the block around it"
         )
-    return Traced(extractor)
+    return Traced(_without_annotations(extractor))
 
 
 class Traced(nn.Module):
@@ -143,6 +143,15 @@ def _count_calls(graph: torch.fx.Graph, layer: str) -> int:
     inside = (str(n.target) for n in graph.nodes if n.op == "call_module")
     counts = Counter(name for name in inside if name == layer or name.startswith(layer + "."))
     return min(counts.values(), default=1)
+
+
+def _without_annotations(extractor: Any) -> Any:
+    """Drop the type annotations of the traced code: torch 2.6 cannot pickle those that are strings."""
+    for graph in (extractor.train_graph, extractor.eval_graph):
+        for node in graph.nodes:
+            node.type = None
+    extractor.recompile()
+    return extractor
 
 
 @contextmanager
