@@ -302,6 +302,13 @@ def test_neurons_share_forward_passes(engine: Any, net: nn.Module, pair: Any) ->
     assert counts[0] == counts[1]
 
 
+def test_plain_gradients_need_one_forward_pass_for_each_image(net: nn.Module, pair: Any, w: Tensor) -> None:
+    calls = []
+    net.conv1.register_forward_hook(lambda *_: calls.append(1))
+    ParallelBackprop(LatentEncoder(net, "relu2"), engine=ca.Saliency).attribute(pair, readout=w)
+    assert len(calls) == 2
+
+
 def test_shared_weights_method_is_the_rule(encoder: LatentEncoder, pair: Any, w: Tensor) -> None:
     c = ParallelBackprop(encoder).shared_weights(pair, w)
     assert torch.equal(c, shared_weights(encoder(pair[0]), encoder(pair[1]), w).detach())

@@ -64,6 +64,11 @@ def make_engine(factory: Any, forward: nn.Module) -> Attribution:
     return method
 
 
+def is_plain_gradient(method: Any) -> bool:
+    """Whether the method is Captum's plain gradient, for which no engine needs a forward pass of its own."""
+    return type(method) is Saliency
+
+
 def innermost(method: Any) -> Any:
     """The method inside wrappers such as NoiseTunnel."""
     while hasattr(method, "attribution_method"):

@@ -80,11 +80,12 @@ def resolve_weights(readouts: Any, z: Tensor) -> Tensor:
     return weights.detach().to(z)
 
 
-def check_shared(shared: Any, n: int) -> Tensor:
-    """Shared weights c given by the user: (N, D), finite."""
-    if not isinstance(shared, Tensor) or shared.ndim != 2 or len(shared) != n:
+def check_shared(shared: Any, z: Tensor) -> Tensor:
+    """Shared weights c given by the user, if they are finite and of the shape of the latents `z` (N, D)."""
+    if not isinstance(shared, Tensor) or shared.shape != z.shape:
         found = f"shape {tuple(shared.shape)}" if isinstance(shared, Tensor) else type(shared).__name__
-        raise ValueError(f"the shared weights c in `additional_forward_args` must be (N, D) = ({n}, D), got {found}")
+        n, d = z.shape
+        raise ValueError(f"the shared weights c in `additional_forward_args` must be (N, D) = ({n}, {d}), got {found}")
     return check_finite(shared.detach())
 
 

@@ -9,9 +9,9 @@ from captum.attr import LayerAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
+from captum_shared.attribution.base import PairAttribution
 from captum_shared.attribution.engine import differentiable
 from captum_shared.attribution.inputs import Pair, check_pair
-from captum_shared.attribution.pair import PairAttribution
 
 
 @runtime_checkable
@@ -90,7 +90,8 @@ class LayerParallelBackprop(PairAttribution):
         """
         with torch.inference_mode(mode=False):
             pair = check_pair(inputs, self.encoder)
-            shared = self._shared(pair, readout, target, additional_forward_args, center, reference_latents)
+            recipe = self._recipe(readout, target, additional_forward_args, center, reference_latents)
+            shared = self._constant(pair, recipe)
             maps = [self._coarse_map(x, shared) for x in pair]
         return tuple(m.relu() for m in maps) if relu_attributions else (maps[0], maps[1])  # type: ignore[return-value]
 

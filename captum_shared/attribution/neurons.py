@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from captum.attr import IntegratedGradients, Saliency
+from captum.attr import IntegratedGradients
 from captum.attr._utils.approximation_methods import approximation_parameters
 from torch import Tensor, nn
 
@@ -15,36 +14,31 @@ from captum_shared.attribution.engine import SharedForward, differentiable, run_
 
 def neuron_maps(method: Any, forward: SharedForward, x: Tensor, shared: Tensor, arguments: dict[str, Any]) -> Tensor:
     """Maps (N, K, ...) of images `x` (N, ...) for shared weights `shared` (N, K, D)."""
-    special = {Saliency: _gradients, IntegratedGradients: _integrated_gradients}.get(type(method))
-    if special is None:
-        return torch.stack([run_engine(method, forward, x, c, arguments) for c in shared.unbind(1)], dim=1)
-    return special(method, forward.encoder, x, shared, with_defaults(method, x, arguments)).to(x.dtype)
+    if type(method) is IntegratedGradients:
+        return _integrated_gradients(method, forward.encoder, x, shared, with_defaults(method, x, arguments)).to(
+            x.dtype
+        )
+    return torch.stack([run_engine(method, forward, x, c, arguments) for c in shared.unbind(1)], dim=1)
 
 
-def jacobian_products(encoder: Callable[[Tensor], Tensor], x: Tensor, shared: Tensor) -> Tensor:
-    """J(x)^T c for K constants c per image, from one forward pass.
+def vector_jacobian_products(z: Tensor, x: Tensor, shared: Tensor) -> Tensor:
+    """J^T c for K constants c per image, J the Jacobian of `z` with respect to `x`: one backward pass each.
 
     Parameters
     ----------
-    encoder : callable
-        (N, ...) -> (N, D).
+    z : Tensor (N, D)
+        Latents, with their graph.
     x : Tensor (N, ...)
+        The images they were computed from.
     shared : Tensor (N, K, D)
 
     Returns
     -------
     Tensor (N, K, ...)
     """
-    leaf = x.detach().requires_grad_()
-    with torch.enable_grad(), differentiable():
-        z = encoder(leaf)
-        products = [torch.autograd.grad(z, leaf, c, retain_graph=True)[0] for c in shared.unbind(1)]
+    last = shared.shape[1] - 1
+    products = [torch.autograd.grad(z, x, c, retain_graph=k < last)[0] for k, c in enumerate(shared.unbind(1))]
     return torch.stack(products, dim=1)
-
-
-def _gradients(method: Saliency, encoder: nn.Module, x: Tensor, shared: Tensor, arguments: dict[str, Any]) -> Tensor:
-    products = jacobian_products(encoder, x, shared)
-    return products.abs() if arguments["abs"] else products
 
 
 def _integrated_gradients(
@@ -66,7 +60,8 @@ def _integrated_gradients(
 def _weighted_gradients(
     encoder: nn.Module, x: Tensor, start: Tensor, shared: Tensor, sizes: list[float], alphas: list[float]
 ) -> Tensor:
-    points = torch.cat([start + alpha * (x - start) for alpha in alphas])
-    products = jacobian_products(encoder, points, shared.repeat(len(alphas), 1, 1))
+    points = torch.cat([start + alpha * (x - start) for alpha in alphas]).requires_grad_()
+    with torch.enable_grad(), differentiable():
+        products = vector_jacobian_products(encoder(points), points, shared.repeat(len(alphas), 1, 1))
     weights = torch.tensor(sizes, dtype=x.dtype, device=x.device)
     return torch.einsum("s,s...->...", weights, products.unflatten(0, (len(alphas), len(x))))

@@ -2,113 +2,25 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Literal, overload
 
 import torch
-from captum.attr import GradientAttribution, IntegratedGradients
+from captum.attr import IntegratedGradients
 from captum.log import log_usage
 from torch import Tensor, nn
 
+from captum_shared.attribution.base import PairAttribution, Recipe
 from captum_shared.attribution.engine import (
     EngineFactory,
-    SharedForward,
     check_arguments,
+    differentiable,
+    is_plain_gradient,
     make_engine,
     run_engine,
     split_arguments,
 )
-from captum_shared.attribution.inputs import (
-    Pair,
-    check_encoder,
-    check_finite,
-    check_latents,
-    check_pair,
-    check_shared,
-    resolve_weight,
-    resolve_weights,
-)
-from captum_shared.attribution.neurons import neuron_maps
-from captum_shared.similarity import RULES, shared_weights
-
-
-class PairAttribution(GradientAttribution):
-    """What every attribution of pairs has: an encoder, a rule, and the shared weights c.
-
-    `forward_func` is the pair-level scalar c . z(x) + c . z(x_ref), for Captum's `infidelity` and
-    `compute_convergence_delta`, with ``additional_forward_args=(c,)``.
-    """
-
-    def __init__(self, encoder: nn.Module, rule: str = "product", center: Tensor | None = None) -> None:
-        if rule not in RULES:
-            raise ValueError(f"unknown rule {rule!r}; expected one of {list(RULES)}")
-        self.encoder = check_encoder(encoder)
-        self.forward_module = SharedForward(encoder)
-        self.rule = rule
-        self.center = center
-        super().__init__(self._pair_forward)
-
-    def shared_weights(
-        self,
-        inputs: Pair,
-        readout: Tensor | nn.Module,
-        target: Any = None,
-        center: Tensor | None = None,
-        reference_latents: Tensor | None = None,
-    ) -> Tensor:
-        """The constant c of each pair, (N, D): how much the two images share each latent, for the neuron.
-
-        Parameters
-        ----------
-        inputs : tuple of two Tensors
-            Images and references, (N, C, H, W) each; their sizes may differ.
-        readout, target, center, reference_latents
-            As in `attribute`.
-
-        Returns
-        -------
-        Tensor (N, D), detached
-        """
-        x, x_ref = check_pair(inputs, self.encoder)
-        z = self._latents(x)
-        weight = resolve_weight(readout, target, z)
-        z_ref = self._latents(x_ref) if reference_latents is None else reference_latents.detach().to(z)
-        return self._combined(z, z_ref, weight, center)
-
-    def attribute_future(self) -> None:
-        """Not implemented, as for most of Captum's methods."""
-        raise NotImplementedError(f"attribute_future is not implemented for {type(self).__name__}")
-
-    def _pair_forward(self, x: Tensor, x_ref: Tensor, shared: Tensor) -> Tensor:
-        return self.forward_module(x, shared) + self.forward_module(x_ref, shared)
-
-    def _shared(
-        self, inputs: Pair, readout: Any, target: Any, frozen: Any, center: Any, reference_latents: Any
-    ) -> Tensor:
-        """c computed from the pair, or given by the user as `frozen`."""
-        if frozen is None:
-            return self.shared_weights(inputs, readout, target, center, reference_latents)
-        if any(value is not None for value in (readout, target, center, reference_latents)):
-            raise ValueError(
-                "`additional_forward_args` holds the shared weights c, which leave nothing to compute; expected no "
-                "`readout`, `target`, `center` or `reference_latents` beside it"
-            )
-        return check_shared(frozen[0] if isinstance(frozen, tuple) and len(frozen) == 1 else frozen, len(inputs[0]))
-
-    def _combined(self, z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor | None) -> Tensor:
-        center = self.center if center is None else center
-        if z_ref.shape[-1] != z.shape[1]:
-            raise ValueError(
-                f"images and references must have as many latents, got {z.shape[1]} and {z_ref.shape[-1]}; "
-                "images of different sizes need a pool that does not depend on the size"
-            )
-        center = center.detach().to(z) if isinstance(center, Tensor) else center
-        return check_finite(shared_weights(z, z_ref, weight, self.rule, center))
-
-    def _latents(self, x: Tensor) -> Tensor:
-        _warn_if_training(self.encoder)
-        with torch.no_grad():
-            return check_latents(self.encoder(x), len(x))
+from captum_shared.attribution.inputs import Pair, check_pair, resolve_weights
+from captum_shared.attribution.neurons import neuron_maps, vector_jacobian_products
 
 
 class ParallelBackprop(PairAttribution):
@@ -258,9 +170,13 @@ class ParallelBackprop(PairAttribution):
             If an input is malformed, saying what was received and what was expected.
         """
         arguments = self._engine_arguments(baselines, return_convergence_delta, engine_arguments)
+        recipe = self._recipe(readout, target, additional_forward_args, center, reference_latents)
         with torch.inference_mode(mode=False):
             pair = check_pair(inputs, self.encoder)
-            shared = self._shared(pair, readout, target, additional_forward_args, center, reference_latents)
+            if is_plain_gradient(self.engine):
+                maps = self._gradient_maps(pair, lambda z, z_ref: recipe(z, z_ref).unsqueeze(1), arguments)
+                return maps[0].squeeze(1), maps[1].squeeze(1)
+            shared = self._constant(pair, recipe)
             sides = split_arguments(arguments)
             results = [
                 run_engine(self.engine, self.forward_module, x, shared, own) for x, own in zip(pair, sides, strict=True)
@@ -298,9 +214,15 @@ class ParallelBackprop(PairAttribution):
         if engine_arguments.pop("return_convergence_delta", False):
             raise ValueError("attribute_neurons gives no convergence delta; expected return_convergence_delta=False")
         arguments = self._engine_arguments(baselines, False, engine_arguments)
+
+        def recipe(z: Tensor, z_ref: Tensor) -> Tensor:
+            return self._shared_by_neuron(z, z_ref, readouts, center, reference_latents)
+
         with torch.inference_mode(mode=False):
             pair = check_pair(inputs, self.encoder)
-            shared = self._shared_by_neuron(pair, readouts, center, reference_latents)
+            if is_plain_gradient(self.engine):
+                return self._gradient_maps(pair, recipe, arguments)
+            shared = self._constant(pair, recipe)
             sides = split_arguments(arguments)
             maps = [
                 neuron_maps(self.engine, self.forward_module, x, shared, own)
@@ -308,11 +230,19 @@ class ParallelBackprop(PairAttribution):
             ]
         return maps[0], maps[1]
 
-    def _shared_by_neuron(self, pair: Pair, readouts: Any, center: Any, reference_latents: Any) -> Tensor:
+    def _gradient_maps(self, pair: Pair, recipe: Recipe, arguments: dict[str, Any]) -> Pair:
+        """Plain gradients (N, K, ...) for c (N, K, D): one forward pass gives both c and what is differentiated."""
+        leaves = [x.detach().requires_grad_() for x in pair]
+        with torch.enable_grad(), differentiable():
+            latents = [self._latents(leaf) for leaf in leaves]
+            shared = recipe(*(z.detach() for z in latents))
+            maps = [vector_jacobian_products(z, leaf, shared) for z, leaf in zip(latents, leaves, strict=True)]
+        return (maps[0].abs(), maps[1].abs()) if arguments.get("abs") else (maps[0], maps[1])
+
+    def _shared_by_neuron(self, z: Tensor, z_ref: Tensor, readouts: Any, center: Any, reference_latents: Any) -> Tensor:
         """Shared weights (N, K, D)."""
-        z, z_ref = (self._latents(x) for x in pair)
         weights = resolve_weights(readouts, z)
-        z_ref = z_ref if reference_latents is None else reference_latents.detach().to(z)
+        z_ref = z_ref if reference_latents is None else reference_latents
         each = isinstance(center, Tensor) and center.ndim == 2
         if each and len(center) != len(weights):
             raise ValueError(
@@ -331,16 +261,3 @@ class ParallelBackprop(PairAttribution):
             arguments["return_convergence_delta"] = True
         check_arguments(self.engine, arguments)
         return arguments
-
-
-def _warn_if_training(encoder: nn.Module) -> None:
-    if any(module.training for module in encoder.modules() if _depends_on_mode(module)):
-        warnings.warn(
-            "the encoder is in training mode: dropout and batch normalisation make the maps depend on the batch and on "
-            "chance; call encoder.eval()",
-            stacklevel=5,
-        )
-
-
-def _depends_on_mode(module: nn.Module) -> bool:
-    return isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd))

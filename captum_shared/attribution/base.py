@@ -1,0 +1,124 @@
+"""What every attribution of pairs has: an encoder, a rule, and the shared weights c."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from captum.attr import GradientAttribution
+from torch import Tensor, nn
+
+from captum_shared.attribution.engine import SharedForward
+from captum_shared.attribution.inputs import (
+    Pair,
+    check_encoder,
+    check_finite,
+    check_latents,
+    check_pair,
+    check_shared,
+    resolve_weight,
+)
+from captum_shared.similarity import RULES, shared_weights
+
+# Latents of images and references, (N, D) each, to the shared weights c.
+Recipe = Callable[[Tensor, Tensor], Tensor]
+
+
+class PairAttribution(GradientAttribution):
+    """What `ParallelBackprop` and `LayerParallelBackprop` have in common.
+
+    `forward_func` is the pair-level scalar c . z(x) + c . z(x_ref), for Captum's `infidelity` and
+    `compute_convergence_delta`, with ``additional_forward_args=(c,)``.
+    """
+
+    def __init__(self, encoder: nn.Module, rule: str = "product", center: Tensor | None = None) -> None:
+        if rule not in RULES:
+            raise ValueError(f"unknown rule {rule!r}; expected one of {list(RULES)}")
+        self.encoder = check_encoder(encoder)
+        self.forward_module = SharedForward(encoder)
+        self.rule = rule
+        self.center = center
+        super().__init__(self._pair_forward)
+
+    def shared_weights(
+        self,
+        inputs: Pair,
+        readout: Tensor | nn.Module,
+        target: Any = None,
+        center: Tensor | None = None,
+        reference_latents: Tensor | None = None,
+    ) -> Tensor:
+        """The constant c of each pair, (N, D): how much the two images share each latent, for the neuron.
+
+        Parameters
+        ----------
+        inputs : tuple of two Tensors
+            Images and references, (N, C, H, W) each; their sizes may differ.
+        readout, target, center, reference_latents
+            As in `attribute`.
+
+        Returns
+        -------
+        Tensor (N, D), detached
+        """
+        recipe = self._recipe(readout, target, None, center, reference_latents)
+        return self._constant(check_pair(inputs, self.encoder), recipe)
+
+    def attribute_future(self) -> None:
+        """Not implemented, as for most of Captum's methods."""
+        raise NotImplementedError(f"attribute_future is not implemented for {type(self).__name__}")
+
+    def _pair_forward(self, x: Tensor, x_ref: Tensor, shared: Tensor) -> Tensor:
+        return self.forward_module(x, shared) + self.forward_module(x_ref, shared)
+
+    def _recipe(self, readout: Any, target: Any, frozen: Any, center: Any, reference_latents: Any) -> Recipe:
+        """How c (N, D) is made from both latents: by the rule, or given by the user as `frozen`."""
+        if frozen is None:
+            return lambda z, z_ref: self._shared(z, z_ref, readout, target, center, reference_latents)
+        if any(value is not None for value in (readout, target, center, reference_latents)):
+            raise ValueError(
+                "`additional_forward_args` holds the shared weights c, which leave nothing to compute; expected no "
+                "`readout`, `target`, `center` or `reference_latents` beside it"
+            )
+        c = frozen[0] if isinstance(frozen, tuple) and len(frozen) == 1 else frozen
+        return lambda z, z_ref: check_shared(c, z)
+
+    def _constant(self, pair: Pair, recipe: Recipe) -> Tensor:
+        """c, from a forward pass of its own for each image."""
+        with torch.no_grad():
+            return recipe(*(self._latents(x) for x in pair))
+
+    def _shared(
+        self, z: Tensor, z_ref: Tensor, readout: Any, target: Any, center: Any, reference_latents: Any
+    ) -> Tensor:
+        weight = resolve_weight(readout, target, z)
+        return self._combined(z, z_ref if reference_latents is None else reference_latents, weight, center)
+
+    def _combined(self, z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor | None) -> Tensor:
+        center = self.center if center is None else center
+        if z_ref.shape[-1] != z.shape[1]:
+            raise ValueError(
+                f"images and references must have as many latents, got {z.shape[1]} and {z_ref.shape[-1]}; "
+                "images of different sizes need a pool that does not depend on the size"
+            )
+        center = center.detach().to(z) if isinstance(center, Tensor) else center
+        return check_finite(shared_weights(z, z_ref.detach().to(z), weight, self.rule, center))
+
+    def _latents(self, x: Tensor) -> Tensor:
+        _warn_if_training(self.encoder)
+        return check_latents(self.encoder(x), len(x))
+
+
+def _warn_if_training(encoder: nn.Module) -> None:
+    if any(module.training for module in encoder.modules() if _depends_on_mode(module)):
+        warnings.warn(
+            "the encoder is in training mode: dropout and batch normalisation make the maps depend on the batch and on "
+            "chance; call encoder.eval()",
+            stacklevel=5,
+        )
+
+
+def _depends_on_mode(module: nn.Module) -> bool:
+    return isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd))
