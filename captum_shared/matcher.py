@@ -79,8 +79,8 @@ class ReferenceMatcher:
             Readout of one neuron, or of K neurons.
         k : int, default 1
         exclude : optional
-            What each query must not get: an index into the gallery per query, (Q,), negative for none, such as its own;
-            or a boolean (Q, G), True where excluded.
+            What each query must not get, such as itself: an index into the gallery per query, (Q,), or several,
+            (Q, m), negative for none; or a boolean (Q, G), True where excluded.
 
         Returns
         -------
@@ -123,10 +123,10 @@ class ReferenceMatcher:
         block = neuron_similarity(query, self.gallery[columns], weight, self.similarity)
         if banned is None:
             return block
-        if banned.ndim == 2:
+        if banned.dtype == torch.bool:
             return block.masked_fill(banned[:, columns], -torch.inf)
         places = torch.arange(columns.start, columns.stop, device=block.device)
-        return block.masked_fill(banned[:, None] == places, -torch.inf)
+        return block.masked_fill((banned[:, :, None] == places).any(1), -torch.inf)
 
     def _check_weight(self, weight: Any) -> Tensor:
         weights = _as_floats("weight", weight).to(self.gallery)
@@ -140,22 +140,27 @@ class ReferenceMatcher:
         if exclude is None:
             return None
         banned = torch.as_tensor(exclude, device=self.gallery.device)
-        boolean = banned.dtype == torch.bool
-        if tuple(banned.shape) != ((n, len(self.gallery)) if boolean else (n,)) or banned.is_floating_point():
+        shape = (n, len(self.gallery))
+        fits = (
+            tuple(banned.shape) == shape if banned.dtype == torch.bool else banned.ndim in (1, 2) and len(banned) == n
+        )
+        if not fits or banned.is_floating_point():
             raise ValueError(
-                f"`exclude` must be indices (Q,) = ({n},) or boolean (Q, G) = ({n}, {len(self.gallery)}), "
+                f"`exclude` must be indices (Q,) or (Q, m) with Q = {n}, or boolean (Q, G) = {shape}, "
                 f"got {banned.dtype} of shape {tuple(banned.shape)}"
             )
-        if not boolean and bool((banned >= len(self.gallery)).any()):
+        if banned.dtype == torch.bool:
+            return banned
+        if bool((banned >= len(self.gallery)).any()):
             raise ValueError(f"`exclude` must be below the gallery's size {len(self.gallery)}, got {int(banned.max())}")
-        return banned
+        return banned.reshape(n, -1)
 
     def _check_k(self, k: Any, banned: Tensor | None) -> None:
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise ValueError(f"`k` must be a positive integer, got {k!r}")
         left = len(self.gallery)
         if banned is not None and banned.numel():
-            left -= int(banned.sum(1).max() if banned.ndim == 2 else (banned >= 0).any())
+            left -= max(int(row.sum()) if row.dtype == torch.bool else len(row[row >= 0].unique()) for row in banned)
         if k > left:
             raise ValueError(f"`k` must be at most the number of candidates, {left} after exclusion, got {k}")
 

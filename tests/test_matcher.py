@@ -76,6 +76,8 @@ def test_excluding_itself_and_more() -> None:
     assert own.index.tolist() == slow_match(gallery, gallery, w, 3, {(i, i) for i in range(6)})
     some = ReferenceMatcher(gallery).match(gallery[:2], w, 2, exclude=torch.tensor([-1, 4]))
     assert some.index.tolist() == slow_match(gallery[:2], gallery, w, 2, {(1, 4)})
+    several = ReferenceMatcher(gallery).match(gallery[:2], w, 2, exclude=[[0, 2, 0], [-1, 5, 1]])
+    assert several.index.tolist() == slow_match(gallery[:2], gallery, w, 2, {(0, 0), (0, 2), (1, 5), (1, 1)})
     mask = torch.zeros(2, 6, dtype=torch.bool)
     mask[0, :4] = True
     masked = ReferenceMatcher(gallery).match(gallery[:2], w, 2, exclude=mask.numpy())
@@ -129,7 +131,7 @@ def test_mistakes() -> None:
         (ValueError, "`k` must be a positive integer, got 0", lambda: m.match(g, w, 0)),
         (ValueError, "`k` must be at most the number of candidates, 5 after exclusion, got 6", lambda: m.match(g, w, 6)),
         (ValueError, "4 after exclusion, got 5", lambda: m.match(g, w, 5, exclude=torch.arange(5))),
-        (ValueError, r"`exclude` must be indices \(Q,\) = \(5,\) or boolean .* got torch.int64 of shape \(2,\)", lambda: m.match(g, w, exclude=torch.arange(2))),
+        (ValueError, r"`exclude` must be indices \(Q,\) or \(Q, m\) with Q = 5, or boolean .* got torch.int64 of shape \(2,\)", lambda: m.match(g, w, exclude=torch.arange(2))),
         (ValueError, "`exclude` must be below the gallery's size 5, got 7", lambda: m.match(g, w, exclude=torch.tensor([0, 1, 7, 2, 3]))),
     ]  # fmt: skip
     for error, text, mistake in cases:
