@@ -107,9 +107,9 @@ def class_selectivity_index(
         _warn_if_unequal(base_rates(top, labels))
     _, fractions = class_distribution(top, labels, normalize)
     reached = fractions.sort(dim=1, descending=True).values.cumsum(1) >= threshold - ROUNDING
-    n_classes = (~reached).sum(1) + 1
+    n_classes = ((~reached).sum(1) + 1).double()
     index = (top.k - n_classes) / (top.k - 1)
-    return index.double().masked_fill(fractions.isnan().any(1), torch.nan)
+    return index.masked_fill(fractions.isnan().any(1), torch.nan)
 
 
 def population_code(

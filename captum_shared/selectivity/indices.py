@@ -37,7 +37,8 @@ def response_loss(activations: Tensor, changed: Tensor) -> Tensor:
             "`activations` and `changed` must both be (U, k), got "
             f"{tuple(activations.shape)} and {tuple(changed.shape)}"
         )
-    return 1 - changed.double().clamp(min=0).sum(1) / activations.double().clamp(min=0).sum(1)
+    before, after = (values.double().clamp(min=0).sum(1) for values in (activations, changed))
+    return torch.where(before > 0, 1 - after / before, torch.nan)
 
 
 def transform_selectivity_index(

@@ -1,0 +1,271 @@
+"""What is written about indexed units: a table, figures, a page."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from captum_shared.report.files import write_csv, write_figure, write_json, write_text
+from captum_shared.report.html import Picture, gallery, page, table
+from captum_shared.report.unit_table import Unit, unit_table
+from captum_shared.selectivity import PixelSource, ReceptiveFields, TopActivations, neuron_features, top_crops
+from captum_shared.visualization import distribution_figure, feature_grid, unit_sheet
+
+COLUMNS = (
+    "color_selectivity", "class_selectivity", "population_code", "orientation_selectivity", "symmetry_selectivity",
+)  # fmt: skip
+MORE_COLUMNS = ("class_selectivity_at_threshold", "class_selectivity_normalized", "population_code_normalized")
+NAMES = {
+    "color_selectivity": "colour", "class_selectivity": "class, plain", "population_code": "population code",
+    "orientation_selectivity": "orientation", "symmetry_selectivity": "symmetry",
+    "class_selectivity_at_threshold": "class, plain, at threshold",
+    "class_selectivity_normalized": "class, by base rates",
+    "population_code_normalized": "population code, by base rates",
+}  # fmt: skip
+IN_GRID, CROPS_ON_SHEET, THUMBNAIL, SHEET_DPI = 12, 18, 56, 110
+
+
+@dataclass(frozen=True)
+class Layer:
+    """All that is known of the units of a layer. Arrays are (U,), shares (U, C)."""
+
+    top: TopActivations
+    fields: ReceptiveFields
+    indices: dict[str, np.ndarray]
+    classes: list[str]
+    shares: np.ndarray
+    shares_normalized: np.ndarray
+    shuffled: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What was indexed, and how."""
+
+    layers: dict[str, Layer]
+    source: PixelSource
+    names: list[str]
+    settings: dict[str, Any]
+
+
+def write_report(folder: Path, study: Study, sheets: int, progress: bool) -> dict[str, Any]:
+    """Write everything into `folder`; returns what is in ``summary.json``."""
+    header = ("layer", "unit", *COLUMNS, "top_class", "top_class_share", *MORE_COLUMNS, "top_class_normalized", "top_activation")  # fmt: skip
+    write_csv(folder / "units.csv", header, [row for name in study.layers for row in _rows(name, study.layers[name])])
+    features = {name: _features(name, layer, study.source, progress) for name, layer in study.layers.items()}
+    pictures = [_distributions(folder, study)]
+    for name, layer in study.layers.items():
+        pictures += [_grid(folder, name, layer, features[name], index) for index in RANKED]
+    drawn = []
+    for name, unit in tqdm(_chosen(study, sheets), disable=not progress, unit="sheet"):
+        drawn.append(_sheet(folder, study, name, unit, features[name][unit]))
+    summary = {**study.settings, "layers": {name: _summary(layer) for name, layer in study.layers.items()}}
+    units = [unit for name, layer in study.layers.items() for unit in _listed(name, layer, features[name])]
+    sections = [
+        gallery("Distributions and features", pictures),
+        unit_table(
+            "All units",
+            [NAMES[column] for column in (*COLUMNS[:3], *COLUMNS[3:], "class_selectivity_normalized")],
+            units,
+        ),
+        gallery("Sheets of the most selective units", drawn) if drawn else "",
+        table("Settings", ("setting", "value"), [(key, str(value)) for key, value in study.settings.items()]),
+    ]
+    write_text(folder / "index.html", page("What the units are selective for", _methods(study), sections))
+    write_json(folder / "summary.json", summary)
+    return summary
+
+
+RANKED = ("color_selectivity", "class_selectivity_normalized")
+
+
+def ranking(layer: Layer, index: str) -> list[int]:
+    """Units by an index, the highest first; equal ones by the largest share of a class; those without index left out."""
+    values = layer.indices[index]
+    share = np.nan_to_num(layer.shares_normalized).max(1)
+    order = np.lexsort((-share, -np.nan_to_num(values, nan=-np.inf)))
+    return [int(unit) for unit in order if not np.isnan(values[unit])]
+
+
+def _rows(name: str, layer: Layer) -> list[tuple[Any, ...]]:
+    rows = []
+    for unit in range(layer.top.n_units):
+        value = {column: _number(layer.indices[column][unit]) for column in (*COLUMNS, *MORE_COLUMNS)}
+        dead = np.isnan(layer.shares[unit]).any()
+        best, best_normalized = (
+            int(np.argmax(np.nan_to_num(s[unit]))) for s in (layer.shares, layer.shares_normalized)
+        )
+        rows.append((
+            name, unit, *(value[column] for column in COLUMNS), "" if dead else layer.classes[best],
+            "" if dead else round(float(layer.shares[unit, best]), 4), *(value[column] for column in MORE_COLUMNS),
+            "" if dead else layer.classes[best_normalized], float(layer.top.activations[unit, 0]),
+        ))  # fmt: skip
+    return rows
+
+
+def _number(value: Any) -> Any:
+    """An empty field for NaN; integers as such."""
+    if isinstance(value, np.integer):
+        return int(value)
+    return "" if math.isnan(value) else round(float(value), 6)
+
+
+def _features(name: str, layer: Layer, source: PixelSource, progress: bool) -> list[np.ndarray]:
+    """Neuron Features (h, w, 3) of all units."""
+    found = neuron_features(layer.top, layer.fields, source)
+    bar = tqdm(found, total=layer.top.n_units, disable=not progress, unit="feature", desc=name)
+    return [_array(feature) for _, feature in bar]
+
+
+def _distributions(folder: Path, study: Study) -> Picture:
+    shown = (*COLUMNS, "class_selectivity_normalized")
+    values = {
+        name: {NAMES[column]: layer.indices[column].astype(float) for column in shown}
+        for name, layer in study.layers.items()
+    }
+    png = write_figure(folder / "distributions.png", distribution_figure(values))
+    caption = "Distributions of the indices over the units of each layer; the line is the mean."
+    means = "; ".join(
+        f"{name}: " + ", ".join(f"{column} {np.nanmean(index):.2f}" for column, index in one.items())
+        for name, one in values.items()
+    )
+    return Picture(png, caption, f"Histograms of six indices for each layer. Means: {means}")
+
+
+def _grid(folder: Path, name: str, layer: Layer, features: list[np.ndarray], index: str) -> Picture:
+    units = ranking(layer, index)[:IN_GRID]
+    best = layer.shares_normalized.argmax(1) if index != "color_selectivity" else None
+    titles = [
+        f"unit {unit}: {layer.indices[index][unit]:.3f}"
+        + (f"\n{layer.classes[best[unit]]}" if best is not None else "")
+        for unit in units
+    ]
+    heading = f"{name}: Neuron Features of the units highest in {NAMES[index]}"
+    figure = feature_grid([features[unit] for unit in units], titles, heading)
+    kind = "color" if index == "color_selectivity" else "class"
+    png = write_figure(folder / f"features_{kind}_{file_name(name)}.png", figure)
+    return Picture(png, heading + ".", f"{heading}: {', '.join(title.replace(chr(10), ', ') for title in titles)}")
+
+
+def _chosen(study: Study, sheets: int) -> list[tuple[str, int]]:
+    """Layers and units that get a sheet, each once."""
+    wanted = [
+        (name, unit)
+        for name, layer in study.layers.items()
+        for index in RANKED
+        for unit in ranking(layer, index)[:sheets]
+    ]
+    return list(dict.fromkeys(wanted))
+
+
+def _sheet(folder: Path, study: Study, name: str, unit: int, feature: np.ndarray) -> Picture:
+    layer = study.layers[name]
+    crops, inside = top_crops(layer.top, layer.fields, study.source, unit, CROPS_ON_SHEET)
+    masked = crops.masked_fill(~inside[:, None], float("nan"))
+    facts = {NAMES[c]: f"{layer.indices[c][unit]:.3f}".rstrip("0").rstrip(".") for c in (*COLUMNS, *MORE_COLUMNS)}
+    shares = {
+        label: (float(layer.shares[unit, i]), float(layer.shares_normalized[unit, i]))
+        for i, label in enumerate(layer.classes)
+    }
+    heading = f"{name}, unit {unit}: Neuron Feature and strongest crops"
+    figure = unit_sheet(heading, feature, [_array(crop) for crop in masked], facts, shares)
+    png = write_figure(folder / f"unit_{file_name(name)}_{unit:04d}.png", figure, SHEET_DPI)
+    files = ", ".join(study.names[i] for i in layer.top.images[unit, :5].tolist())
+    caption = f"{name}, unit {unit}. Strongest images: {files}."
+    alt = f"{heading}. " + ", ".join(f"{key} {value}" for key, value in facts.items())
+    return Picture(png, caption, alt)
+
+
+def file_name(layer: str) -> str:
+    """A layer's name as part of a file's name."""
+    return "".join(c if c.isalnum() else "_" for c in layer) or "output"
+
+
+def _listed(name: str, layer: Layer, features: list[np.ndarray]) -> list[Unit]:
+    order = (*COLUMNS, "class_selectivity_normalized")
+    units = []
+    for unit, feature in enumerate(features):
+        strongest = np.argsort(-np.nan_to_num(layer.shares_normalized[unit]), kind="stable")[:3]
+        classes = [layer.classes[i] for i in strongest if layer.shares_normalized[unit, i] > 0]
+        values = [float(layer.indices[column][unit]) for column in order]
+        units.append(Unit(name, unit, values, classes, _thumbnail(feature)))
+    return units
+
+
+def _thumbnail(feature: np.ndarray) -> bytes:
+    pixels = (np.where(np.isnan(feature), 0.93, feature).clip(0, 1) * 255).round().astype(np.uint8)
+    buffer = io.BytesIO()
+    side = max(pixels.shape[:2])
+    resample = Image.Resampling.NEAREST if side < THUMBNAIL else Image.Resampling.LANCZOS
+    height, width = (max(1, round(n * THUMBNAIL / side)) for n in pixels.shape[:2])
+    Image.fromarray(pixels).resize((width, height), resample).save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
+def _array(picture: Tensor) -> np.ndarray:
+    """A picture (C, h, w) as (h, w, 3)."""
+    return picture.permute(1, 2, 0).expand(-1, -1, 3).numpy()
+
+
+def _summary(layer: Layer) -> dict[str, Any]:
+    color, by_class = (ranking(layer, index) for index in RANKED)
+    return {
+        "n_units": layer.top.n_units,
+        "n_dead": int(np.isnan(layer.indices["class_selectivity"]).sum()),
+        "field_size": sorted({(int(h), int(w)) for h, w in zip(layer.fields.height, layer.fields.width, strict=True)}),
+        "indices": {column: _spread(layer.indices[column]) for column in (*COLUMNS, *MORE_COLUMNS)},
+        "means_with_shuffled_labels": layer.shuffled,
+        "most_color_selective": color[:10],
+        "most_class_selective": [
+            {"unit": unit, "class": layer.classes[int(layer.shares_normalized[unit].argmax())]}
+            for unit in by_class[:10]
+        ],
+        "best_unit_of_each_class": _best_of_classes(layer),
+    }
+
+
+def _best_of_classes(layer: Layer) -> dict[str, dict[str, float]]:
+    """For each class, the unit with the largest share of its weight on it."""
+    shares = np.nan_to_num(layer.shares)
+    return {
+        label: {"unit": int(shares[:, i].argmax()), "share": round(float(shares[:, i].max()), 4)}
+        for i, label in enumerate(layer.classes)
+    }
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    known = values[~np.isnan(values)]
+    if known.size == 0:
+        return {}
+    low, median, high = np.quantile(known, (0.1, 0.5, 0.9))
+    spread = {"mean": known.mean(), "sd": known.std(), "q10": low, "median": median, "q90": high, "max": known.max()}
+    return {name: round(float(value), 4) for name, value in spread.items()}
+
+
+def _methods(study: Study) -> list[str]:
+    s = study.settings
+    rates = sorted(s["base_rates"].items(), key=lambda item: -item[1])
+    frequent = ", ".join(f"{name} {rate:.0%}" for name, rate in rates[:4])
+    lost = [f"Unreadable and left out: {', '.join(s['unreadable'])}."] if s["unreadable"] else []
+    return [
+        f"For each unit, the {s['top']} images with the largest activation (one position per image, of {s['n_images']} "
+        "images) and the crops its receptive field sees there. The Neuron Feature is their mean, weighted by activation; "
+        "what lies beyond the border of an image takes no part (Rafegas et al., Pattern Recognition Letters 2020).",
+        f"Colour: the share of the response that is lost in grey ({s['grey']}). Orientation: the share that is lost when "
+        f"crops are turned by 90 degrees. Symmetry: the share that is kept when they are mirrored left to right. The "
+        f"latter two over the {s['crops']} strongest crops. A negative value means more response after the change.",
+        "Class, plain: (N - M) / (N - 1), M the number of classes among the N strongest images. Population code: classes "
+        "with at least a tenth of the weight.",
+        f"Base rates: {frequent} ... of {len(rates)} classes. Where they are unequal, the plain class index reflects how "
+        "frequent classes are. By base rates: shares are divided by the class's share of all images, and M is the fewest "
+        f"classes that reach {s['class_threshold']:g} of the total. Rare classes have noisy shares: look at the images.",
+        *lost,
+    ]

@@ -1,0 +1,142 @@
+"""Pictures of populations of units: distributions of indices, grids of features, a sheet per unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from captum_shared.visualization.canvas import PLAIN, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREY, EMPTY = "#3b6ea5", "#d98032", "#8a8a8a", 0.93
+COLUMNS = 6
+
+
+def distribution_figure(values: Mapping[str, Mapping[str, np.ndarray]], bins: int = 24) -> Figure:
+    """Histograms of indices over units: a row per layer, a column per index, one scale per column.
+
+    Parameters
+    ----------
+    values : mapping of layer to mapping of index name to array (U,)
+        NaN are left out, and counted.
+    bins : int, default 24
+    """
+    layers, names = list(values), list(next(iter(values.values())))
+    figure = new_figure(0.5 + 1.9 * len(names), 0.55 + 1.35 * len(layers))
+    grid = figure.subplots(len(layers), len(names), squeeze=False)
+    figure.subplots_adjust(0.55 / figure.get_figwidth(), 0.5 / figure.get_figheight(), 0.985, 1 - 0.35 / figure.get_figheight(), 0.28, 0.35)  # fmt: skip
+    for column, name in enumerate(names):
+        known = [values[layer][name][~np.isnan(values[layer][name])] for layer in layers]
+        edges = _edges(np.concatenate(known), bins)
+        for row, (layer, shown) in enumerate(zip(layers, known, strict=True)):
+            ax = grid[row][column]
+            _histogram(ax, shown, edges)
+            if row == 0:
+                ax.set_title(name, fontsize=9, **PLAIN)
+            if column == 0:
+                ax.set_ylabel(f"{layer}\nunits (%)", fontsize=8, **PLAIN)
+    return figure
+
+
+def feature_grid(pictures: Sequence[np.ndarray], titles: Sequence[str], heading: str) -> Figure:
+    """Pictures (h, w, 3) side by side, each with a title of one or two lines; NaN is light grey."""
+    rows = max(1, math.ceil(len(pictures) / COLUMNS))
+    width, height = 8.4, 0.45 + rows * 1.75
+    figure = new_figure(width, height)
+    figure.text(0.12 / width, 1 - 0.12 / height, heading, va="top", fontsize=11, **PLAIN)
+    for i, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+        column, row = i % COLUMNS, i // COLUMNS
+        left, bottom = 0.12 + column * 1.38, height - 0.45 - (row + 1) * 1.75 + 0.05
+        ax = figure.add_axes((left / width, bottom / height, 1.26 / width, 1.26 / height))
+        _picture(ax, picture)
+        ax.set_title(title, fontsize=7.5, pad=3, **PLAIN)
+    return figure
+
+
+def unit_sheet(
+    heading: str,
+    feature: np.ndarray,
+    crops: Sequence[np.ndarray],
+    facts: Mapping[str, str],
+    shares: Mapping[str, tuple[float, float]],
+) -> Figure:
+    """One unit: its feature, its strongest crops, its indices, and the classes that drive it.
+
+    Parameters
+    ----------
+    heading : str
+    feature : array (h, w, 3)
+    crops : sequence of arrays (h, w, 3)
+        Up to 18, the strongest first.
+    facts : mapping of str to str
+        Indices and their values.
+    shares : mapping of class to (float, float)
+        f_c plain, and divided by base rates.
+    """
+    width, height = 9.6, 4.3
+    figure = new_figure(width, height)
+    figure.text(0.15 / width, 1 - 0.13 / height, heading, va="top", fontsize=11, **PLAIN)
+    _picture(figure.add_axes((0.15 / width, 1.75 / height, 2.1 / width, 2.1 / height)), feature)
+    figure.text(0.15 / width, 1.6 / height, "\n".join(facts), va="top", fontsize=7.5, linespacing=1.35, **PLAIN)
+    figure.text(
+        2.25 / width, 1.6 / height, "\n".join(facts.values()), va="top", ha="right", fontsize=7.5, linespacing=1.35,
+        **PLAIN,
+    )  # fmt: skip
+    for i, crop in enumerate(crops[: 3 * COLUMNS]):
+        column, row = i % COLUMNS, i // COLUMNS
+        left, bottom = 2.5 + column * 0.78, height - 0.45 - (row + 1) * 1.24 + 0.1
+        _picture(figure.add_axes((left / width, (bottom + 0.2) / height, 0.72 / width, 0.94 / height)), crop)
+    _bars(figure.add_axes((8.05 / width, 0.45 / height, 1.4 / width, 3.3 / height)), shares)
+    return figure
+
+
+def _edges(values: np.ndarray, bins: int) -> np.ndarray:
+    if values.size and np.all(values == np.round(values)):
+        return np.arange(values.min() - 0.5, values.max() + 1)
+    low, high = (min(values.min(), 0.0), max(values.max(), 1.0)) if values.size else (0.0, 1.0)
+    low = max(low, np.quantile(values, 0.01)) if values.size else low  # a few far below zero would hide the rest
+    if values.size and values.min() > 0.5:  # class indices live near 1
+        low = math.floor(values.min() * 20) / 20
+    return np.linspace(low, high, bins + 1)
+
+
+def _histogram(ax: Axes, values: np.ndarray, edges: np.ndarray) -> None:
+    counts, _ = np.histogram(values.clip(edges[0], edges[-1]), edges)
+    ax.bar(edges[:-1], 100 * counts / max(values.size, 1), np.diff(edges), align="edge", color=BLUE, linewidth=0)
+    if values.size:
+        ax.axvline(float(values.mean()), color=ORANGE, linewidth=1.4)
+        ax.text(0.03, 0.95, f"mean {values.mean():.2f}", transform=ax.transAxes, va="top", fontsize=7.5, **PLAIN)
+    _bare(ax)
+    ax.margins(y=0.22)
+
+
+def _bars(ax: Axes, shares: Mapping[str, tuple[float, float]]) -> None:
+    names = sorted(shares, key=lambda name: -max(shares[name]))[:8]
+    where = np.arange(len(names))
+    ax.barh(where - 0.2, [shares[name][0] for name in names], 0.38, color=BLUE, label="share of weight")
+    ax.barh(where + 0.2, [shares[name][1] for name in names], 0.38, color=ORANGE, label="by base rate")
+    ax.set_yticks(where, names)
+    ax.invert_yaxis()
+    ax.legend(fontsize=6.5, frameon=False, loc="lower right", bbox_to_anchor=(1.05, 1.0), borderpad=0)
+    _bare(ax)
+    ax.set_yticks(where, names, fontsize=7, **PLAIN)
+
+
+def _bare(ax: Axes) -> None:
+    ax.grid(False)
+    ax.set_facecolor("white")
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    ax.tick_params(labelsize=7, length=2, colors="0.25")
+
+
+def _picture(ax: Axes, picture: np.ndarray) -> None:
+    ax.set_axis_off()
+    shown: Any = np.where(np.isnan(picture), EMPTY, picture).clip(0, 1)
+    ax.imshow(shown, origin="upper", aspect="equal", interpolation="nearest")
