@@ -183,7 +183,10 @@ class _Kept:
         saved = self._get(
             key, lambda: {f"{la}/{part}": getattr(f, part) for la, f in compute().items() for part in parts}
         )
-        return {layer: ReceptiveFields(*(saved[f"{layer}/{part}"] for part in parts), size) for layer in layers}
+        return {
+            layer: ReceptiveFields(**{part: saved[f"{layer}/{part}"] for part in parts}, image_size=size)
+            for layer in layers
+        }
 
     def _get(self, key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         path = self.folder / f"{key[:24]}.safetensors"

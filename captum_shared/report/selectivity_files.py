@@ -23,6 +23,11 @@ COLUMNS = (
     "color_selectivity", "class_selectivity", "population_code", "orientation_selectivity", "symmetry_selectivity",
 )  # fmt: skip
 MORE_COLUMNS = ("class_selectivity_at_threshold", "class_selectivity_normalized", "population_code_normalized")
+HEADER = (
+    "layer", "unit", *COLUMNS, "top_class", "top_class_share", *MORE_COLUMNS, "top_class_normalized", "top_activation",
+)  # fmt: skip
+LISTED = (*COLUMNS, "class_selectivity_normalized")
+RANKED = ("color_selectivity", "class_selectivity_normalized")
 NAMES = {
     "color_selectivity": "colour", "class_selectivity": "class, plain", "population_code": "population code",
     "orientation_selectivity": "orientation", "symmetry_selectivity": "symmetry",
@@ -58,8 +63,8 @@ class Study:
 
 def write_report(folder: Path, study: Study, sheets: int, progress: bool) -> dict[str, Any]:
     """Write everything into `folder`; returns what is in ``summary.json``."""
-    header = ("layer", "unit", *COLUMNS, "top_class", "top_class_share", *MORE_COLUMNS, "top_class_normalized", "top_activation")  # fmt: skip
-    write_csv(folder / "units.csv", header, [row for name in study.layers for row in _rows(name, study.layers[name])])
+    rows = [row for name, layer in study.layers.items() for row in _rows(name, layer)]
+    write_csv(folder / "units.csv", HEADER, rows)
     features = {name: _features(name, layer, study.source, progress) for name, layer in study.layers.items()}
     pictures = [_distributions(folder, study)]
     for name, layer in study.layers.items():
@@ -71,11 +76,7 @@ def write_report(folder: Path, study: Study, sheets: int, progress: bool) -> dic
     units = [unit for name, layer in study.layers.items() for unit in _listed(name, layer, features[name])]
     sections = [
         gallery("Distributions and features", pictures),
-        unit_table(
-            "All units",
-            [NAMES[column] for column in (*COLUMNS[:3], *COLUMNS[3:], "class_selectivity_normalized")],
-            units,
-        ),
+        unit_table("All units", [NAMES[column] for column in LISTED], units),
         gallery("Sheets of the most selective units", drawn) if drawn else "",
         table("Settings", ("setting", "value"), [(key, str(value)) for key, value in study.settings.items()]),
     ]
@@ -84,11 +85,8 @@ def write_report(folder: Path, study: Study, sheets: int, progress: bool) -> dic
     return summary
 
 
-RANKED = ("color_selectivity", "class_selectivity_normalized")
-
-
 def ranking(layer: Layer, index: str) -> list[int]:
-    """Units by an index, the highest first; equal ones by the largest share of a class; those without index left out."""
+    """Units with this index, the highest first; equal ones by the largest share of a class."""
     values = layer.indices[index]
     share = np.nan_to_num(layer.shares_normalized).max(1)
     order = np.lexsort((-share, -np.nan_to_num(values, nan=-np.inf)))
@@ -100,9 +98,8 @@ def _rows(name: str, layer: Layer) -> list[tuple[Any, ...]]:
     for unit in range(layer.top.n_units):
         value = {column: _number(layer.indices[column][unit]) for column in (*COLUMNS, *MORE_COLUMNS)}
         dead = np.isnan(layer.shares[unit]).any()
-        best, best_normalized = (
-            int(np.argmax(np.nan_to_num(s[unit]))) for s in (layer.shares, layer.shares_normalized)
-        )
+        best = int(np.nan_to_num(layer.shares[unit]).argmax())
+        best_normalized = int(np.nan_to_num(layer.shares_normalized[unit]).argmax())
         rows.append((
             name, unit, *(value[column] for column in COLUMNS), "" if dead else layer.classes[best],
             "" if dead else round(float(layer.shares[unit, best]), 4), *(value[column] for column in MORE_COLUMNS),
@@ -126,9 +123,8 @@ def _features(name: str, layer: Layer, source: PixelSource, progress: bool) -> l
 
 
 def _distributions(folder: Path, study: Study) -> Picture:
-    shown = (*COLUMNS, "class_selectivity_normalized")
     values = {
-        name: {NAMES[column]: layer.indices[column].astype(float) for column in shown}
+        name: {NAMES[column]: layer.indices[column].astype(float) for column in LISTED}
         for name, layer in study.layers.items()
     }
     png = write_figure(folder / "distributions.png", distribution_figure(values))
@@ -142,12 +138,10 @@ def _distributions(folder: Path, study: Study) -> Picture:
 
 def _grid(folder: Path, name: str, layer: Layer, features: list[np.ndarray], index: str) -> Picture:
     units = ranking(layer, index)[:IN_GRID]
-    best = layer.shares_normalized.argmax(1) if index != "color_selectivity" else None
-    titles = [
-        f"unit {unit}: {layer.indices[index][unit]:.3f}"
-        + (f"\n{layer.classes[best[unit]]}" if best is not None else "")
-        for unit in units
-    ]
+    titles = [f"unit {unit}: {layer.indices[index][unit]:.3f}" for unit in units]
+    if index != "color_selectivity":
+        best = layer.shares_normalized.argmax(1)
+        titles = [f"{title}\n{layer.classes[best[unit]]}" for title, unit in zip(titles, units, strict=True)]
     heading = f"{name}: Neuron Features of the units highest in {NAMES[index]}"
     figure = feature_grid([features[unit] for unit in units], titles, heading)
     kind = "color" if index == "color_selectivity" else "class"
@@ -190,12 +184,11 @@ def file_name(layer: str) -> str:
 
 
 def _listed(name: str, layer: Layer, features: list[np.ndarray]) -> list[Unit]:
-    order = (*COLUMNS, "class_selectivity_normalized")
     units = []
     for unit, feature in enumerate(features):
         strongest = np.argsort(-np.nan_to_num(layer.shares_normalized[unit]), kind="stable")[:3]
         classes = [layer.classes[i] for i in strongest if layer.shares_normalized[unit, i] > 0]
-        values = [float(layer.indices[column][unit]) for column in order]
+        values = [float(layer.indices[column][unit]) for column in LISTED]
         units.append(Unit(name, unit, values, classes, _thumbnail(feature)))
     return units
 
@@ -217,6 +210,7 @@ def _array(picture: Tensor) -> np.ndarray:
 
 def _summary(layer: Layer) -> dict[str, Any]:
     color, by_class = (ranking(layer, index) for index in RANKED)
+    preferred = layer.shares_normalized.argmax(1)
     return {
         "n_units": layer.top.n_units,
         "n_dead": int(np.isnan(layer.indices["class_selectivity"]).sum()),
@@ -224,10 +218,7 @@ def _summary(layer: Layer) -> dict[str, Any]:
         "indices": {column: _spread(layer.indices[column]) for column in (*COLUMNS, *MORE_COLUMNS)},
         "means_with_shuffled_labels": layer.shuffled,
         "most_color_selective": color[:10],
-        "most_class_selective": [
-            {"unit": unit, "class": layer.classes[int(layer.shares_normalized[unit].argmax())]}
-            for unit in by_class[:10]
-        ],
+        "most_class_selective": [{"unit": unit, "class": layer.classes[preferred[unit]]} for unit in by_class[:10]],
         "best_unit_of_each_class": _best_of_classes(layer),
     }
 
@@ -257,15 +248,17 @@ def _methods(study: Study) -> list[str]:
     lost = [f"Unreadable and left out: {', '.join(s['unreadable'])}."] if s["unreadable"] else []
     return [
         f"For each unit, the {s['top']} images with the largest activation (one position per image, of {s['n_images']} "
-        "images) and the crops its receptive field sees there. The Neuron Feature is their mean, weighted by activation; "
-        "what lies beyond the border of an image takes no part (Rafegas et al., Pattern Recognition Letters 2020).",
-        f"Colour: the share of the response that is lost in grey ({s['grey']}). Orientation: the share that is lost when "
-        f"crops are turned by 90 degrees. Symmetry: the share that is kept when they are mirrored left to right. The "
-        f"latter two over the {s['crops']} strongest crops. A negative value means more response after the change.",
-        "Class, plain: (N - M) / (N - 1), M the number of classes among the N strongest images. Population code: classes "
-        "with at least a tenth of the weight.",
-        f"Base rates: {frequent} ... of {len(rates)} classes. Where they are unequal, the plain class index reflects how "
-        "frequent classes are. By base rates: shares are divided by the class's share of all images, and M is the fewest "
-        f"classes that reach {s['class_threshold']:g} of the total. Rare classes have noisy shares: look at the images.",
+        "images) and the crops its receptive field sees there. The Neuron Feature is their mean, weighted by "
+        "activation; what lies beyond the border of an image takes no part (Rafegas et al., Pattern Recognition "
+        "Letters 2020).",
+        f"Colour: the share of the response that is lost in grey ({s['grey']}). Orientation: the share that is lost "
+        "when crops are turned by 90 degrees. Symmetry: the share that is kept when they are mirrored left to right. "
+        f"The latter two over the {s['crops']} strongest crops. A negative value means more response after the change.",
+        "Class, plain: (N - M) / (N - 1), M the number of classes among the N strongest images. Population code: "
+        "classes with at least a tenth of the weight.",
+        f"Base rates: {frequent} ... of {len(rates)} classes. Where they are unequal, the plain class index reflects "
+        "how frequent classes are. By base rates: shares are divided by the class's share of all images, and M is the "
+        f"fewest classes that reach {s['class_threshold']:g} of the total. Rare classes have noisy shares: look at the "
+        "images.",
         *lost,
     ]

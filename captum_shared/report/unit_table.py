@@ -107,5 +107,5 @@ def _row(unit: Unit) -> str:
 
 def _shown(value: float) -> str:
     if math.isnan(value):
-        return "–"
+        return "none"
     return str(int(value)) if value == int(value) and abs(value) > 1 else f"{value:.3f}"

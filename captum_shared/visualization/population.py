@@ -30,7 +30,8 @@ def distribution_figure(values: Mapping[str, Mapping[str, np.ndarray]], bins: in
     layers, names = list(values), list(next(iter(values.values())))
     figure = new_figure(0.5 + 1.9 * len(names), 0.55 + 1.35 * len(layers))
     grid = figure.subplots(len(layers), len(names), squeeze=False)
-    figure.subplots_adjust(0.55 / figure.get_figwidth(), 0.5 / figure.get_figheight(), 0.985, 1 - 0.35 / figure.get_figheight(), 0.28, 0.35)  # fmt: skip
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(0.55 / width, 0.35 / height, 0.985, 1 - 0.35 / height, wspace=0.28, hspace=0.35)
     for column, name in enumerate(names):
         known = [values[layer][name][~np.isnan(values[layer][name])] for layer in layers]
         edges = _edges(np.concatenate(known), bins)
