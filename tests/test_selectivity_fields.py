@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from captum_shared.selectivity import (
@@ -46,6 +48,7 @@ def stack(layers: Geometry) -> nn.Module:
         [(3, 1, 2, 2), (3, 2, 1, 1)],
         [(5, 3, 2, 1), (2, 2, 0, 1)],
         [(1, 4, 0, 1)],
+        [(3, 1, 4, 1)],  # positions at the border see padding only
     ],
 )
 def test_stacks_of_convolutions_have_a_closed_form(layers: Geometry) -> None:
@@ -119,6 +122,29 @@ def test_one_axis_may_be_global() -> None:
 
     fields = receptive_fields(Rows(), "", (6, 9))
     assert fields.boxes(torch.tensor([0]), torch.tensor([4 * 9 + 2])).tolist() == [[4, 0, 1, 9]]
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    layers=st.lists(
+        st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(0, 2), st.integers(1, 2)), min_size=1, max_size=3
+    ),
+    bins=st.integers(1, 5),
+)
+def test_fields_hold_all_that_is_seen_also_where_strides_are_uneven(layers: Geometry, bins: int) -> None:
+    model = nn.Sequential(stack(layers), nn.AdaptiveMaxPool2d(bins)).double()
+    size = (26, 26)
+    try:
+        model(torch.rand(1, 3, *size).double())
+    except RuntimeError:  # nothing is left of the map
+        return
+    fields = receptive_fields(model, "", size)
+    for row, column in ((0, 0), (bins - 1, bins // 2)):
+        x = torch.rand(4, 3, *size, dtype=torch.float64, requires_grad=True)
+        (gradient,) = torch.autograd.grad(model(x)[:, 1, row, column].sum(), x)
+        t, l, h, w = fields.boxes(torch.tensor([1]), torch.tensor([row * bins + column]))[0].tolist()  # noqa: E741
+        gradient[:, :, max(t, 0) : t + h, max(l, 0) : l + w] = 0
+        assert (gradient == 0).all()
 
 
 def test_a_network_that_gives_nan_is_refused() -> None:

@@ -161,8 +161,6 @@ def _spans(seen: Tensor) -> tuple[Tensor, Tensor]:
     lines = torch.arange(length)[:, None, None]
     first = torch.where(seen, lines, length).amin(0)
     last = torch.where(seen, lines, -1).amax(0)
-    blind = last < 0  # nothing seen: a constant, or an operation that swallows NaN; claim everything
-    first, last = first.masked_fill(blind, 0), last.masked_fill(blind, length - 1)
     patterns, which = torch.unique(torch.cat([first, last], 1), dim=0, return_inverse=True)
     continued = [_continue(begins, ends, length) for begins, ends in patterns.unflatten(1, (2, -1)).tolist()]
     starts = torch.stack([start for start, _ in continued])
@@ -174,11 +172,12 @@ def _continue(begins: list[int], ends: list[int], length: int) -> tuple[Tensor, 
     """Continue fields beyond the border: starts (h,), which may be negative, and one size for all.
 
     What is seen of a field begins where the field does, or later: at the border, or behind a gap of a dilated one. So
-    among lines of the right slope, the field's is the lowest that is touched; for its end, the highest.
+    among lines of the right slope, the field's is the lowest that is touched; for its end, the highest. Positions that
+    see nothing (their end is -1), such as those on the padding alone, have no say.
     """
     stride = _stride(begins, ends, length)
-    start = min(begin - i * stride for i, begin in enumerate(begins))
-    size = max(end - i * stride for i, end in enumerate(ends)) - start + 1
+    start = min((begin - i * stride for i, begin in enumerate(begins) if ends[i] >= 0), default=0)
+    size = max((end - i * stride for i, end in enumerate(ends) if end >= 0), default=length) - start + 1
     if size >= length:
         return torch.zeros(len(begins), dtype=torch.long), length
     return start + stride * torch.arange(len(begins)), size
@@ -186,7 +185,8 @@ def _continue(begins: list[int], ends: list[int], length: int) -> tuple[Tensor, 
 
 def _stride(begins: list[int], ends: list[int], length: int) -> int:
     """Distance in pixels between the fields of neighbouring positions: the most frequent one inside the image."""
-    steps = [b - a for a, b in pairwise(begins) if a > 0] + [b - a for a, b in pairwise(ends) if b < length - 1]
+    steps = [b - a for a, b in pairwise(begins) if a > 0 and b < length]
+    steps += [b - a for a, b in pairwise(ends) if a >= 0 and b < length - 1]
     return Counter(steps).most_common(1)[0][0] if steps else round(length / len(begins))
 
 
