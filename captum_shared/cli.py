@@ -128,6 +128,10 @@ def _add_selectivity(commands: Any) -> None:
         "--class-threshold", type=float, default=0.8, metavar="F",
         help="share of the weight that classes must reach in the class index by base rates (default: 0.8)",
     )  # fmt: skip
+    command.add_argument(
+        "--rare", type=int, default=10, metavar="N",
+        help="classes of fewer images take no part in the class index by base rates (default: 10)",
+    )  # fmt: skip
     _add_common(command, out="selectivity")
 
 

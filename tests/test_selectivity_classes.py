@@ -73,6 +73,15 @@ def test_normalised_by_hand() -> None:
     assert population_code(top, labels, threshold=0.5).tolist() == [1]
 
 
+def test_images_without_a_class_take_no_part() -> None:
+    top = ranked([4.0, 3.0, 2.0, 1.0])
+    labels = ["a", None, "b", "a"]
+    assert base_rates(top, labels) == {"a": 2 / 3, "b": 1 / 3}
+    assert class_distribution(top, labels)[1][0].tolist() == pytest.approx([5 / 7, 2 / 7])
+    with pytest.raises(ValueError, match="at least one readable image a class, got none of 4"):
+        base_rates(top, [None] * 4)
+
+
 def test_base_rates_leave_out_unreadable_images() -> None:
     top = TopActivations.from_responses(torch.tensor([[1.0], [torch.nan], [3.0], [2.0]]), k=3)
     assert base_rates(top, ["a", "b", "c", "c"]) == {"a": 1 / 3, "c": 2 / 3}

@@ -58,7 +58,7 @@ def run(folder: Path, out: str = "out", **changes: str) -> int:
     torch.save(make().state_dict(), "planted.pth")
     options = {
         "--images": str(folder), "--labels": str(folder / "labels.csv"), "--model": "planted_network:make",
-        "--weights": "planted.pth", "--image-size": "24", "--layers": "1,2", "--top": "10", "--sheets": "1", "--out": out,
+        "--weights": "planted.pth", "--image-size": "24", "--layers": "1,2", "--top": "10", "--sheets": "1", "--rare": "1", "--out": out,
         **{f"--{name.replace('_', '-')}": value for name, value in changes.items()},
     }  # fmt: skip
     words = [word for pair in options.items() for word in pair]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from captum_shared.encoder.cache import digest, fingerprint
 from captum_shared.encoder.registry import load_network
 from captum_shared.report.category import find_device
 from captum_shared.report.files import output_folder, read_labels, write_bytes
-from captum_shared.report.selectivity_files import Layer, Study, write_report
+from captum_shared.report.selectivity_files import Layer, Shares, Study, write_report
 from captum_shared.selectivity import (
     PixelSource,
     ReceptiveFields,
@@ -30,6 +31,7 @@ from captum_shared.selectivity import (
     symmetry_selectivity_index,
     top_activations,
 )
+from captum_shared.selectivity.classes import warn_if_unequal
 
 SHUFFLES = 20
 
@@ -65,6 +67,7 @@ def index_selectivity(
     sheets: int = 6,
     grey: str = "luminance",
     class_threshold: float = 0.8,
+    rare: int = 10,
     seed: int = 0,
     batch_size: int = 32,
     progress: bool = True,
@@ -91,6 +94,8 @@ def index_selectivity(
     grey : {"luminance", "opponent"}, default "luminance"
     class_threshold : float, default 0.8
         For the class index by base rates, which at the paper's threshold of 1 does not differ from the plain one.
+    rare : int, default 10
+        Classes of fewer images take no part in what is divided by base rates, where they would be mostly noise.
     seed : int, default 0
         Of the shuffled labels that the class indices are compared with.
     batch_size, progress
@@ -111,7 +116,7 @@ def index_selectivity(
     FileNotFoundError, TypeError, ValueError
         If an argument is wrong, or files are missing.
     """
-    _check_counts(top=top, crops=crops, sheets=sheets)
+    _check_counts(top=top, crops=crops, sheets=sheets, rare=rare)
     paths, categories = read_labels(images, labels)
     folder = output_folder(out)
     cache = folder / ".cache"
@@ -120,14 +125,16 @@ def index_selectivity(
     kept = _Kept(cache, fingerprint(network, transform, None))
     size = next(iter(tops.values())).image_size
     fields = kept.fields(list(layers), size, lambda: receptive_fields(network, list(layers), size))
+    rates = base_rates(next(iter(tops.values())), categories)
+    warn_if_unequal(rates)
     studied = {}
     for layer, found in tops.items():
         indices = _kept_indices(kept, network, found, paths, {**common, "fields": fields[layer]}, crops, grey)
-        studied[layer] = _with_classes(found, fields[layer], categories, indices, class_threshold, seed)
+        studied[layer] = _with_classes(found, fields[layer], categories, indices, class_threshold, rare, seed)
     settings = {
         "command": "selectivity", **(about or {}), "layers": list(layers), "n_images": len(paths), "top": top,
         "crops": crops, "grey": grey, "class_threshold": class_threshold, "seed": seed,
-        "base_rates": base_rates(next(iter(tops.values())), categories),
+        "rare": rare, "base_rates": rates,
         "unreadable": [paths[i].name for i in next(iter(tops.values())).unreadable],
     }  # fmt: skip
     study = Study(studied, PixelSource(paths, transform), [path.name for path in paths], settings)
@@ -201,34 +208,46 @@ def _with_classes(
     categories: Sequence[str],
     indices: dict[str, np.ndarray],
     threshold: float,
+    rare: int,
     seed: int,
 ) -> Layer:
-    """The layer with its class indices; warns if base rates are unequal."""
-    classes, shares = class_distribution(top, categories)
+    """The layer with its class indices."""
+    frequent = without_rare(categories, rare)
     by_class = {
-        "class_selectivity": class_selectivity_index(top, categories),
+        **_class_indices(top, categories, threshold, rare),
         "population_code": population_code(top, categories),
-        **_class_indices(top, categories, threshold),
-        "population_code_normalized": population_code(top, categories, normalize=True),
+        "population_code_normalized": population_code(top, frequent, normalize=True),
     }
-    normalized = class_distribution(top, categories, normalize=True)[1].numpy()
     everything = {**indices, **{name: index.numpy() for name, index in by_class.items()}}
-    return Layer(
-        top, fields, everything, classes, shares.numpy(), normalized, _shuffled(top, categories, threshold, seed)
+    shares, normalized = (
+        Shares(*class_distribution(top, labels, normalize=normalize))
+        for labels, normalize in ((categories, False), (frequent, True))
     )
+    return Layer(top, fields, everything, shares, normalized, _shuffled(top, categories, threshold, rare, seed))
 
 
-def _class_indices(top: TopActivations, categories: Sequence[str], threshold: float) -> dict[str, Tensor]:
-    """The class index at the threshold, plain and by base rates, without the warning that was given before."""
+def without_rare(categories: Sequence[str], rare: int) -> list[str | None]:
+    """The categories, with None for those of fewer than `rare` images."""
+    counts = Counter(categories)
+    return [category if counts[category] >= rare else None for category in categories]
+
+
+def _class_indices(top: TopActivations, categories: Sequence[str], threshold: float, rare: int) -> dict[str, Tensor]:
+    """The class index as in the paper, at another threshold, and there by base rates; the warning was given before."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return {
+            "class_selectivity": class_selectivity_index(top, categories),
             "class_selectivity_at_threshold": class_selectivity_index(top, categories, threshold),
-            "class_selectivity_normalized": class_selectivity_index(top, categories, threshold, normalize=True),
+            "class_selectivity_normalized": class_selectivity_index(
+                top, without_rare(categories, rare), threshold, normalize=True
+            ),
         }
 
 
-def _shuffled(top: TopActivations, categories: Sequence[str], threshold: float, seed: int) -> dict[str, float]:
+def _shuffled(
+    top: TopActivations, categories: Sequence[str], threshold: float, rare: int, seed: int
+) -> dict[str, float]:
     """Mean class indices over units when labels are dealt out at random: what base rates alone give."""
     rng = np.random.default_rng(seed)
     readable = [i for i in range(top.n_images) if i not in top.unreadable]
@@ -236,10 +255,7 @@ def _shuffled(top: TopActivations, categories: Sequence[str], threshold: float, 
     for _ in range(SHUFFLES):
         dealt = np.array(categories, dtype=object)
         dealt[readable] = dealt[rng.permutation(readable)]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = {"class_selectivity": class_selectivity_index(top, dealt.tolist())}
-        for name, index in {**found, **_class_indices(top, dealt.tolist(), threshold)}.items():
+        for name, index in _class_indices(top, dealt.tolist(), threshold, rare).items():
             means.setdefault(name, []).append(float(index.nanmean()))
     return {name: float(np.mean(some)) for name, some in means.items()}
 

@@ -35,19 +35,42 @@ NAMES = {
     "class_selectivity_normalized": "class, by base rates",
     "population_code_normalized": "population code, by base rates",
 }  # fmt: skip
-IN_GRID, CROPS_ON_SHEET, THUMBNAIL, SHEET_DPI = 12, 18, 56, 110
+IN_GRID, CROPS_ON_SHEET, THUMBNAIL, SHEET_DPI = 12, 24, 56, 110
+
+
+class Shares:
+    """Which classes drive the units of a layer.
+
+    Parameters
+    ----------
+    classes : list of C str
+    values : Tensor (U, C)
+        NaN for units that respond to nothing.
+    """
+
+    def __init__(self, classes: list[str], values: Tensor) -> None:
+        self.classes = classes
+        self.values = np.nan_to_num(values.numpy())
+
+    def of(self, unit: int) -> dict[str, float]:
+        """The share of each class."""
+        return dict(zip(self.classes, self.values[unit].tolist(), strict=True))
+
+    def best(self, unit: int) -> tuple[str, float]:
+        """The class with the largest share; no name for a unit that responds to nothing."""
+        share = float(self.values[unit].max())
+        return (self.classes[int(self.values[unit].argmax())], share) if share > 0 else ("", 0.0)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """All that is known of the units of a layer. Arrays are (U,), shares (U, C)."""
+    """All that is known of the units of a layer. Indices are arrays (U,)."""
 
     top: TopActivations
     fields: ReceptiveFields
     indices: dict[str, np.ndarray]
-    classes: list[str]
-    shares: np.ndarray
-    shares_normalized: np.ndarray
+    shares: Shares
+    normalized: Shares
     shuffled: dict[str, float]
 
 
@@ -88,8 +111,7 @@ def write_report(folder: Path, study: Study, sheets: int, progress: bool) -> dic
 def ranking(layer: Layer, index: str) -> list[int]:
     """Units with this index, the highest first; equal ones by the largest share of a class."""
     values = layer.indices[index]
-    share = np.nan_to_num(layer.shares_normalized).max(1)
-    order = np.lexsort((-share, -np.nan_to_num(values, nan=-np.inf)))
+    order = np.lexsort((-layer.normalized.values.max(1), -np.nan_to_num(values, nan=-np.inf)))
     return [int(unit) for unit in order if not np.isnan(values[unit])]
 
 
@@ -97,13 +119,11 @@ def _rows(name: str, layer: Layer) -> list[tuple[Any, ...]]:
     rows = []
     for unit in range(layer.top.n_units):
         value = {column: _number(layer.indices[column][unit]) for column in (*COLUMNS, *MORE_COLUMNS)}
-        dead = np.isnan(layer.shares[unit]).any()
-        best = int(np.nan_to_num(layer.shares[unit]).argmax())
-        best_normalized = int(np.nan_to_num(layer.shares_normalized[unit]).argmax())
+        top_class, share = layer.shares.best(unit)
         rows.append((
-            name, unit, *(value[column] for column in COLUMNS), "" if dead else layer.classes[best],
-            "" if dead else round(float(layer.shares[unit, best]), 4), *(value[column] for column in MORE_COLUMNS),
-            "" if dead else layer.classes[best_normalized], float(layer.top.activations[unit, 0]),
+            name, unit, *(value[column] for column in COLUMNS), top_class, round(share, 4),
+            *(value[column] for column in MORE_COLUMNS), layer.normalized.best(unit)[0],
+            float(layer.top.activations[unit, 0]),
         ))  # fmt: skip
     return rows
 
@@ -140,8 +160,7 @@ def _grid(folder: Path, name: str, layer: Layer, features: list[np.ndarray], ind
     units = ranking(layer, index)[:IN_GRID]
     titles = [f"unit {unit}: {layer.indices[index][unit]:.3f}" for unit in units]
     if index != "color_selectivity":
-        best = layer.shares_normalized.argmax(1)
-        titles = [f"{title}\n{layer.classes[best[unit]]}" for title, unit in zip(titles, units, strict=True)]
+        titles = [f"{title}\n{layer.normalized.best(unit)[0]}" for title, unit in zip(titles, units, strict=True)]
     heading = f"{name}: Neuron Features of the units highest in {NAMES[index]}"
     figure = feature_grid([features[unit] for unit in units], titles, heading)
     kind = "color" if index == "color_selectivity" else "class"
@@ -165,10 +184,8 @@ def _sheet(folder: Path, study: Study, name: str, unit: int, feature: np.ndarray
     crops, inside = top_crops(layer.top, layer.fields, study.source, unit, CROPS_ON_SHEET)
     masked = crops.masked_fill(~inside[:, None], float("nan"))
     facts = {NAMES[c]: f"{layer.indices[c][unit]:.3f}".rstrip("0").rstrip(".") for c in (*COLUMNS, *MORE_COLUMNS)}
-    shares = {
-        label: (float(layer.shares[unit, i]), float(layer.shares_normalized[unit, i]))
-        for i, label in enumerate(layer.classes)
-    }
+    plain, normalized = layer.shares.of(unit), layer.normalized.of(unit)
+    shares = {label: (share, normalized.get(label, 0.0)) for label, share in plain.items()}
     heading = f"{name}, unit {unit}: Neuron Feature and strongest crops"
     figure = unit_sheet(heading, feature, [_array(crop) for crop in masked], facts, shares)
     png = write_figure(folder / f"unit_{file_name(name)}_{unit:04d}.png", figure, SHEET_DPI)
@@ -186,8 +203,8 @@ def file_name(layer: str) -> str:
 def _listed(name: str, layer: Layer, features: list[np.ndarray]) -> list[Unit]:
     units = []
     for unit, feature in enumerate(features):
-        strongest = np.argsort(-np.nan_to_num(layer.shares_normalized[unit]), kind="stable")[:3]
-        classes = [layer.classes[i] for i in strongest if layer.shares_normalized[unit, i] > 0]
+        shares = layer.normalized.of(unit)
+        classes = [label for label in sorted(shares, key=lambda c: -shares[c])[:3] if shares[label] > 0]
         values = [float(layer.indices[column][unit]) for column in LISTED]
         units.append(Unit(name, unit, values, classes, _thumbnail(feature)))
     return units
@@ -210,7 +227,6 @@ def _array(picture: Tensor) -> np.ndarray:
 
 def _summary(layer: Layer) -> dict[str, Any]:
     color, by_class = (ranking(layer, index) for index in RANKED)
-    preferred = layer.shares_normalized.argmax(1)
     return {
         "n_units": layer.top.n_units,
         "n_dead": int(np.isnan(layer.indices["class_selectivity"]).sum()),
@@ -218,18 +234,27 @@ def _summary(layer: Layer) -> dict[str, Any]:
         "indices": {column: _spread(layer.indices[column]) for column in (*COLUMNS, *MORE_COLUMNS)},
         "means_with_shuffled_labels": layer.shuffled,
         "most_color_selective": color[:10],
-        "most_class_selective": [{"unit": unit, "class": layer.classes[preferred[unit]]} for unit in by_class[:10]],
-        "best_unit_of_each_class": _best_of_classes(layer),
+        "most_class_selective": [_class_unit(layer, unit) for unit in by_class[:10]],
+        "most_class_selective_of_each_class": _best_of_classes(layer, by_class),
     }
 
 
-def _best_of_classes(layer: Layer) -> dict[str, dict[str, float]]:
-    """For each class, the unit with the largest share of its weight on it."""
-    shares = np.nan_to_num(layer.shares)
+def _best_of_classes(layer: Layer, ranked: list[int]) -> dict[str, dict[str, Any]]:
+    """For each class that some unit prefers by base rates, the most class-selective of these units."""
+    best: dict[str, dict[str, Any]] = {}
+    for unit in ranked:
+        best.setdefault(layer.normalized.best(unit)[0], _class_unit(layer, unit))
+    return dict(sorted(best.items()))
+
+
+def _class_unit(layer: Layer, unit: int) -> dict[str, Any]:
+    label, normalized = layer.normalized.best(unit)
+    index = float(layer.indices["class_selectivity_normalized"][unit])
+    share = layer.shares.of(unit).get(label, 0.0)
     return {
-        label: {"unit": int(shares[:, i].argmax()), "share": round(float(shares[:, i].max()), 4)}
-        for i, label in enumerate(layer.classes)
-    }
+        "unit": unit, "class": label, "index": round(index, 4), "share": round(share, 4),
+        "share_normalized": round(normalized, 4),
+    }  # fmt: skip
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:
@@ -258,7 +283,7 @@ def _methods(study: Study) -> list[str]:
         "classes with at least a tenth of the weight.",
         f"Base rates: {frequent} ... of {len(rates)} classes. Where they are unequal, the plain class index reflects "
         "how frequent classes are. By base rates: shares are divided by the class's share of all images, and M is the "
-        f"fewest classes that reach {s['class_threshold']:g} of the total. Rare classes have noisy shares: look at the "
-        "images.",
+        f"fewest classes that reach {s['class_threshold']:g} of the total. Classes of fewer than {s['rare']} images, "
+        "whose shares would be noise, take no part in it.",
         *lost,
     ]

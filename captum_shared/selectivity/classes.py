@@ -16,13 +16,14 @@ UNEQUAL = 1.5  # largest over smallest share of a class from which a plain class
 ROUNDING = 1e-9  # f_c are sums of float64
 
 
-def base_rates(top: TopActivations, labels: Sequence[Hashable]) -> dict[Any, float]:
-    """The share of each class in the readable images; sorted by class.
+def base_rates(top: TopActivations, labels: Sequence[Hashable | None]) -> dict[Any, float]:
+    """The share of each class in the readable images that have a class; sorted by class.
 
     Parameters
     ----------
     top : TopActivations
-    labels : sequence of n_images str or int
+    labels : sequence of n_images str, int or None
+        None for an image without a class.
 
     Raises
     ------
@@ -32,22 +33,26 @@ def base_rates(top: TopActivations, labels: Sequence[Hashable]) -> dict[Any, flo
     if len(labels) != top.n_images:
         raise ValueError(f"`labels` must have one entry per image, {top.n_images}, got {len(labels)}")
     labels = labels.tolist() if hasattr(labels, "tolist") else labels
-    counts = Counter(label for index, label in enumerate(labels) if index not in top.unreadable)
+    readable = (label for index, label in enumerate(labels) if index not in top.unreadable)
+    counts = Counter(label for label in readable if label is not None)
+    if not counts:
+        raise ValueError(f"`labels` must give at least one readable image a class, got none of {len(labels)}")
     return {label: counts[label] / counts.total() for label in sorted(counts)}
 
 
 def class_distribution(
-    top: TopActivations, labels: Sequence[Hashable], normalize: bool = False
+    top: TopActivations, labels: Sequence[Hashable | None], normalize: bool = False
 ) -> tuple[list[Any], Tensor]:
     """Which classes the strongest images of each unit are of, weighted by activation.
 
     Parameters
     ----------
     top : TopActivations
-    labels : sequence of n_images str or int
-        The class of every image, in the order of the images.
+    labels : sequence of n_images str, int or None
+        The class of every image, in the order of the images. Images without a class, None, take no part.
     normalize : bool, default False
-        Divide by the class's share of all images, so that a class does not win by being frequent, and by the sum.
+        Divide by the class's share of all images, so that a class does not win by being frequent, and by the sum. The
+        result is noisy for classes of a few images; give these None.
 
     Returns
     -------
@@ -62,16 +67,16 @@ def class_distribution(
     """
     rates = base_rates(top, labels)
     number = {label: i for i, label in enumerate(rates)}
-    which = torch.tensor([number.get(label, 0) for label in labels])
-    weights = top.rectified()
-    sums = weights.new_zeros(top.n_units, len(rates)).scatter_add_(1, which[top.images], weights)
+    which = torch.tensor([number.get(label, -1) for label in labels])[top.images]
+    weights = top.rectified() * (which >= 0)
+    sums = weights.new_zeros(top.n_units, len(rates)).scatter_add_(1, which.clamp(min=0), weights)
     if normalize:
         sums = sums / torch.tensor(list(rates.values()), dtype=torch.float64)
     return list(rates), sums / sums.sum(1, keepdim=True)
 
 
 def class_selectivity_index(
-    top: TopActivations, labels: Sequence[Hashable], threshold: float = 1.0, normalize: bool = False
+    top: TopActivations, labels: Sequence[Hashable | None], threshold: float = 1.0, normalize: bool = False
 ) -> Tensor:
     """Class selectivity: (N - M) / (N - 1), M the fewest classes whose f_c sum to the threshold.
 
@@ -104,7 +109,7 @@ def class_selectivity_index(
     if top.k < 2:
         raise ValueError("class selectivity needs at least 2 images per unit, got 1")
     if not normalize:
-        _warn_if_unequal(base_rates(top, labels))
+        warn_if_unequal(base_rates(top, labels), stacklevel=3)
     _, fractions = class_distribution(top, labels, normalize)
     reached = fractions.sort(dim=1, descending=True).values.cumsum(1) >= threshold - ROUNDING
     n_classes = ((~reached).sum(1) + 1).double()
@@ -113,7 +118,7 @@ def class_selectivity_index(
 
 
 def population_code(
-    top: TopActivations, labels: Sequence[Hashable], threshold: float = 0.1, normalize: bool = False
+    top: TopActivations, labels: Sequence[Hashable | None], threshold: float = 0.1, normalize: bool = False
 ) -> Tensor:
     """The number of classes with f_c of at least `threshold`.
 
@@ -134,7 +139,7 @@ def population_code(
     return (class_distribution(top, labels, normalize)[1] >= threshold - ROUNDING).sum(1)
 
 
-def morcos_class_selectivity(responses: Any, labels: Sequence[Hashable]) -> Tensor:
+def morcos_class_selectivity(responses: Any, labels: Sequence[Hashable | None]) -> Tensor:
     """The class selectivity of Morcos et al.: (mu_max - mu_rest) / (mu_max + mu_rest).
 
     mu_max is the mean response to the class that drives the unit most, mu_rest the mean over the means of the others.
@@ -169,7 +174,7 @@ def morcos_class_selectivity(responses: Any, labels: Sequence[Hashable]) -> Tens
     return (best - rest) / (best + rest)
 
 
-def category_d_prime(responses: Any, labels: Sequence[Hashable], category: Hashable) -> Tensor:
+def category_d_prime(responses: Any, labels: Sequence[Hashable | None], category: Hashable) -> Tensor:
     """How well a neuron's responses tell a category from the rest, in units of their spread.
 
     d' = (mean_in - mean_out) / sqrt((var_in + var_out) / 2), with unbiased variances over images.
@@ -200,7 +205,7 @@ def category_d_prime(responses: Any, labels: Sequence[Hashable], category: Hasha
     return (values[inside].mean(0) - values[~inside].mean(0)) / spread
 
 
-def _by_class(responses: Any, labels: Sequence[Hashable]) -> tuple[Tensor, dict[Any, Tensor]]:
+def _by_class(responses: Any, labels: Sequence[Hashable | None]) -> tuple[Tensor, dict[Any, Tensor]]:
     values = torch.as_tensor(responses).double()
     if values.ndim != 2 or len(values) != len(labels):
         raise ValueError(f"`responses` must be (n, U) for n = {len(labels)} labels, got shape {tuple(values.shape)}")
@@ -213,12 +218,13 @@ def _by_class(responses: Any, labels: Sequence[Hashable]) -> tuple[Tensor, dict[
     return values, members
 
 
-def _warn_if_unequal(rates: dict[Any, float]) -> None:
+def warn_if_unequal(rates: dict[Any, float], stacklevel: int = 2) -> None:
+    """Warn if one of the `base_rates` is more than 1.5 times another."""
     low, high = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
     if rates[high] > UNEQUAL * rates[low]:
         warnings.warn(
             f"base rates are unequal: {rates[high]:.1%} of the images are of class {high!r}, {rates[low]:.1%} of "
             f"{low!r}. The plain class index then reflects how frequent classes are as well; compare with "
             "normalize=True at a threshold below 1",
-            stacklevel=3,
+            stacklevel=stacklevel + 1,
         )

@@ -48,12 +48,13 @@ def distribution_figure(values: Mapping[str, Mapping[str, np.ndarray]], bins: in
 def feature_grid(pictures: Sequence[np.ndarray], titles: Sequence[str], heading: str) -> Figure:
     """Pictures (h, w, 3) side by side, each with a title of one or two lines; NaN is light grey."""
     rows = max(1, math.ceil(len(pictures) / COLUMNS))
-    width, height = 8.4, 0.45 + rows * 1.75
+    pitch = 1.48 + 0.12 * max((title.count("\n") for title in titles), default=0)
+    width, height = 8.4, 0.4 + rows * pitch
     figure = new_figure(width, height)
     figure.text(0.12 / width, 1 - 0.12 / height, heading, va="top", fontsize=11, **PLAIN)
     for i, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
         column, row = i % COLUMNS, i // COLUMNS
-        left, bottom = 0.12 + column * 1.38, height - 0.45 - (row + 1) * 1.75 + 0.05
+        left, bottom = 0.12 + column * 1.38, height - 0.4 - (row + 1) * pitch + 0.04
         ax = figure.add_axes((left / width, bottom / height, 1.26 / width, 1.26 / height))
         _picture(ax, picture)
         ax.set_title(title, fontsize=7.5, pad=3, **PLAIN)
@@ -74,7 +75,7 @@ def unit_sheet(
     heading : str
     feature : array (h, w, 3)
     crops : sequence of arrays (h, w, 3)
-        Up to 18, the strongest first.
+        Up to 24, the strongest first.
     facts : mapping of str to str
         Indices and their values.
     shares : mapping of class to (float, float)
@@ -89,10 +90,9 @@ def unit_sheet(
         2.25 / width, 1.6 / height, "\n".join(facts.values()), va="top", ha="right", fontsize=7.5, linespacing=1.35,
         **PLAIN,
     )  # fmt: skip
-    for i, crop in enumerate(crops[: 3 * COLUMNS]):
-        column, row = i % COLUMNS, i // COLUMNS
-        left, bottom = 2.5 + column * 0.78, height - 0.45 - (row + 1) * 1.24 + 0.1
-        _picture(figure.add_axes((left / width, (bottom + 0.2) / height, 0.72 / width, 0.94 / height)), crop)
+    for i, crop in enumerate(crops[: 4 * COLUMNS]):
+        left, bottom = 2.5 + i % COLUMNS * 0.75, height - 0.45 - (i // COLUMNS + 1) * 0.93
+        _picture(figure.add_axes((left / width, bottom / height, 0.7 / width, 0.88 / height)), crop)
     _bars(figure.add_axes((8.05 / width, 0.45 / height, 1.4 / width, 3.3 / height)), shares)
     return figure
 
@@ -112,9 +112,11 @@ def _histogram(ax: Axes, values: np.ndarray, edges: np.ndarray) -> None:
     ax.bar(edges[:-1], 100 * counts / max(values.size, 1), np.diff(edges), align="edge", color=BLUE, linewidth=0)
     if values.size:
         ax.axvline(float(values.mean()), color=ORANGE, linewidth=1.4)
-        ax.text(0.03, 0.95, f"mean {values.mean():.2f}", transform=ax.transAxes, va="top", fontsize=7.5, **PLAIN)
+        note = ax.text(0.5, 0.99, f"mean {values.mean():.2f}", ha="center", va="top", fontsize=7.5, **PLAIN)
+        note.set_transform(ax.transAxes)
+        note.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.5})
     _bare(ax)
-    ax.margins(y=0.22)
+    ax.margins(y=0.3)
 
 
 def _bars(ax: Axes, shares: Mapping[str, tuple[float, float]]) -> None:
