@@ -128,10 +128,11 @@ def test_the_page_is_whole_escaped_and_loads_nothing(photographs: Path) -> None:
 
 
 def test_search_text_cannot_leave_its_attribute() -> None:
-    text = unit_table("x", ["a"], [Unit('"><script>alert(1)</script>', 0, [0.5], ["<b>"], b"")])
+    text = unit_table("x", ["a"], [Unit('"><script>alert(1)</script>', 0, [0.5], ["<b>"], ["<i>"], b"")])
     assert "<script>alert" not in text
     assert text.count("<script>") == 1
     assert "<b>" not in text
+    assert "<i>" not in text
 
 
 def test_same_seed_same_files_also_from_what_was_kept(photographs: Path) -> None:

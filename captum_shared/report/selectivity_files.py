@@ -35,7 +35,7 @@ NAMES = {
     "class_selectivity_normalized": "class, by base rates",
     "population_code_normalized": "population code, by base rates",
 }  # fmt: skip
-IN_GRID, CROPS_ON_SHEET, THUMBNAIL, SHEET_DPI = 12, 24, 56, 110
+IN_GRID, CROPS_ON_SHEET, SOUGHT, THUMBNAIL, SHEET_DPI = 12, 24, 10, 56, 110
 
 
 class Shares:
@@ -89,16 +89,17 @@ def write_report(folder: Path, study: Study, sheets: int, progress: bool) -> dic
     rows = [row for name, layer in study.layers.items() for row in _rows(name, layer)]
     write_csv(folder / "units.csv", HEADER, rows)
     features = {name: _features(name, layer, study.source, progress) for name, layer in study.layers.items()}
-    pictures = [_distributions(folder, study)]
+    pictures = []
     for name, layer in study.layers.items():
         pictures += [_grid(folder, name, layer, features[name], index) for index in RANKED]
     drawn = []
     for name, unit in tqdm(_chosen(study, sheets), disable=not progress, unit="sheet"):
         drawn.append(_sheet(folder, study, name, unit, features[name][unit]))
     summary = {**study.settings, "layers": {name: _summary(layer) for name, layer in study.layers.items()}}
-    units = [unit for name, layer in study.layers.items() for unit in _listed(name, layer, features[name])]
+    units = [unit for name, layer in study.layers.items() for unit in _listed(name, layer, features[name], study.names)]
     sections = [
-        gallery("Distributions and features", pictures),
+        gallery("Distributions over the units of each layer", [_distributions(folder, study)], wide=True),
+        gallery("Neuron Features of the most selective units", pictures),
         unit_table("All units", [NAMES[column] for column in LISTED], units),
         gallery("Sheets of the most selective units", drawn) if drawn else "",
         table("Settings", ("setting", "value"), [(key, str(value)) for key, value in study.settings.items()]),
@@ -147,8 +148,11 @@ def _distributions(folder: Path, study: Study) -> Picture:
         name: {NAMES[column]: layer.indices[column].astype(float) for column in LISTED}
         for name, layer in study.layers.items()
     }
-    png = write_figure(folder / "distributions.png", distribution_figure(values))
-    caption = "Distributions of the indices over the units of each layer; the line is the mean."
+    chance = {
+        name: {NAMES[column]: value for column, value in layer.shuffled.items()} for name, layer in study.layers.items()
+    }
+    png = write_figure(folder / "distributions.png", distribution_figure(values, chance))
+    caption = "The line is the mean; dashed, the mean when labels are shuffled among the images."
     means = "; ".join(
         f"{name}: " + ", ".join(f"{column} {np.nanmean(index):.2f}" for column, index in one.items())
         for name, one in values.items()
@@ -200,13 +204,14 @@ def file_name(layer: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in layer) or "output"
 
 
-def _listed(name: str, layer: Layer, features: list[np.ndarray]) -> list[Unit]:
+def _listed(name: str, layer: Layer, features: list[np.ndarray], names: list[str]) -> list[Unit]:
     units = []
     for unit, feature in enumerate(features):
         shares = layer.normalized.of(unit)
         classes = [label for label in sorted(shares, key=lambda c: -shares[c])[:3] if shares[label] > 0]
         values = [float(layer.indices[column][unit]) for column in LISTED]
-        units.append(Unit(name, unit, values, classes, _thumbnail(feature)))
+        images = [Path(names[i]).stem for i in layer.top.images[unit, :SOUGHT].tolist()]
+        units.append(Unit(name, unit, values, classes, images, _thumbnail(feature)))
     return units
 
 

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+NUMBER = ' class="number"'
+SHOWN = 2  # of the names of images; all are sought
+
 _STYLE = """<style>
 .seek { display: flex; flex-wrap: wrap; gap: .75rem 1.5rem; align-items: center; margin: .5rem 0; }
 .seek input { font: inherit; padding: .3rem .5rem; min-width: 16rem; }
@@ -64,25 +67,28 @@ _SCRIPT = """<script>
 
 @dataclass(frozen=True)
 class Unit:
-    """A row: values in the order of the columns, classes with the strongest first, a JPEG."""
+    """A row: values in the order of the columns, classes and names of images with the strongest first, a JPEG."""
 
     layer: str
     unit: int
     values: Sequence[float]
     classes: Sequence[str]
+    images: Sequence[str]
     picture: bytes
 
 
 def unit_table(heading: str, columns: Sequence[str], units: Sequence[Unit]) -> str:
-    """A section: a search box over layer, unit and classes, and a table whose columns sort."""
-    names = ("layer", "unit", *columns, "classes by base rate")
+    """A section: a search box over layers, units, classes and images, and a table whose columns sort."""
+    names = ("layer", "unit", *columns, "classes by base rate", "strongest images")
+    kinds = ("", NUMBER, *(NUMBER for _ in columns), "", "")
     head = '<th scope="col">feature</th>' + "".join(
-        f'<th scope="col"><button type="button">{escape(name)}</button></th>' for name in names
+        f'<th scope="col"{kind}><button type="button">{escape(name)}</button></th>'
+        for name, kind in zip(names, kinds, strict=True)
     )
     body = "".join(map(_row, units))
     return (
         f"{_STYLE}<h2>{escape(heading)}</h2>\n"
-        '<div class="seek"><label for="seek-units">Seek units by layer, number or class</label>'
+        '<div class="seek"><label for="seek-units">Seek units by layer, number, class or image</label>'
         '<input id="seek-units" type="search" autocomplete="off" placeholder="features.12 dog">'
         f'<span id="seek-count" role="status" aria-live="polite">{len(units)} units</span></div>\n'
         "<p>A click on the head of a column sorts by it.</p>\n"
@@ -93,15 +99,16 @@ def unit_table(heading: str, columns: Sequence[str], units: Sequence[Unit]) -> s
 
 def _row(unit: Unit) -> str:
     name = f"{unit.layer} unit {unit.unit}"
-    classes = ", ".join(unit.classes)
+    classes, images = ", ".join(unit.classes), " ".join(unit.images)
     data = base64.b64encode(unit.picture).decode()
     values = "".join(
         f'<td class="number" data-value="{"" if math.isnan(v) else f"{v:.6f}"}">{_shown(v)}</td>' for v in unit.values
     )
     return (
-        f'<tr data-text="{escape(f"{name} {classes}".lower())}"><td><img src="data:image/jpeg;base64,{data}" '
+        f'<tr data-text="{escape(f"{name} {classes} {images}".lower())}"><td><img src="data:image/jpeg;base64,{data}" '
         f'alt="Neuron Feature of {escape(name)}" loading="lazy"></td><td>{escape(unit.layer)}</td>'
-        f'<td class="number" data-value="{unit.unit}">{unit.unit}</td>{values}<td>{escape(classes)}</td></tr>\n'
+        f'<td class="number" data-value="{unit.unit}">{unit.unit}</td>{values}<td>{escape(classes)}</td>'
+        f"<td>{escape(', '.join(unit.images[:SHOWN]))}</td></tr>\n"
     )
 
 

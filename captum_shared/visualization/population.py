@@ -18,13 +18,19 @@ BLUE, ORANGE, GREY, EMPTY = "#3b6ea5", "#d98032", "#8a8a8a", 0.93
 COLUMNS = 6
 
 
-def distribution_figure(values: Mapping[str, Mapping[str, np.ndarray]], bins: int = 24) -> Figure:
+def distribution_figure(
+    values: Mapping[str, Mapping[str, np.ndarray]],
+    chance: Mapping[str, Mapping[str, float]] | None = None,
+    bins: int = 24,
+) -> Figure:
     """Histograms of indices over units: a row per layer, a column per index, one scale per column.
 
     Parameters
     ----------
     values : mapping of layer to mapping of index name to array (U,)
-        NaN are left out, and counted.
+        NaN are left out. A line marks the mean.
+    chance : mapping of layer to mapping of index name to float, optional
+        What to compare the mean with, where there is something: a dashed line.
     bins : int, default 24
     """
     layers, names = list(values), list(next(iter(values.values())))
@@ -37,7 +43,7 @@ def distribution_figure(values: Mapping[str, Mapping[str, np.ndarray]], bins: in
         edges = _edges(np.concatenate(known), bins)
         for row, (layer, shown) in enumerate(zip(layers, known, strict=True)):
             ax = grid[row][column]
-            _histogram(ax, shown, edges)
+            _histogram(ax, shown, edges, (chance or {}).get(layer, {}).get(name))
             if row == 0:
                 ax.set_title(name, fontsize=9, **PLAIN)
             if column == 0:
@@ -98,23 +104,28 @@ def unit_sheet(
 
 
 def _edges(values: np.ndarray, bins: int) -> np.ndarray:
-    if values.size and np.all(values == np.round(values)):
-        return np.arange(values.min() - 0.5, values.max() + 1)
-    low, high = (min(values.min(), 0.0), max(values.max(), 1.0)) if values.size else (0.0, 1.0)
-    low = max(low, np.quantile(values, 0.01)) if values.size else low  # a few far below zero would hide the rest
-    if values.size and values.min() > 0.5:  # class indices live near 1
-        low = math.floor(values.min() * 20) / 20
-    return np.linspace(low, high, bins + 1)
+    """Edges of bins from 0 to 1 or as far as values go; around each value where there are few, evenly spaced."""
+    if values.size == 0:
+        return np.linspace(0, 1, bins + 1)
+    different = np.unique(values.round(9))
+    step = np.diff(different).min(initial=1.0)
+    if different[-1] - different[0] < bins * step:  # few values, evenly spaced: a bin around each
+        return np.arange(different[0] - step / 2, different[-1] + step, step)
+    low = max(min(values.min(), 0.0), np.quantile(values, 0.01))  # a few far below zero would hide the rest
+    return np.linspace(low, max(values.max(), 1.0), bins + 1)
 
 
-def _histogram(ax: Axes, values: np.ndarray, edges: np.ndarray) -> None:
+def _histogram(ax: Axes, values: np.ndarray, edges: np.ndarray, chance: float | None) -> None:
     counts, _ = np.histogram(values.clip(edges[0], edges[-1]), edges)
     ax.bar(edges[:-1], 100 * counts / max(values.size, 1), np.diff(edges), align="edge", color=BLUE, linewidth=0)
     if values.size:
         ax.axvline(float(values.mean()), color=ORANGE, linewidth=1.4)
-        note = ax.text(0.5, 0.99, f"mean {values.mean():.2f}", ha="center", va="top", fontsize=7.5, **PLAIN)
+        digits = 3 if values.min() > 0.5 > values.std() * 5 else 2
+        note = ax.text(0.5, 0.99, f"mean {values.mean():.{digits}f}", ha="center", va="top", fontsize=7.5, **PLAIN)
         note.set_transform(ax.transAxes)
         note.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.5})
+    if chance is not None:
+        ax.axvline(chance, color=GREY, linewidth=1.2, linestyle=(0, (3, 2)))
     _bare(ax)
     ax.margins(y=0.3)
 
