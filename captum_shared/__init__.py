@@ -19,13 +19,14 @@ _HOMES = {
     "attribution": ("LayerParallelBackprop", "ParallelBackprop"),
     "visualization": ("display_heat", "overlay", "pair_figure"),
 }
-_MODULES = (*_HOMES, "metrics", "synthetic", "report", "cli")
+_MODULES = (*_HOMES, "metrics", "selectivity", "synthetic", "report", "cli")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [*_HOME_OF, "metrics", "synthetic"]
+__all__ = [*_HOME_OF, "metrics", "selectivity", "synthetic"]
 
 if TYPE_CHECKING:
     from captum_shared import metrics as metrics
+    from captum_shared import selectivity as selectivity
     from captum_shared import synthetic as synthetic
     from captum_shared.attribution import LayerParallelBackprop as LayerParallelBackprop
     from captum_shared.attribution import ParallelBackprop as ParallelBackprop

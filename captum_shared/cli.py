@@ -21,6 +21,10 @@ EPILOG = """examples:
   captum-shared category --images photos/ --labels photos/labels.csv --preferred dog \\
       --model my_networks:make --weights my_weights.pth --image-size 128 --layer features.7
       your own network: the function `make` of my_networks.py
+
+  captum-shared selectivity --images photos/ --labels photos/labels.csv \\
+      --model resnet50 --layers layer1,layer3 --out units
+      what each unit is selective for: colour, class, orientation, symmetry; open units/index.html
 """
 
 
@@ -53,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="command", required=True)
     _add_demo(commands)
     _add_category(commands)
+    _add_selectivity(commands)
     return parser
 
 
@@ -72,10 +77,7 @@ def _add_demo(commands: Any) -> None:
 def _add_category(commands: Any) -> None:
     command = _command(commands, "category", "explain a category neuron on your labelled photographs", _category)
     required = command.add_argument_group("required")
-    required.add_argument("--images", required=True, metavar="DIR", help="folder of images")
-    required.add_argument(
-        "--labels", required=True, metavar="CSV", help="label file with the columns file and category"
-    )
+    _add_images(required)
     required.add_argument("--preferred", required=True, metavar="NAME", help="the neuron's category")
     _add_network(required, command)
     command.add_argument("--top", type=int, default=12, metavar="N", help="how many pairs to explain (default: 12)")
@@ -96,20 +98,68 @@ def _add_category(commands: Any) -> None:
     _add_common(command, out="category")
 
 
-def _add_network(required: Any, command: argparse.ArgumentParser) -> None:
-    required.add_argument(
-        "--model", required=True, metavar="NAME", help="torchvision name, or module:callable for your own"
+def _add_selectivity(commands: Any) -> None:
+    command = _command(
+        commands, "selectivity", "index what every unit of a network's layers is selective for", _selectivity
     )
+    required = command.add_argument_group("required")
+    _add_images(required)
+    _add_model(required, command)
+    required.add_argument(
+        "--layers", required=True, type=_names, metavar="A,B",
+        help="names of the layers, as in model.named_modules(), with commas between them",
+    )  # fmt: skip
+    command.add_argument(
+        "--top", type=int, default=100, metavar="N", help="strongest images per unit that count (default: 100)"
+    )
+    command.add_argument(
+        "--crops", type=int, default=10, metavar="N",
+        help="of these, how many are turned and mirrored, at two forward passes each (default: 10)",
+    )  # fmt: skip
+    command.add_argument(
+        "--sheets", type=int, default=6, metavar="N",
+        help="draw a sheet for the N units of each layer most selective for colour, and for class (default: 6)",
+    )  # fmt: skip
+    command.add_argument(
+        "--grey", choices=("luminance", "opponent"), default="luminance",
+        help="which grey colour selectivity compares with (default: luminance)",
+    )  # fmt: skip
+    command.add_argument(
+        "--class-threshold", type=float, default=0.8, metavar="F",
+        help="share of the weight that classes must reach in the class index by base rates (default: 0.8)",
+    )  # fmt: skip
+    command.add_argument(
+        "--rare", type=int, default=10, metavar="N",
+        help="classes of fewer images take no part in the class index by base rates (default: 10)",
+    )  # fmt: skip
+    _add_common(command, out="selectivity")
+
+
+def _add_images(required: Any) -> None:
+    required.add_argument("--images", required=True, metavar="DIR", help="folder of images")
+    required.add_argument(
+        "--labels", required=True, metavar="CSV", help="label file with the columns file and category"
+    )
+
+
+def _add_network(required: Any, command: argparse.ArgumentParser) -> None:
+    _add_model(required, command)
     required.add_argument(
         "--layer", required=True, metavar="NAME", help="name of the layer, as in model.named_modules()"
+    )
+    command.add_argument(
+        "--pool", type=_pool, default="avg", metavar="P", help="avg, max, flatten, cls, or a grid's side (default: avg)"
+    )
+
+
+def _add_model(required: Any, command: argparse.ArgumentParser) -> None:
+    required.add_argument(
+        "--model", required=True, metavar="NAME", help="torchvision name, or module:callable for your own"
     )
     command.add_argument(
         "--weights", default="DEFAULT", metavar="PATH",
         help="state dict (.pth or .safetensors), or a name of torchvision's, downloaded (default: DEFAULT)",
     )  # fmt: skip
-    command.add_argument(
-        "--pool", type=_pool, default="avg", metavar="P", help="avg, max, flatten, cls, or a grid's side (default: avg)"
-    )
     command.add_argument("--image-size", type=int, metavar="N", help="side of the network's input in pixels")
     for name in ("mean", "std"):
         command.add_argument(
@@ -149,6 +199,16 @@ def _category(**options: Any) -> None:
     from captum_shared.report import run_category
 
     run_category(**options)
+
+
+def _selectivity(**options: Any) -> None:
+    from captum_shared.report import run_selectivity
+
+    run_selectivity(**options)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
 
 
 def _pool(text: str) -> str | int:

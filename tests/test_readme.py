@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torchvision
 from PIL import Image
+
+import captum_shared
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -37,6 +40,21 @@ def test_ten_lines_of_python_run(tmp_path: Path) -> None:
     exec(small.replace('weights="DEFAULT"', "weights=None"), names)
     assert names["map_x"].shape == (1, 3, 224, 224)
     assert names["figure"].get_size_inches()[0] > 0
+
+
+def test_an_index_of_your_own_in_three_lines() -> None:
+    code = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[1]
+    assert len(code.strip().splitlines()) == 3
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 11, bias=False), torch.nn.ReLU()).eval()
+    model[0].weight.data[0] = 1 - 2 * (torch.arange(11.0) % 2)
+    model[0].weight.data[1] = 1
+    stripes = torch.zeros(4, 3, 40, 40)
+    stripes[..., ::2] = torch.tensor([1.0, 0.9, 0.8, 0.7])[:, None, None, None]
+    names = {"cs": captum_shared, "torchvision": torchvision, "model": model, "paths": stripes, "transform": None}
+    exec(code.replace('"layer1"', '"1"').replace("k=100", "k=4"), names)
+    fine, smooth = names["index"].tolist()
+    assert fine > 0.7  # a detector of fine stripes loses its response; one of the mean keeps it
+    assert abs(smooth) < 0.3
 
 
 def test_links_to_files_exist() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -70,15 +71,15 @@ def encode_images(
     TypeError, ValueError
         If there are no images, all are unreadable, their sizes differ, or an argument is out of range.
     """
-    _check_arguments(images, batch_size, unreadable, autocast)
-    device = _device_of(encoder, device)
-    source = _ImageSource(images, transform, keep_digest=cache is not None)
+    check_source(images, batch_size, unreadable, autocast)
+    device = device_of(encoder, device)
+    source = ImageSource(images, transform, keep_digest=cache is not None)
     store = _open_cache(cache, encoder, transform, autocast)
     rows: dict[int, Tensor] = {}
     failures: dict[int, str] = {}
     with (
         store,
-        _evaluating(encoder),
+        evaluating(encoder),
         torch.no_grad(),
         tqdm(total=len(source), disable=not progress, unit="image") as bar,
     ):
@@ -86,18 +87,18 @@ def encode_images(
             failures.update({item.index: item.failure for item in batch if item.failure})
             rows.update(_encode_batch(encoder, [item for item in batch if not item.failure], store, device, autocast))
             bar.update(len(batch))
-    _report(failures, images, unreadable, len(source))
+    report_unreadable(failures, images, unreadable, len(source))
     return _stacked(rows, len(source))
 
 
-class _Item:
+class ImageItem:
     """One image: its tensor and digest, or what went wrong."""
 
     def __init__(self, index: int, image: Tensor | None = None, digest: str = "", failure: str = "") -> None:
         self.index, self.image, self.digest, self.failure = index, image, digest, failure
 
 
-class _ImageSource(Dataset[_Item]):
+class ImageSource(Dataset[ImageItem]):
     """Any of the three kinds of images, item by item; never raises for a bad image file."""
 
     def __init__(self, images: Images, transform: Callable[[Any], Tensor] | None, keep_digest: bool) -> None:
@@ -108,21 +109,22 @@ class _ImageSource(Dataset[_Item]):
     def __len__(self) -> int:
         return len(self.images)  # type: ignore[arg-type]
 
-    def __getitem__(self, index: int) -> _Item:
+    def __getitem__(self, index: int) -> ImageItem:
         item = self.images[index]
         if isinstance(item, (str, Path)):
             return self._from_path(index, Path(item))
         image = item[0] if isinstance(item, (tuple, list)) else item
-        return _Item(index, self._tensor(image), self._digest(image))
+        return ImageItem(index, self._tensor(image), self._digest(image))
 
-    def _from_path(self, index: int, path: Path) -> _Item:
+    def _from_path(self, index: int, path: Path) -> ImageItem:
         try:
             data = path.read_bytes()
             with Image.open(io.BytesIO(data)) as opened:
                 image = opened.convert("RGB")
         except Exception as error:  # Pillow raises many kinds for a broken file
-            return _Item(index, failure=f"{type(error).__name__}: {error}")
-        return _Item(index, self._tensor(image), digest(data) if self.keep_digest else "")
+            reason = re.sub(r"<_io.BytesIO object at \w+>", path.name, str(error))
+            return ImageItem(index, failure=f"{type(error).__name__}: {reason}")
+        return ImageItem(index, self._tensor(image), digest(data) if self.keep_digest else "")
 
     def _tensor(self, image: Any) -> Tensor:
         tensor = self.transform(image) if self.transform else image
@@ -137,7 +139,7 @@ class _ImageSource(Dataset[_Item]):
 
 def _encode_batch(
     encoder: nn.Module,
-    items: list[_Item],
+    items: list[ImageItem],
     store: LatentCache | nullcontext[None],
     device: torch.device,
     autocast: torch.dtype | None,
@@ -148,7 +150,7 @@ def _encode_batch(
     if new:
         precision = torch.autocast(device.type, dtype=autocast) if autocast else nullcontext()
         with precision:
-            latents = _check_latents(encoder(_stack_images(new).to(device)), len(new))
+            latents = _check_latents(encoder(stack_images(new).to(device)), len(new))
         latents = latents.float().cpu() if autocast else latents.cpu()
         rows.update({item.index: row for item, row in zip(new, latents, strict=True)})
         if isinstance(store, LatentCache):
@@ -156,7 +158,8 @@ def _encode_batch(
     return rows
 
 
-def _stack_images(items: list[_Item]) -> Tensor:
+def stack_images(items: list[ImageItem]) -> Tensor:
+    """The readable images of a batch, (N, C, H, W)."""
     images = [item.image for item in items if item.image is not None]
     shapes = {tuple(image.shape) for image in images}
     if len(shapes) > 1:
@@ -179,14 +182,17 @@ def _stacked(rows: dict[int, Tensor], n: int) -> Tensor:
     return torch.stack([rows.get(index, missing) for index in range(n)])
 
 
-def _report(failures: dict[int, str], images: Images, unreadable: str, n: int) -> None:
+def report_unreadable(
+    failures: dict[int, str], images: Images, unreadable: str, n: int, then: str = "Their latents are NaN."
+) -> None:
+    """Name all images that could not be read: in an error, or in a warning that ends with what became of them."""
     if not failures:
         return
     lines = "".join(f"\n  {images[index]}: {reason}" for index, reason in sorted(failures.items()))
     message = f"{len(failures)} of {n} images cannot be read:{lines}"
     if unreadable == "raise" or len(failures) == n:
         raise ValueError(message)
-    warnings.warn(f"{message}\nTheir latents are NaN.", stacklevel=3)
+    warnings.warn(f"{message}\n{then}", stacklevel=3)
 
 
 def _open_cache(
@@ -197,7 +203,8 @@ def _open_cache(
     return LatentCache(cache, fingerprint(encoder, transform, autocast))
 
 
-def _device_of(encoder: nn.Module, device: str | torch.device | None) -> torch.device:
+def device_of(encoder: nn.Module, device: str | torch.device | None) -> torch.device:
+    """Where the encoder is, or `device`, to which it is moved."""
     if device is not None:
         encoder.to(device)
         return torch.device(device)
@@ -206,7 +213,8 @@ def _device_of(encoder: nn.Module, device: str | torch.device | None) -> torch.d
 
 
 @contextmanager
-def _evaluating(encoder: nn.Module) -> Iterator[None]:
+def evaluating(encoder: nn.Module) -> Iterator[None]:
+    """Evaluation mode; afterwards every module is in the mode it was in."""
     modes = [(module, module.training) for module in encoder.modules()]
     encoder.eval()
     try:
@@ -217,7 +225,8 @@ def _evaluating(encoder: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _check_arguments(images: Any, batch_size: Any, unreadable: str, autocast: Any) -> None:
+def check_source(images: Any, batch_size: Any, unreadable: str, autocast: Any = None) -> None:
+    """Refuse what `encode_images` cannot take."""
     if isinstance(images, (str, Path)):
         raise TypeError(f"`images` must be a sequence of paths, a Dataset or a tensor, got the single path {images!r}")
     if isinstance(images, np.ndarray):

@@ -1,4 +1,4 @@
-"""One self-contained page per report: no script, no network, everything escaped."""
+"""One self-contained page per report: no network, everything escaped, and no script but that of the unit table."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .5rem; }
 h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 p { max-width: 48rem; margin: .5rem 0; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 25rem), 1fr)); gap: 1.25rem; }
+.wide { grid-template-columns: 1fr; }
 figure { margin: 0; border: 1px solid #ddd; border-radius: 6px; padding: .5rem; }
 figure img { width: 100%; height: auto; display: block; }
 figcaption { font-size: .85rem; color: #444; padding: .25rem .25rem 0; overflow-wrap: anywhere; }
@@ -46,9 +47,10 @@ def page(title: str, paragraphs: Sequence[str], sections: Sequence[str]) -> str:
     )
 
 
-def gallery(heading: str, pictures: Sequence[Picture]) -> str:
-    """Pictures in a grid."""
-    return f'<h2>{escape(heading)}</h2>\n<div class="pairs">\n{"".join(map(_figure, pictures))}</div>\n'
+def gallery(heading: str, pictures: Sequence[Picture], wide: bool = False) -> str:
+    """Pictures in a grid, or one per row."""
+    kind = "pairs wide" if wide else "pairs"
+    return f'<h2>{escape(heading)}</h2>\n<div class="{kind}">\n{"".join(map(_figure, pictures))}</div>\n'
 
 
 def table(heading: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -7,5 +7,14 @@ changed, and saving works without a display. Matplotlib is imported when a pictu
 from captum_shared.visualization.figures import overlay, pair_figure
 from captum_shared.visualization.heat import display_heat
 from captum_shared.visualization.image import to_image
+from captum_shared.visualization.population import distribution_figure, feature_grid, unit_sheet
 
-__all__ = ["display_heat", "overlay", "pair_figure", "to_image"]
+__all__ = [
+    "display_heat",
+    "distribution_figure",
+    "feature_grid",
+    "overlay",
+    "pair_figure",
+    "to_image",
+    "unit_sheet",
+]

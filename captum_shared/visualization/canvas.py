@@ -95,7 +95,7 @@ def show_scale(ax: Axes, top: float | None, colours: Colormap) -> None:
 def single_axes(aspect: float) -> Axes:
     """Axes that fill a new figure; `aspect` is width over height."""
     longer = max(aspect, 1)
-    return _new_figure(SINGLE * aspect / longer, SINGLE / longer).add_axes((0, 0, 1, 1))
+    return new_figure(SINGLE * aspect / longer, SINGLE / longer).add_axes((0, 0, 1, 1))
 
 
 def pair_axes(
@@ -107,7 +107,7 @@ def pair_axes(
     row = min((WIDTH - around) / sum(aspects), MAX_ROW)
     width = row * sum(aspects) + around
     height = (HEADING if heading else 0.0) + TITLE + n_rows * row + (n_rows - 1) * GAP + MARGIN
-    figure = _new_figure(width, height)
+    figure = new_figure(width, height)
 
     def panel(left: float, bottom: float, w: float) -> Axes:
         return figure.add_axes((left / width, bottom / height, w / width, row / height))
@@ -152,7 +152,8 @@ def _fit(text: Text, figure: Figure, box: BboxBase) -> float:
     return size
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,0 +1,267 @@
+"""Index the selectivity of every unit of a network's layers, and report it."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from captum_shared.encoder.cache import digest, fingerprint
+from captum_shared.encoder.registry import load_network
+from captum_shared.report.category import find_device
+from captum_shared.report.files import output_folder, read_labels, write_bytes
+from captum_shared.report.selectivity_files import Layer, Shares, Study, write_report
+from captum_shared.selectivity import (
+    PixelSource,
+    ReceptiveFields,
+    TopActivations,
+    base_rates,
+    class_distribution,
+    class_selectivity_index,
+    color_selectivity_index,
+    orientation_selectivity_index,
+    population_code,
+    receptive_fields,
+    symmetry_selectivity_index,
+    top_activations,
+)
+from captum_shared.selectivity.classes import warn_if_unequal
+
+SHUFFLES = 20
+
+
+def run_selectivity(
+    *,
+    model: str,
+    layers: Sequence[str],
+    weights: str | Path | None = "DEFAULT",
+    image_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    device: str | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """`load_network`, then `index_selectivity` with the rest of the options."""
+    normalisation: dict[str, Any] = {name: value for name, value in (("mean", mean), ("std", std)) if value is not None}
+    network, transform = load_network(model, weights, image_size=image_size, **normalisation)
+    network.to(find_device(device))
+    about = {"model": model, "weights": str(weights)}
+    return index_selectivity(network=network, transform=transform, layers=layers, about=about, **options)
+
+
+def index_selectivity(
+    images: str | Path,
+    labels: str | Path,
+    network: nn.Module,
+    transform: Callable[[Any], Tensor],
+    layers: Sequence[str],
+    *,
+    top: int = 100,
+    crops: int = 10,
+    sheets: int = 6,
+    grey: str = "luminance",
+    class_threshold: float = 0.8,
+    rare: int = 10,
+    seed: int = 0,
+    batch_size: int = 32,
+    progress: bool = True,
+    about: dict[str, Any] | None = None,
+    out: str | Path = "selectivity",
+) -> dict[str, Any]:
+    """Index every unit of some layers for colour, class, orientation and symmetry, and write a report.
+
+    Parameters
+    ----------
+    images, labels : path
+        A folder, and a CSV file with the columns `file` and `category`.
+    network, transform
+        As `load_network` returns them.
+    layers : sequence of str
+    top : int, default 100
+        How many of the strongest images of each unit count, as in the paper.
+    crops : int, default 10
+        How many of them are turned and mirrored. Each costs up to two forward passes per unit, so the default is
+        fewer than in the paper.
+    sheets : int, default 6
+        A sheet is drawn for this many units of each layer with the highest colour index, and as many with the highest
+        class index by base rates.
+    grey : {"luminance", "opponent"}, default "luminance"
+    class_threshold : float, default 0.8
+        For the class index by base rates, which at the paper's threshold of 1 does not differ from the plain one.
+    rare : int, default 10
+        Classes of fewer images take no part in what is divided by base rates, where they would be mostly noise.
+    seed : int, default 0
+        Of the shuffled labels that the class indices are compared with.
+    batch_size, progress
+        As in `top_activations`.
+    about : dict, optional
+        What to note about the network.
+    out : path
+        Gets ``units.csv``, figures, ``index.html``, ``summary.json``, and ``.cache``, from which an interrupted run
+        goes on.
+
+    Returns
+    -------
+    dict
+        The content of ``summary.json``.
+
+    Raises
+    ------
+    FileNotFoundError, TypeError, ValueError
+        If an argument is wrong, or files are missing.
+    """
+    _check_counts(top=top, crops=crops, sheets=sheets, rare=rare)
+    paths, categories = read_labels(images, labels)
+    folder = output_folder(out)
+    cache = folder / ".cache"
+    common: dict[str, Any] = {"transform": transform, "batch_size": batch_size, "progress": progress}
+    tops = top_activations(network, list(layers), paths, top, checkpoint=cache, **common)
+    kept = _Kept(cache, fingerprint(network, transform, None))
+    size = next(iter(tops.values())).image_size
+    fields = kept.fields(list(layers), size, lambda: receptive_fields(network, list(layers), size))
+    rates = base_rates(next(iter(tops.values())), categories)
+    warn_if_unequal(rates)
+    studied = {}
+    for layer, found in tops.items():
+        indices = _kept_indices(kept, network, found, paths, {**common, "fields": fields[layer]}, crops, grey)
+        studied[layer] = _with_classes(found, fields[layer], categories, indices, class_threshold, rare, seed)
+    settings = {
+        "command": "selectivity", **(about or {}), "layers": list(layers), "n_images": len(paths), "top": top,
+        "crops": crops, "grey": grey, "class_threshold": class_threshold, "seed": seed,
+        "rare": rare, "base_rates": rates,
+        "unreadable": [paths[i].name for i in next(iter(tops.values())).unreadable],
+    }  # fmt: skip
+    study = Study(studied, PixelSource(paths, transform), [path.name for path in paths], settings)
+    return write_report(folder, study, sheets, progress)
+
+
+def _kept_indices(
+    kept: _Kept,
+    network: nn.Module,
+    top: TopActivations,
+    paths: list[Path],
+    common: dict[str, Any],
+    crops: int,
+    grey: str,
+) -> dict[str, np.ndarray]:
+    """What greying, turning and mirroring cost each unit of a layer."""
+
+    def color() -> Tensor:
+        return color_selectivity_index(network, top, paths, grey_version=grey, **common)
+
+    def orientation() -> Tensor:
+        return orientation_selectivity_index(network, top, paths, n=crops, **common)
+
+    def symmetry() -> Tensor:
+        return symmetry_selectivity_index(network, top, paths, n=crops, **common)
+
+    return {
+        "color_selectivity": kept.index(f"color {grey}", top, color),
+        "orientation_selectivity": kept.index(f"orientation {crops}", top, orientation),
+        "symmetry_selectivity": kept.index(f"symmetry {crops}", top, symmetry),
+    }
+
+
+class _Kept:
+    """Results on disk, each under a name made of what determines it."""
+
+    def __init__(self, folder: Path, network: str) -> None:
+        self.folder = folder
+        self.network = network
+
+    def index(self, name: str, top: TopActivations, compute: Callable[[], Tensor]) -> np.ndarray:
+        """An index (U,) of the units of a layer."""
+        ranked = (part.contiguous().numpy().tobytes() for part in (top.activations, top.images, top.positions))
+        key = digest(self.network.encode(), top.layer.encode(), name.encode(), *ranked)
+        return self._get(key, lambda: {"index": compute()})["index"].numpy()
+
+    def fields(
+        self, layers: list[str], size: tuple[int, int], compute: Callable[[], dict[str, ReceptiveFields]]
+    ) -> dict[str, ReceptiveFields]:
+        """The receptive fields of layers."""
+        parts = ("top", "left", "height", "width")
+        key = digest(self.network.encode(), repr((layers, size)).encode())
+        saved = self._get(
+            key, lambda: {f"{la}/{part}": getattr(f, part) for la, f in compute().items() for part in parts}
+        )
+        return {
+            layer: ReceptiveFields(**{part: saved[f"{layer}/{part}"] for part in parts}, image_size=size)
+            for layer in layers
+        }
+
+    def _get(self, key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        path = self.folder / f"{key[:24]}.safetensors"
+        if not path.exists():
+            write_bytes(path, save({name: value.contiguous() for name, value in compute().items()}))
+        return load_file(path)
+
+
+def _with_classes(
+    top: TopActivations,
+    fields: ReceptiveFields,
+    categories: Sequence[str],
+    indices: dict[str, np.ndarray],
+    threshold: float,
+    rare: int,
+    seed: int,
+) -> Layer:
+    """The layer with its class indices."""
+    frequent = without_rare(categories, rare)
+    by_class = {
+        **_class_indices(top, categories, threshold, rare),
+        "population_code": population_code(top, categories),
+        "population_code_normalized": population_code(top, frequent, normalize=True),
+    }
+    everything = {**indices, **{name: index.numpy() for name, index in by_class.items()}}
+    shares, normalized = (
+        Shares(*class_distribution(top, labels, normalize=normalize))
+        for labels, normalize in ((categories, False), (frequent, True))
+    )
+    return Layer(top, fields, everything, shares, normalized, _shuffled(top, categories, threshold, rare, seed))
+
+
+def without_rare(categories: Sequence[str], rare: int) -> list[str | None]:
+    """The categories, with None for those of fewer than `rare` images."""
+    counts = Counter(categories)
+    return [category if counts[category] >= rare else None for category in categories]
+
+
+def _class_indices(top: TopActivations, categories: Sequence[str], threshold: float, rare: int) -> dict[str, Tensor]:
+    """The class index as in the paper, at another threshold, and there by base rates; the warning was given before."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {
+            "class_selectivity": class_selectivity_index(top, categories),
+            "class_selectivity_at_threshold": class_selectivity_index(top, categories, threshold),
+            "class_selectivity_normalized": class_selectivity_index(
+                top, without_rare(categories, rare), threshold, normalize=True
+            ),
+        }
+
+
+def _shuffled(
+    top: TopActivations, categories: Sequence[str], threshold: float, rare: int, seed: int
+) -> dict[str, float]:
+    """Mean class indices over units when labels are dealt out at random: what base rates alone give."""
+    rng = np.random.default_rng(seed)
+    readable = [i for i in range(top.n_images) if i not in top.unreadable]
+    means: dict[str, list[float]] = {}
+    for _ in range(SHUFFLES):
+        dealt = np.array(categories, dtype=object)
+        dealt[readable] = dealt[rng.permutation(readable)]
+        for name, index in _class_indices(top, dealt.tolist(), threshold, rare).items():
+            means.setdefault(name, []).append(float(index.nanmean()))
+    return {name: float(np.mean(some)) for name, some in means.items()}
+
+
+def _check_counts(**counts: Any) -> None:
+    for name, value in counts.items():
+        least = 0 if name == "sheets" else 2 if name == "top" else 1
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"`{name}` must be an integer of at least {least}, got {value!r}")

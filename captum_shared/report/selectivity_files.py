@@ -1,0 +1,294 @@
+"""What is written about indexed units: a table, figures, a page."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from captum_shared.report.files import write_csv, write_figure, write_json, write_text
+from captum_shared.report.html import Picture, gallery, page, table
+from captum_shared.report.unit_table import Unit, unit_table
+from captum_shared.selectivity import PixelSource, ReceptiveFields, TopActivations, neuron_features, top_crops
+from captum_shared.visualization import distribution_figure, feature_grid, unit_sheet
+
+COLUMNS = (
+    "color_selectivity", "class_selectivity", "population_code", "orientation_selectivity", "symmetry_selectivity",
+)  # fmt: skip
+MORE_COLUMNS = ("class_selectivity_at_threshold", "class_selectivity_normalized", "population_code_normalized")
+HEADER = (
+    "layer", "unit", *COLUMNS, "top_class", "top_class_share", *MORE_COLUMNS, "top_class_normalized", "top_activation",
+)  # fmt: skip
+LISTED = (*COLUMNS, "class_selectivity_normalized")
+RANKED = ("color_selectivity", "class_selectivity_normalized")
+NAMES = {
+    "color_selectivity": "colour", "class_selectivity": "class, plain", "population_code": "population code",
+    "orientation_selectivity": "orientation", "symmetry_selectivity": "symmetry",
+    "class_selectivity_at_threshold": "class, plain, at threshold",
+    "class_selectivity_normalized": "class, by base rates",
+    "population_code_normalized": "population code, by base rates",
+}  # fmt: skip
+IN_GRID, CROPS_ON_SHEET, SOUGHT, THUMBNAIL, SHEET_DPI = 12, 24, 10, 56, 110
+
+
+class Shares:
+    """Which classes drive the units of a layer.
+
+    Parameters
+    ----------
+    classes : list of C str
+    values : Tensor (U, C)
+        NaN for units that respond to nothing.
+    """
+
+    def __init__(self, classes: list[str], values: Tensor) -> None:
+        self.classes = classes
+        self.values = np.nan_to_num(values.numpy())
+
+    def of(self, unit: int) -> dict[str, float]:
+        """The share of each class."""
+        return dict(zip(self.classes, self.values[unit].tolist(), strict=True))
+
+    def best(self, unit: int) -> tuple[str, float]:
+        """The class with the largest share; no name for a unit that responds to nothing."""
+        share = float(self.values[unit].max())
+        return (self.classes[int(self.values[unit].argmax())], share) if share > 0 else ("", 0.0)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """All that is known of the units of a layer. Indices are arrays (U,)."""
+
+    top: TopActivations
+    fields: ReceptiveFields
+    indices: dict[str, np.ndarray]
+    shares: Shares
+    normalized: Shares
+    shuffled: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What was indexed, and how."""
+
+    layers: dict[str, Layer]
+    source: PixelSource
+    names: list[str]
+    settings: dict[str, Any]
+
+
+def write_report(folder: Path, study: Study, sheets: int, progress: bool) -> dict[str, Any]:
+    """Write everything into `folder`; returns what is in ``summary.json``."""
+    rows = [row for name, layer in study.layers.items() for row in _rows(name, layer)]
+    write_csv(folder / "units.csv", HEADER, rows)
+    features = {name: _features(name, layer, study.source, progress) for name, layer in study.layers.items()}
+    pictures = []
+    for name, layer in study.layers.items():
+        pictures += [_grid(folder, name, layer, features[name], index) for index in RANKED]
+    drawn = []
+    for name, unit in tqdm(_chosen(study, sheets), disable=not progress, unit="sheet"):
+        drawn.append(_sheet(folder, study, name, unit, features[name][unit]))
+    summary = {**study.settings, "layers": {name: _summary(layer) for name, layer in study.layers.items()}}
+    units = [unit for name, layer in study.layers.items() for unit in _listed(name, layer, features[name], study.names)]
+    sections = [
+        gallery("Distributions over the units of each layer", [_distributions(folder, study)], wide=True),
+        gallery("Neuron Features of the most selective units", pictures),
+        unit_table("All units", [NAMES[column] for column in LISTED], units),
+        gallery("Sheets of the most selective units", drawn) if drawn else "",
+        table("Settings", ("setting", "value"), [(key, str(value)) for key, value in study.settings.items()]),
+    ]
+    write_text(folder / "index.html", page("What the units are selective for", _methods(study), sections))
+    write_json(folder / "summary.json", summary)
+    return summary
+
+
+def ranking(layer: Layer, index: str) -> list[int]:
+    """Units with this index, the highest first; equal ones by the largest share of a class."""
+    values = layer.indices[index]
+    order = np.lexsort((-layer.normalized.values.max(1), -np.nan_to_num(values, nan=-np.inf)))
+    return [int(unit) for unit in order if not np.isnan(values[unit])]
+
+
+def _rows(name: str, layer: Layer) -> list[tuple[Any, ...]]:
+    rows = []
+    for unit in range(layer.top.n_units):
+        value = {column: _number(layer.indices[column][unit]) for column in (*COLUMNS, *MORE_COLUMNS)}
+        top_class, share = layer.shares.best(unit)
+        rows.append((
+            name, unit, *(value[column] for column in COLUMNS), top_class, round(share, 4),
+            *(value[column] for column in MORE_COLUMNS), layer.normalized.best(unit)[0],
+            float(layer.top.activations[unit, 0]),
+        ))  # fmt: skip
+    return rows
+
+
+def _number(value: Any) -> Any:
+    """An empty field for NaN; integers as such."""
+    if isinstance(value, np.integer):
+        return int(value)
+    return "" if math.isnan(value) else round(float(value), 6)
+
+
+def _features(name: str, layer: Layer, source: PixelSource, progress: bool) -> list[np.ndarray]:
+    """Neuron Features (h, w, 3) of all units."""
+    found = neuron_features(layer.top, layer.fields, source)
+    bar = tqdm(found, total=layer.top.n_units, disable=not progress, unit="feature", desc=name)
+    return [_array(feature) for _, feature in bar]
+
+
+def _distributions(folder: Path, study: Study) -> Picture:
+    values = {
+        name: {NAMES[column]: layer.indices[column].astype(float) for column in LISTED}
+        for name, layer in study.layers.items()
+    }
+    chance = {
+        name: {NAMES[column]: value for column, value in layer.shuffled.items()} for name, layer in study.layers.items()
+    }
+    png = write_figure(folder / "distributions.png", distribution_figure(values, chance))
+    caption = "The line is the mean; dashed, the mean when labels are shuffled among the images."
+    means = "; ".join(
+        f"{name}: " + ", ".join(f"{column} {np.nanmean(index):.2f}" for column, index in one.items())
+        for name, one in values.items()
+    )
+    return Picture(png, caption, f"Histograms of six indices for each layer. Means: {means}")
+
+
+def _grid(folder: Path, name: str, layer: Layer, features: list[np.ndarray], index: str) -> Picture:
+    units = ranking(layer, index)[:IN_GRID]
+    titles = [f"unit {unit}: {layer.indices[index][unit]:.3f}" for unit in units]
+    if index != "color_selectivity":
+        titles = [f"{title}\n{layer.normalized.best(unit)[0]}" for title, unit in zip(titles, units, strict=True)]
+    heading = f"{name}: Neuron Features of the units highest in {NAMES[index]}"
+    figure = feature_grid([features[unit] for unit in units], titles, heading)
+    kind = "color" if index == "color_selectivity" else "class"
+    png = write_figure(folder / f"features_{kind}_{file_name(name)}.png", figure)
+    return Picture(png, heading + ".", f"{heading}: {', '.join(title.replace(chr(10), ', ') for title in titles)}")
+
+
+def _chosen(study: Study, sheets: int) -> list[tuple[str, int]]:
+    """Layers and units that get a sheet, each once."""
+    wanted = [
+        (name, unit)
+        for name, layer in study.layers.items()
+        for index in RANKED
+        for unit in ranking(layer, index)[:sheets]
+    ]
+    return list(dict.fromkeys(wanted))
+
+
+def _sheet(folder: Path, study: Study, name: str, unit: int, feature: np.ndarray) -> Picture:
+    layer = study.layers[name]
+    crops, inside = top_crops(layer.top, layer.fields, study.source, unit, CROPS_ON_SHEET)
+    masked = crops.masked_fill(~inside[:, None], float("nan"))
+    facts = {NAMES[c]: f"{layer.indices[c][unit]:.3f}".rstrip("0").rstrip(".") for c in (*COLUMNS, *MORE_COLUMNS)}
+    plain, normalized = layer.shares.of(unit), layer.normalized.of(unit)
+    shares = {label: (share, normalized.get(label, 0.0)) for label, share in plain.items()}
+    heading = f"{name}, unit {unit}: Neuron Feature and strongest crops"
+    figure = unit_sheet(heading, feature, [_array(crop) for crop in masked], facts, shares)
+    png = write_figure(folder / f"unit_{file_name(name)}_{unit:04d}.png", figure, SHEET_DPI)
+    files = ", ".join(study.names[i] for i in layer.top.images[unit, :5].tolist())
+    caption = f"{name}, unit {unit}. Strongest images: {files}."
+    alt = f"{heading}. " + ", ".join(f"{key} {value}" for key, value in facts.items())
+    return Picture(png, caption, alt)
+
+
+def file_name(layer: str) -> str:
+    """A layer's name as part of a file's name."""
+    return "".join(c if c.isalnum() else "_" for c in layer) or "output"
+
+
+def _listed(name: str, layer: Layer, features: list[np.ndarray], names: list[str]) -> list[Unit]:
+    units = []
+    for unit, feature in enumerate(features):
+        shares = layer.normalized.of(unit)
+        classes = [label for label in sorted(shares, key=lambda c: -shares[c])[:3] if shares[label] > 0]
+        values = [float(layer.indices[column][unit]) for column in LISTED]
+        images = [Path(names[i]).stem for i in layer.top.images[unit, :SOUGHT].tolist()]
+        units.append(Unit(name, unit, values, classes, images, _thumbnail(feature)))
+    return units
+
+
+def _thumbnail(feature: np.ndarray) -> bytes:
+    pixels = (np.where(np.isnan(feature), 0.93, feature).clip(0, 1) * 255).round().astype(np.uint8)
+    buffer = io.BytesIO()
+    side = max(pixels.shape[:2])
+    resample = Image.Resampling.NEAREST if side < THUMBNAIL else Image.Resampling.LANCZOS
+    height, width = (max(1, round(n * THUMBNAIL / side)) for n in pixels.shape[:2])
+    Image.fromarray(pixels).resize((width, height), resample).save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
+def _array(picture: Tensor) -> np.ndarray:
+    """A picture (C, h, w) as (h, w, 3)."""
+    return picture.permute(1, 2, 0).expand(-1, -1, 3).numpy()
+
+
+def _summary(layer: Layer) -> dict[str, Any]:
+    color, by_class = (ranking(layer, index) for index in RANKED)
+    return {
+        "n_units": layer.top.n_units,
+        "n_dead": int(np.isnan(layer.indices["class_selectivity"]).sum()),
+        "field_size": sorted({(int(h), int(w)) for h, w in zip(layer.fields.height, layer.fields.width, strict=True)}),
+        "indices": {column: _spread(layer.indices[column]) for column in (*COLUMNS, *MORE_COLUMNS)},
+        "means_with_shuffled_labels": layer.shuffled,
+        "most_color_selective": color[:10],
+        "most_class_selective": [_class_unit(layer, unit) for unit in by_class[:10]],
+        "most_class_selective_of_each_class": _best_of_classes(layer, by_class),
+    }
+
+
+def _best_of_classes(layer: Layer, ranked: list[int]) -> dict[str, dict[str, Any]]:
+    """For each class that some unit prefers by base rates, the most class-selective of these units."""
+    best: dict[str, dict[str, Any]] = {}
+    for unit in ranked:
+        best.setdefault(layer.normalized.best(unit)[0], _class_unit(layer, unit))
+    return dict(sorted(best.items()))
+
+
+def _class_unit(layer: Layer, unit: int) -> dict[str, Any]:
+    label, normalized = layer.normalized.best(unit)
+    index = float(layer.indices["class_selectivity_normalized"][unit])
+    share = layer.shares.of(unit).get(label, 0.0)
+    return {
+        "unit": unit, "class": label, "index": round(index, 4), "share": round(share, 4),
+        "share_normalized": round(normalized, 4),
+    }  # fmt: skip
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    known = values[~np.isnan(values)]
+    if known.size == 0:
+        return {}
+    low, median, high = np.quantile(known, (0.1, 0.5, 0.9))
+    spread = {"mean": known.mean(), "sd": known.std(), "q10": low, "median": median, "q90": high, "max": known.max()}
+    return {name: round(float(value), 4) for name, value in spread.items()}
+
+
+def _methods(study: Study) -> list[str]:
+    s = study.settings
+    rates = sorted(s["base_rates"].items(), key=lambda item: -item[1])
+    frequent = ", ".join(f"{name} {rate:.0%}" for name, rate in rates[:4])
+    lost = [f"Unreadable and left out: {', '.join(s['unreadable'])}."] if s["unreadable"] else []
+    return [
+        f"For each unit, the {s['top']} images with the largest activation (one position per image, of {s['n_images']} "
+        "images) and the crops its receptive field sees there. The Neuron Feature is their mean, weighted by "
+        "activation; what lies beyond the border of an image takes no part (Rafegas et al., Pattern Recognition "
+        "Letters 2020).",
+        f"Colour: the share of the response that is lost in grey ({s['grey']}). Orientation: the share that is lost "
+        "when crops are turned by 90 degrees. Symmetry: the share that is kept when they are mirrored left to right. "
+        f"The latter two over the {s['crops']} strongest crops. A negative value means more response after the change.",
+        "Class, plain: (N - M) / (N - 1), M the number of classes among the N strongest images. Population code: "
+        "classes with at least a tenth of the weight.",
+        f"Base rates: {frequent} ... of {len(rates)} classes. Where they are unequal, the plain class index reflects "
+        "how frequent classes are. By base rates: shares are divided by the class's share of all images, and M is the "
+        f"fewest classes that reach {s['class_threshold']:g} of the total. Classes of fewer than {s['rare']} images, "
+        "whose shares would be noise, take no part in it.",
+        *lost,
+    ]

@@ -1,0 +1,66 @@
+"""What is done to crops, (n, C, h, w) pictures in [0, 1], to see what a response loses by it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+Change = Callable[[Tensor], Tensor]
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's convert("L")
+GREYS = ("luminance", "opponent")
+
+
+def grey(kind: str = "luminance") -> Change:
+    """Grey in all three channels.
+
+    "luminance": 0.299 R + 0.587 G + 0.114 B. "opponent": what is left in the opponent space of Rafegas and Vanrell
+    (2018) when both chromatic axes, (R - G) / sqrt 2 and (R + G - 2 B) / sqrt 6, are set to zero: the mean of R, G, B.
+
+    Raises
+    ------
+    ValueError
+        For another name; and, from the change, if there are not three channels.
+    """
+    if kind not in GREYS:
+        raise ValueError(f"`grey` must be one of {GREYS}, got {kind!r}")
+    weights = LUMA if kind == "luminance" else (1 / 3, 1 / 3, 1 / 3)
+
+    def change(crops: Tensor) -> Tensor:
+        if crops.shape[1] != 3:
+            raise ValueError(f"grey needs three colour channels (n, 3, h, w), got shape {tuple(crops.shape)}")
+        return torch.einsum("nchw,c->nhw", crops, crops.new_tensor(weights))[:, None].expand_as(crops)
+
+    return change
+
+
+def turn(degrees: float) -> Change:
+    """Turned counter-clockwise about the centre; what comes in at the corners is mirrored from inside.
+
+    A multiple of 90 degrees of a square crop moves pixels and interpolates nothing.
+    """
+
+    def change(crops: Tensor) -> Tensor:
+        if degrees % 90 == 0 and crops.shape[2] == crops.shape[3]:
+            return crops.rot90(int(degrees // 90), (2, 3))
+        height, width = crops.shape[2:]
+        c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        # In a grid from -1 to 1 the two axes are in units of different length unless the crop is square.
+        theta = crops.new_tensor([[c, -s * height / width, 0], [s * width / height, c, 0]])
+        grid = affine_grid(theta.expand(len(crops), 2, 3), list(crops.shape), align_corners=False)
+        return grid_sample(crops, grid, padding_mode="reflection", align_corners=False)
+
+    return change
+
+
+def mirror(axis: float) -> Change:
+    """Mirrored about an axis through the centre, at `axis` degrees: 0 is horizontal, 90 vertical (left for right)."""
+
+    def change(crops: Tensor) -> Tensor:
+        return turn(2 * axis)(crops.flip(2))
+
+    return change

@@ -1,0 +1,230 @@
+"""Indices of which classes drive a unit."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_shared.selectivity.ranking import TopActivations
+
+UNEQUAL = 1.5  # largest over smallest share of a class from which a plain class index is warned about
+ROUNDING = 1e-9  # f_c are sums of float64
+
+
+def base_rates(top: TopActivations, labels: Sequence[Hashable | None]) -> dict[Any, float]:
+    """The share of each class in the readable images that have a class; sorted by class.
+
+    Parameters
+    ----------
+    top : TopActivations
+    labels : sequence of n_images str, int or None
+        None for an image without a class.
+
+    Raises
+    ------
+    ValueError
+        If there is not one label per image.
+    """
+    if len(labels) != top.n_images:
+        raise ValueError(f"`labels` must have one entry per image, {top.n_images}, got {len(labels)}")
+    labels = labels.tolist() if hasattr(labels, "tolist") else labels
+    readable = (label for index, label in enumerate(labels) if index not in top.unreadable)
+    counts = Counter(label for label in readable if label is not None)
+    if not counts:
+        raise ValueError(f"`labels` must give at least one readable image a class, got none of {len(labels)}")
+    return {label: counts[label] / counts.total() for label in sorted(counts)}
+
+
+def class_distribution(
+    top: TopActivations, labels: Sequence[Hashable | None], normalize: bool = False
+) -> tuple[list[Any], Tensor]:
+    """Which classes the strongest images of each unit are of, weighted by activation.
+
+    Parameters
+    ----------
+    top : TopActivations
+    labels : sequence of n_images str, int or None
+        The class of every image, in the order of the images. Images without a class, None, take no part.
+    normalize : bool, default False
+        Divide by the class's share of all images, so that a class does not win by being frequent, and by the sum. The
+        result is noisy for classes of a few images; give these None.
+
+    Returns
+    -------
+    classes : list
+        Sorted.
+    fractions : Tensor (U, C)
+        f_c = sum_{j in c} w_j / sum_j w_j, w_j = a_j / a_1; rows sum to 1. NaN for units without a positive activation.
+
+    References
+    ----------
+    Rafegas et al. (2020), equation 5; the division by base rates is ours.
+    """
+    rates = base_rates(top, labels)
+    number = {label: i for i, label in enumerate(rates)}
+    which = torch.tensor([number.get(label, -1) for label in labels])[top.images]
+    weights = top.rectified() * (which >= 0)
+    sums = weights.new_zeros(top.n_units, len(rates)).scatter_add_(1, which.clamp(min=0), weights)
+    if normalize:
+        sums = sums / torch.tensor(list(rates.values()), dtype=torch.float64)
+    return list(rates), sums / sums.sum(1, keepdim=True)
+
+
+def class_selectivity_index(
+    top: TopActivations, labels: Sequence[Hashable | None], threshold: float = 1.0, normalize: bool = False
+) -> Tensor:
+    """Class selectivity: (N - M) / (N - 1), M the fewest classes whose f_c sum to the threshold.
+
+    Parameters
+    ----------
+    top, labels, normalize
+        As in `class_distribution`; N is the number of images per unit, k. Normalising changes f_c, not which classes
+        occur: at a threshold of 1 the index is the same with and without; choose a lower one to see a difference.
+    threshold : float, default 1.0
+        In (0, 1]; 1 in the paper: M is the number of classes among the strongest images.
+
+    Returns
+    -------
+    Tensor (U,)
+        1 if one class does; 0 if each image is of another class; with C < N classes at least (N - C) / (N - 1). NaN for
+        units without a positive activation.
+
+    Warns
+    -----
+    UserWarning
+        If the plain index is asked for and the classes differ in size by more than half: it then says which classes are
+        frequent as much as what the unit prefers.
+
+    References
+    ----------
+    Rafegas et al. (2020), equation 6.
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"`threshold` must be in (0, 1], got {threshold}")
+    if top.k < 2:
+        raise ValueError("class selectivity needs at least 2 images per unit, got 1")
+    if not normalize:
+        warn_if_unequal(base_rates(top, labels), stacklevel=3)
+    _, fractions = class_distribution(top, labels, normalize)
+    reached = fractions.sort(dim=1, descending=True).values.cumsum(1) >= threshold - ROUNDING
+    n_classes = ((~reached).sum(1) + 1).double()
+    index = (top.k - n_classes) / (top.k - 1)
+    return index.masked_fill(fractions.isnan().any(1), torch.nan)
+
+
+def population_code(
+    top: TopActivations, labels: Sequence[Hashable | None], threshold: float = 0.1, normalize: bool = False
+) -> Tensor:
+    """The number of classes with f_c of at least `threshold`.
+
+    Parameters
+    ----------
+    top, labels, normalize
+        As in `class_distribution`.
+    threshold : float, default 0.1
+        As in the paper.
+
+    Returns
+    -------
+    Tensor (U,)
+        Integers; 0 for units without a positive activation.
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"`threshold` must be in (0, 1], got {threshold}")
+    return (class_distribution(top, labels, normalize)[1] >= threshold - ROUNDING).sum(1)
+
+
+def morcos_class_selectivity(responses: Any, labels: Sequence[Hashable | None]) -> Tensor:
+    """The class selectivity of Morcos et al.: (mu_max - mu_rest) / (mu_max + mu_rest).
+
+    mu_max is the mean response to the class that drives the unit most, mu_rest the mean over the means of the others.
+    It shares its short name with `class_selectivity_index`, which is another index.
+
+    Parameters
+    ----------
+    responses : (n, U) tensor or array
+        Of all images, such as latents with pool="avg", as in the paper. Not negative.
+    labels : sequence of n str or int
+
+    Returns
+    -------
+    Tensor (U,)
+        In [0, 1]; NaN for units that never respond.
+
+    Raises
+    ------
+    ValueError
+        If responses are negative or NaN, or there are fewer than two classes.
+
+    References
+    ----------
+    Morcos et al. (2018), On the importance of single directions for generalization, ICLR.
+    """
+    values, members = _by_class(responses, labels)
+    if (values < 0).any():
+        raise ValueError("`responses` must not be negative for this index, such as activations behind a ReLU")
+    means = torch.stack([values[member].mean(0) for member in members.values()])
+    best = means.amax(0)
+    rest = (means.sum(0) - best) / (len(means) - 1)
+    return (best - rest) / (best + rest)
+
+
+def category_d_prime(responses: Any, labels: Sequence[Hashable | None], category: Hashable) -> Tensor:
+    """How well a neuron's responses tell a category from the rest, in units of their spread.
+
+    d' = (mean_in - mean_out) / sqrt((var_in + var_out) / 2), with unbiased variances over images.
+
+    Parameters
+    ----------
+    responses : (n, K) tensor or array
+        Of readout neurons, recorded neurons, or units.
+    labels : sequence of n str or int
+    category : str or int
+
+    Returns
+    -------
+    Tensor (K,)
+
+    Raises
+    ------
+    ValueError
+        If the category, or the rest, has fewer than two images.
+    """
+    values, members = _by_class(responses, labels)
+    inside = members.get(category, torch.zeros(len(values), dtype=torch.bool))
+    if min(int(inside.sum()), int((~inside).sum())) < 2:
+        raise ValueError(
+            f"d' needs two images of {category!r} and two others, got {int(inside.sum())} and {int((~inside).sum())}"
+        )
+    spread = ((values[inside].var(0) + values[~inside].var(0)) / 2).sqrt()
+    return (values[inside].mean(0) - values[~inside].mean(0)) / spread
+
+
+def _by_class(responses: Any, labels: Sequence[Hashable | None]) -> tuple[Tensor, dict[Any, Tensor]]:
+    values = torch.as_tensor(responses).double()
+    if values.ndim != 2 or len(values) != len(labels):
+        raise ValueError(f"`responses` must be (n, U) for n = {len(labels)} labels, got shape {tuple(values.shape)}")
+    if values.isnan().any():
+        raise ValueError(f"`responses` must be finite, got {int(values.isnan().sum())} NaN; leave out those images")
+    labels = labels.tolist() if hasattr(labels, "tolist") else labels
+    members = {label: torch.tensor([other == label for other in labels]) for label in dict.fromkeys(labels)}
+    if len(members) < 2:
+        raise ValueError(f"`labels` must name at least two classes, got {list(members)}")
+    return values, members
+
+
+def warn_if_unequal(rates: dict[Any, float], stacklevel: int = 2) -> None:
+    """Warn if one of the `base_rates` is more than 1.5 times another."""
+    low, high = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
+    if rates[high] > UNEQUAL * rates[low]:
+        warnings.warn(
+            f"base rates are unequal: {rates[high]:.1%} of the images are of class {high!r}, {rates[low]:.1%} of "
+            f"{low!r}. The plain class index then reflects how frequent classes are as well; compare with "
+            "normalize=True at a threshold below 1",
+            stacklevel=stacklevel + 1,
+        )

@@ -1,0 +1,169 @@
+"""Crops of receptive fields: cut out with what lies beyond the border, put back, averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from captum_shared.selectivity.fields import ReceptiveFields
+from captum_shared.selectivity.pixels import PixelSource
+from captum_shared.selectivity.ranking import TopActivations
+
+NUMBERS_AT_ONCE = 2**26  # of running sums: 256 MB
+
+
+def cut(images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Cut boxes of one size out of images; beyond the border, the nearest pixel is repeated.
+
+    Parameters
+    ----------
+    images : Tensor (n, C, H, W)
+    boxes : Tensor (n, 4)
+        Top, left, height, width in pixels; may stick out of the image.
+
+    Returns
+    -------
+    crops : Tensor (n, C, height, width)
+    inside : Tensor (n, height, width)
+        True where a pixel is one of the image.
+
+    Raises
+    ------
+    ValueError
+        If the boxes differ in size, or are not one per image.
+    """
+    if boxes.shape != (len(images), 4):
+        raise ValueError(f"`boxes` must be (n, 4) with one box per image, n = {len(images)}, got {tuple(boxes.shape)}")
+    if len(boxes[:, 2:].unique(dim=0)) != 1:
+        raise ValueError(f"`boxes` must have one size, got {boxes[:, 2:].unique(dim=0).tolist()}")
+    rows, row_inside = _lines(boxes[:, 0], int(boxes[0, 2]), images.shape[2])
+    columns, column_inside = _lines(boxes[:, 1], int(boxes[0, 3]), images.shape[3])
+    which = torch.arange(len(images), device=images.device)[:, None, None]
+    crops = images.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return crops, row_inside[:, :, None] & column_inside[:, None, :]
+
+
+def put_back(image: Tensor, crop: Tensor, box: Sequence[int]) -> None:
+    """Write the part of `crop` (C, height, width) that lies in `image` (C, H, W) back to where `box` is, in place."""
+    top, left, height, width = (int(side) for side in box)
+    t, l = max(top, 0), max(left, 0)  # noqa: E741
+    b, r = min(top + height, image.shape[1]), min(left + width, image.shape[2])
+    image[:, t:b, l:r] = crop[:, t - top : b - top, l - left : r - left]
+
+
+def top_crops(
+    top: TopActivations, fields: ReceptiveFields, source: PixelSource, unit: int, n: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Receptive-field crops of the strongest images of a unit.
+
+    Parameters
+    ----------
+    top, fields
+        Of the same layer.
+    source : PixelSource
+        The images that `top` was found in.
+    unit : int
+    n : int, optional
+        How many; all k by default.
+
+    Returns
+    -------
+    crops : Tensor (n, C, h, w)
+        Pictures in [0, 1].
+    inside : Tensor (n, h, w)
+        True where a pixel is one of the image.
+    """
+    some = top.strongest(n)
+    units = torch.full((some.k,), unit)
+    images = source.pictures(source.normalised(some.images[unit].tolist()))
+    return cut(images, fields.boxes(units, some.positions[unit]))
+
+
+def neuron_feature(activations: Tensor, crops: Tensor, inside: Tensor | None = None) -> Tensor:
+    """The Neuron Feature of a unit: the mean of its crops, weighted by activation.
+
+    Parameters
+    ----------
+    activations : Tensor (k,)
+        Those below zero count as zero.
+    crops : Tensor (k, C, h, w)
+    inside : Tensor (k, h, w), optional
+        Where a crop shows its image. What lies beyond the border takes no part, in the weights neither.
+
+    Returns
+    -------
+    Tensor (C, h, w)
+        NaN where no crop with a positive activation shows an image.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit together.
+
+    References
+    ----------
+    Rafegas et al. (2020), equation 2: sum_j w_j crop_j / sum_j w_j with w_j = a_j / a_1.
+    """
+    inside = torch.ones(crops.shape[0], *crops.shape[2:], dtype=torch.bool) if inside is None else inside
+    if activations.shape != crops.shape[:1] or inside.shape != (crops.shape[0], *crops.shape[2:]):
+        raise ValueError(
+            "expected activations (k,), crops (k, C, h, w) and inside (k, h, w), got "
+            f"{tuple(activations.shape)}, {tuple(crops.shape)} and {tuple(inside.shape)}"
+        )
+    weights = activations.to(crops).clamp(min=0)[:, None, None] * inside
+    return torch.einsum("khw,kchw->chw", weights, crops) / weights.sum(0)
+
+
+def neuron_features(
+    top: TopActivations, fields: ReceptiveFields, source: PixelSource, units: Sequence[int] | None = None
+) -> Iterator[tuple[int, Tensor]]:
+    """The Neuron Features of many units, reading each image once for as many units as fit into 256 MB.
+
+    Yields
+    ------
+    unit : int
+    feature : Tensor (C, h, w)
+        As `neuron_feature` of `top_crops`.
+    """
+    wanted = list(range(top.n_units)) if units is None else [int(unit) for unit in units]
+    weights = top.rectified().float()
+    at_once = max(1, NUMBERS_AT_ONCE // (4 * int(fields.height.max()) * int(fields.width.max())))
+    for start in range(0, len(wanted), at_once):
+        some = torch.tensor(wanted[start : start + at_once])
+        sums = _Sums(fields, some)
+        images = top.images[some]
+        for index in images.unique().tolist():
+            who, rank = torch.nonzero(images == index, as_tuple=True)
+            picture = source.pictures(source.normalised([index]))
+            sums.add(picture, who, top.positions[some[who], rank], weights[some[who], rank])
+        yield from zip(some.tolist(), sums.means(), strict=True)
+
+
+class _Sums:
+    """Weighted sums of crops, for units that may differ in the size of their field."""
+
+    def __init__(self, fields: ReceptiveFields, units: Tensor) -> None:
+        self.fields = fields
+        self.units = units
+        self.total: dict[int, Tensor] = {}
+        self.weight: dict[int, Tensor] = {}
+
+    def add(self, picture: Tensor, who: Tensor, positions: Tensor, weights: Tensor) -> None:
+        """Crops of one picture (1, C, H, W) at positions (n,) for the units[who], (n,)."""
+        boxes = self.fields.boxes(self.units[who], positions)
+        for unit, box, weight in zip(who.tolist(), boxes, weights, strict=True):
+            crop, inside = cut(picture, box[None])
+            share = weight * inside
+            self.total[unit] = self.total.get(unit, 0) + share * crop[0]
+            self.weight[unit] = self.weight.get(unit, 0) + share[0]
+
+    def means(self) -> list[Tensor]:
+        return [self.total[i] / self.weight[i] for i in range(len(self.units))]
+
+
+def _lines(starts: Tensor, size: int, length: int) -> tuple[Tensor, Tensor]:
+    """Lines (n, size) from each start, the nearest one beyond the border, and which are inside."""
+    lines = starts[:, None] + torch.arange(size, device=starts.device)
+    return lines.clamp(0, length - 1), (lines >= 0) & (lines < length)

@@ -1,0 +1,148 @@
+"""Indices of what a unit's response loses when the crops that drive it are changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_shared.encoder.images import Images
+from captum_shared.selectivity.changes import Change, grey, mirror, turn
+from captum_shared.selectivity.ranking import TopActivations
+from captum_shared.selectivity.responses import changed_responses
+
+
+def response_loss(activations: Tensor, changed: Tensor) -> Tensor:
+    """1 - sum_j a'_j / sum_j a_j: 0 if a change costs no response, 1 if all of it, negative if it adds response.
+
+    Parameters
+    ----------
+    activations : Tensor (U, k)
+    changed : Tensor (U, k)
+        a'_j in the same places as a_j. In both, responses below zero count as none.
+
+    Returns
+    -------
+    Tensor (U,)
+        In float64; NaN for units without a positive activation.
+
+    References
+    ----------
+    Rafegas et al. (2020), equation 3.
+    """
+    if activations.shape != changed.shape or activations.ndim != 2:
+        raise ValueError(
+            "`activations` and `changed` must both be (U, k), got "
+            f"{tuple(activations.shape)} and {tuple(changed.shape)}"
+        )
+    before, after = (values.double().clamp(min=0).sum(1) for values in (activations, changed))
+    return torch.where(before > 0, 1 - after / before, torch.nan)
+
+
+def transform_selectivity_index(
+    model: nn.Module, top: TopActivations, images: Images, change: Change | Sequence[Change], **options: Any
+) -> Tensor:
+    """How selective units are for what a change of their crops takes away.
+
+    1 - sum_j a'_j / sum_j a_j over the strongest images, where a'_j is the response to the changed crop, put back where
+    the receptive field sees it. Colour and orientation selectivity are this, with greying and turning.
+
+    Parameters
+    ----------
+    model, top, images
+        As in `changed_responses`.
+    change : callable or sequence of callables
+        Crops (n, C, h, w), pictures in [0, 1], to crops of the same shape. Of several changes the index is the mean.
+    **options
+        As in `changed_responses`: transform, mean, std, fields, pixelwise, n, batch_size, device, progress.
+
+    Returns
+    -------
+    Tensor (U,)
+        At most 1; 0 for a unit that does not mind; negative for one that prefers the changed crops; NaN for a unit
+        without a positive activation.
+
+    Examples
+    --------
+    >>> from torchvision.transforms.v2 import GaussianBlur
+    >>> import torch
+    >>> model, images = torch.nn.Conv2d(3, 8, 5), torch.rand(20, 3, 32, 32)
+    >>> from captum_shared.selectivity import top_activations
+    >>> top = top_activations(model, "", images, k=10)
+    >>> transform_selectivity_index(model, top, images, GaussianBlur(5, sigma=2.0)).shape
+    torch.Size([8])
+    """
+    changes = [change] if callable(change) else list(change)
+    if not changes:
+        raise ValueError("`change` must be a callable or a sequence of at least one, got none")
+    activations = top.strongest(options.get("n")).activations
+    losses = [response_loss(activations, changed_responses(model, top, images, one, **options)) for one in changes]
+    return torch.stack(losses).mean(0)
+
+
+def color_selectivity_index(
+    model: nn.Module, top: TopActivations, images: Images, *, grey_version: str = "luminance", **options: Any
+) -> Tensor:
+    """Colour selectivity: the share of the response that is lost in grey.
+
+    Parameters
+    ----------
+    model, top, images, **options
+        As in `transform_selectivity_index`.
+    grey_version : {"luminance", "opponent"}, default "luminance"
+        Which grey; see `grey`.
+
+    Returns
+    -------
+    Tensor (U,)
+
+    References
+    ----------
+    Rafegas et al. (2020), equation 3. Which grey is ours to choose.
+    """
+    return transform_selectivity_index(model, top, images, grey(grey_version), pixelwise=True, **options)
+
+
+def orientation_selectivity_index(
+    model: nn.Module, top: TopActivations, images: Images, *, angles: Sequence[float] = (90,), **options: Any
+) -> Tensor:
+    """Orientation selectivity: the share of the response that is lost when crops are turned.
+
+    Parameters
+    ----------
+    model, top, images, **options
+        As in `transform_selectivity_index`.
+    angles : sequence of float, default (90,)
+        In degrees; the index is the mean over them. The default, ours, compares with the orthogonal orientation, and
+        interpolates nothing on square crops; the authors' program averages over many angles.
+
+    Returns
+    -------
+    Tensor (U,)
+    """
+    return transform_selectivity_index(model, top, images, [turn(angle) for angle in angles], **options)
+
+
+def symmetry_selectivity_index(
+    model: nn.Module, top: TopActivations, images: Images, *, axes: Sequence[float] = (90,), **options: Any
+) -> Tensor:
+    """Symmetry selectivity: the share of the response that is kept when crops are mirrored.
+
+    sum_j a'_j / sum_j a_j, as in the authors' program: 1 for a unit to which a crop and its mirror image are alike, 0
+    for one that does not respond to mirrored crops.
+
+    Parameters
+    ----------
+    model, top, images, **options
+        As in `transform_selectivity_index`.
+    axes : sequence of float, default (90,)
+        Directions of the mirror's axes in degrees; 90 is vertical and swaps left and right. The index is the mean over
+        them. The authors' program takes 0, 45, 90 and 135.
+
+    Returns
+    -------
+    Tensor (U,)
+    """
+    return 1 - transform_selectivity_index(model, top, images, [mirror(axis) for axis in axes], **options)

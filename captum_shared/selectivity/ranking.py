@@ -1,0 +1,118 @@
+"""`TopActivations`, and the running top k that it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TopActivations:
+    """The images that activate each of U units most, one position per image.
+
+    Attributes
+    ----------
+    layer : str
+    activations : Tensor (U, k)
+        In decreasing order.
+    images : Tensor (U, k)
+        Indices into the images. Among equal activations the lower index comes first.
+    positions : Tensor (U, k)
+        Where in the map the activation is: row * w + column. Among equal ones the lower.
+    map_size : (int, int)
+        Height h and width w of the map; (1, 1) for a layer of vectors.
+    image_size : (int, int)
+        Height and width of the images as the network sees them.
+    n_images : int
+        How many images there were, unreadable ones included.
+    unreadable : mapping of int to str
+        Images that could not be read, and why.
+    """
+
+    layer: str
+    activations: Tensor
+    images: Tensor
+    positions: Tensor
+    map_size: tuple[int, int]
+    image_size: tuple[int, int]
+    n_images: int
+    unreadable: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def n_units(self) -> int:
+        return self.activations.shape[0]
+
+    @property
+    def k(self) -> int:
+        return self.activations.shape[1]
+
+    def rectified(self) -> Tensor:
+        """Activations (U, k) with those below zero as zero, in float64: what the indices weight images by."""
+        return self.activations.double().clamp(min=0)
+
+    def strongest(self, n: int | None) -> TopActivations:
+        """The first `n` of the k images of every unit; all of them for None."""
+        if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
+            raise ValueError(f"the number of images must be a positive integer or None, got {n!r}")
+        cut = {name: getattr(self, name)[:, :n] for name in ("activations", "images", "positions")}
+        return TopActivations(**{**self.__dict__, **cut})
+
+    @classmethod
+    def from_responses(cls, responses: Any, k: int = 100, layer: str = "responses") -> TopActivations:
+        """Rank responses that are there already, such as those of recorded neurons.
+
+        Parameters
+        ----------
+        responses : (n, U) tensor or array
+            Of n images; rows with NaN are images without a response and are left out.
+        k : int, default 100
+        layer : str
+            A name for the population.
+        """
+        values = torch.as_tensor(responses)
+        if values.ndim != 2 or 0 in values.shape:
+            raise ValueError(f"`responses` must be (n, U) and not empty, got shape {tuple(values.shape)}")
+        known = torch.nonzero(~values.isnan().any(1))[:, 0]
+        if len(known) == 0:
+            raise ValueError("`responses` must have a row without NaN, got none")
+        running = RunningTop(k)
+        running.update(values[known], torch.zeros_like(values[known], dtype=torch.long), known)
+        lost = dict.fromkeys(sorted(set(range(len(values))) - set(known.tolist())), "no response")
+        return cls(layer, *running.result(), (1, 1), (1, 1), len(values), lost)
+
+
+class RunningTop:
+    """The k largest activations of each unit so far: 3 U k numbers, however many images there are.
+
+    Parameters
+    ----------
+    k : int
+    """
+
+    def __init__(self, k: int) -> None:
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ValueError(f"`k` must be a positive integer, got {k!r}")
+        self.k = k
+        self.state: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def update(self, activations: Tensor, positions: Tensor, images: Tensor) -> None:
+        """Take in activations (N, U) at positions (N, U) of images (N,), whose indices are larger than all before."""
+        new = (activations.T, images[:, None].expand_as(activations).T, positions.T)
+        values, indices, places = (
+            new if self.state is None else tuple(torch.cat(both, 1) for both in zip(self.state, new, strict=True))
+        )
+        # A stable sort keeps what came first, the lower image index, in front of its equals.
+        values, order = values.sort(dim=1, descending=True, stable=True)
+        order = order[:, : self.k]
+        self.state = (values[:, : self.k].clone(), indices.gather(1, order), places.gather(1, order))
+
+    def result(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Activations, image indices and positions, (U, k) each, on the CPU; fewer if there were fewer images."""
+        if self.state is None:
+            raise ValueError("no image could be ranked: none was taken in")
+        values, indices, places = (part.cpu() for part in self.state)
+        return values, indices, places

@@ -1,0 +1,169 @@
+"""What units respond when the crops that drive them are changed and put back into their images."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from captum_shared.encoder.images import Images, device_of, evaluating
+from captum_shared.selectivity.changes import Change
+from captum_shared.selectivity.crops import cut, put_back
+from captum_shared.selectivity.fields import ReceptiveFields, receptive_fields
+from captum_shared.selectivity.layers import LayerReader
+from captum_shared.selectivity.pixels import PixelSource
+from captum_shared.selectivity.ranking import TopActivations
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass
+class _Crop:
+    """A box, and the entries (unit, rank) of the top activations that look at it."""
+
+    box: Box
+    entries: list[tuple[int, int]]
+
+
+@dataclass
+class _View:
+    """An image with crops that do not overlap: one forward pass."""
+
+    image: int
+    crops: list[_Crop]
+
+
+def changed_responses(
+    model: nn.Module,
+    top: TopActivations,
+    images: Images,
+    change: Change,
+    *,
+    transform: Callable[[Any], Tensor] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    fields: ReceptiveFields | None = None,
+    pixelwise: bool = False,
+    n: int | None = None,
+    batch_size: int = 32,
+    device: str | torch.device | None = None,
+    progress: bool = False,
+) -> Tensor:
+    """The responses a'_j of every unit to its strongest crops after a change, each paired with its a_j.
+
+    A crop is cut out of its image, changed, and put back; the image passes the network again, and the unit is read
+    where its activation was. Crops of one image whose receptive fields do not overlap share a forward pass, with
+    the same result: a unit sees its field only.
+
+    Parameters
+    ----------
+    model, images, transform, batch_size, device, progress
+        As in `top_activations`, of which `top` comes.
+    top : TopActivations
+    change : callable
+        Crops to changed crops, (n, C, h, w) each; pictures in [0, 1], black at 0. Beyond the border of the image a crop
+        repeats the nearest pixel.
+    mean, std : sequence of float, optional
+        The normalisation in `transform`, where it cannot be found by trying; see `PixelSource`.
+    fields : ReceptiveFields, optional
+        Found if not given.
+    pixelwise : bool, default False
+        Say that `change` treats each pixel by itself, as greying does: then the whole image is changed at once, in one
+        pass for all units, with the same responses.
+    n : int, optional
+        Use the n strongest of the k images only.
+
+    Returns
+    -------
+    Tensor (U, n)
+        On the CPU.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `top` is not of these images, or `change` alters the shape.
+    """
+    if len(images) != top.n_images:  # type: ignore[arg-type]
+        raise ValueError(f"`images` must be the {top.n_images} that `top` was found in, got {len(images)}")  # type: ignore[arg-type]
+    top = top.strongest(n)
+    source = PixelSource(images, transform, mean, std)
+    device = device_of(model, device)
+    if fields is None and not pixelwise:
+        channels = source.normalised([int(top.images[0, 0])]).shape[1]
+        fields = receptive_fields(model, top.layer, top.image_size, channels, batch_size)
+    views = _views(top, None if pixelwise else fields)
+    reader = LayerReader(model, [top.layer])
+    responses = torch.full_like(top.activations, torch.nan)
+    with evaluating(model), torch.no_grad(), tqdm(total=len(views), disable=not progress, unit="image") as bar:
+        for start in range(0, len(views), batch_size):
+            batch = views[start : start + batch_size]
+            x = _changed_images(source, batch, change).to(device)
+            reader.read(x, lambda _, maps, batch=batch: _read_off(maps, batch, top, responses))  # type: ignore[misc]
+            bar.update(len(batch))
+    return responses
+
+
+def _views(top: TopActivations, fields: ReceptiveFields | None) -> list[_View]:
+    """All crops, each box of an image once, packed image by image; without fields, whole images."""
+    crops: dict[int, dict[Box, _Crop]] = defaultdict(dict)
+    units = torch.arange(top.n_units)[:, None].expand_as(top.images).flatten()
+    whole = torch.tensor([0, 0, *top.image_size]).expand(len(units), 4)
+    boxes = fields.boxes(units, top.positions.flatten()) if fields else whole
+    ranks = torch.arange(top.k).repeat(top.n_units)
+    for unit, rank, image, box in zip(
+        units.tolist(), ranks.tolist(), top.images.flatten().tolist(), map(tuple, boxes.tolist()), strict=True
+    ):
+        crops[image].setdefault(box, _Crop(box, [])).entries.append((unit, rank))
+    return [_View(image, group) for image in sorted(crops) for group in _packed(list(crops[image].values()))]
+
+
+def _packed(crops: list[_Crop]) -> list[list[_Crop]]:
+    """Groups of crops that do not overlap: each goes to the first group with room."""
+    groups: list[list[_Crop]] = []
+    for crop in crops:
+        room = (group for group in groups if not any(_overlap(crop.box, other.box) for other in group))
+        group = next(room, None)
+        if group is None:
+            groups.append([crop])
+        else:
+            group.append(crop)
+    return groups
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]
+
+
+def _changed_images(source: PixelSource, views: list[_View], change: Change) -> Tensor:
+    x = source.normalised([view.image for view in views]).clone()
+    by_size: dict[tuple[int, int], list[tuple[int, Box]]] = defaultdict(list)
+    for i, view in enumerate(views):
+        for crop in view.crops:
+            by_size[crop.box[2:]].append((i, crop.box))
+    changed = [(where, _changed(source, x, where, change)) for where in by_size.values()]
+    for where, crops in changed:  # only now, so that no crop is cut out of an image that is changed already
+        for (i, box), crop in zip(where, crops, strict=True):
+            put_back(x[i], crop, box)
+    return x
+
+
+def _changed(source: PixelSource, x: Tensor, where: list[tuple[int, Box]], change: Change) -> Tensor:
+    crops, _ = cut(x[[i for i, _ in where]], torch.tensor([box for _, box in where]))
+    changed = change(source.pictures(crops))
+    if not isinstance(changed, Tensor) or changed.shape != crops.shape:
+        found = tuple(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
+        raise ValueError(f"`change` must keep the shape of the crops, {tuple(crops.shape)}, got {found}")
+    return source.unpictured(changed)
+
+
+def _read_off(maps: Tensor, views: list[_View], top: TopActivations, responses: Tensor) -> None:
+    """Write what the units of each view respond at their positions to where their activations are."""
+    places = [(i, unit, rank) for i, view in enumerate(views) for crop in view.crops for unit, rank in crop.entries]
+    i, units, ranks = torch.tensor(places).T
+    values = maps.flatten(2).cpu()[i, units, top.positions[units, ranks]]
+    responses[units, ranks] = values.to(responses.dtype)

@@ -1,0 +1,195 @@
+"""`top_activations`: one streaming pass over the images, for every unit of several layers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+from tqdm import tqdm
+
+from captum_shared.encoder.images import (
+    ImageItem,
+    Images,
+    ImageSource,
+    check_source,
+    device_of,
+    evaluating,
+    report_unreadable,
+    stack_images,
+)
+from captum_shared.selectivity.checkpoint import Checkpoint
+from captum_shared.selectivity.layers import LayerReader
+from captum_shared.selectivity.ranking import RunningTop, TopActivations
+
+SECONDS_BETWEEN_CHECKPOINTS = 30.0
+
+
+@overload
+def top_activations(model: nn.Module, layers: str, images: Images, k: int = ..., **options: Any) -> TopActivations: ...
+@overload
+def top_activations(
+    model: nn.Module, layers: list[str] | tuple[str, ...], images: Images, k: int = ..., **options: Any
+) -> dict[str, TopActivations]: ...
+def top_activations(  # type: ignore[misc]  # the overloads are for the first arguments only
+    model: nn.Module,
+    layers: str | Sequence[str],
+    images: Images,
+    k: int = 100,
+    *,
+    transform: Callable[[Any], Tensor] | None = None,
+    batch_size: int = 32,
+    device: str | torch.device | None = None,
+    progress: bool = False,
+    checkpoint: str | Path | None = None,
+    num_workers: int = 0,
+    unreadable: str = "warn",
+) -> TopActivations | dict[str, TopActivations]:
+    """The k images that activate each unit most, one position per image, in one pass over the images.
+
+    Memory does not grow with the number of images: activations, image indices and positions of the k best so far are
+    kept, on the device; images and maps are not. Nothing behind the last of the layers runs.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any network, a `LatentEncoder`, or readout neurons: in ``torch.nn.Sequential(encoder, readout)`` the layer
+        ``""``, the model's own output, has one unit per neuron.
+    layers : str or sequence of str
+        Names from ``model.named_modules()``. Units are the channels of convolutional maps, the dimensions of vectors
+        and of tokens in a grid.
+    images : sequence of paths, Dataset or Tensor (n, C, H, W)
+        As in `encode_images`; all of one size after `transform`.
+    k : int, default 100
+        As in the paper. With fewer readable images, all of them.
+    transform : callable, optional
+        As in `encode_images`, such as the one that `load_encoder` returns.
+    batch_size, device, progress, num_workers, unreadable
+        As in `encode_images`. Images that cannot be read are named at the end and left out.
+    checkpoint : path, optional
+        A folder in which the pass is saved every 30 seconds and at its end, under a name made of all that determines
+        it: weights, layers, k, transform and images (paths with their sizes and dates, tensors with their content; of
+        a Dataset, its description and length only). The same call then goes on where it stopped, with the same result
+        to the last bit if the batch size is the same.
+
+    Returns
+    -------
+    TopActivations, or dict of layer to TopActivations if `layers` is a sequence
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of range, a layer is unknown, all images are unreadable, or activations are not finite.
+
+    References
+    ----------
+    Rafegas et al. (2020), Pattern Recognition Letters 136, section 2.
+    """
+    names = [layers] if isinstance(layers, str) else list(layers)
+    check_source(images, batch_size, unreadable)
+    reader = LayerReader(model, names)
+    device = device_of(model, device)
+    source = ImageSource(images, transform, keep_digest=False)
+    scan = _Scan(names, k)
+    store = Checkpoint(checkpoint, model, transform, names, k, images) if checkpoint is not None else None
+    if store:
+        scan.load(store.read(), device)
+    loader = DataLoader(
+        Subset(source, range(scan.next, len(source))), batch_size, num_workers=num_workers, collate_fn=list
+    )
+    saved = time.monotonic()
+    with evaluating(model), torch.no_grad(), tqdm(total=len(source), disable=not progress, unit="image") as bar:
+        bar.update(scan.next)
+        for batch in loader:
+            scan.take(reader, batch, device)
+            bar.update(len(batch))
+            if store and (time.monotonic() - saved >= SECONDS_BETWEEN_CHECKPOINTS or scan.next == len(source)):
+                store.write(scan.state())
+                saved = time.monotonic()
+    report_unreadable(scan.failures, images, unreadable, len(source), "They are left out.")
+    found = scan.result(len(source))
+    return found[names[0]] if isinstance(layers, str) else found
+
+
+class _Scan:
+    """What is known after the first `next` images."""
+
+    def __init__(self, layers: Sequence[str], k: int) -> None:
+        self.next = 0
+        self.tops = {layer: RunningTop(k) for layer in layers}
+        self.map_sizes: dict[str, tuple[int, int]] = {}
+        self.image_size = (0, 0)
+        self.failures: dict[int, str] = {}
+
+    def take(self, reader: LayerReader, batch: list[ImageItem], device: torch.device) -> None:
+        """Rank the images of a batch."""
+        self.failures.update({item.index: item.failure for item in batch if item.failure})
+        items = [item for item in batch if not item.failure]
+        if items:
+            x = stack_images(items).to(device)
+            self._check_size((x.shape[-2], x.shape[-1]))
+            images = torch.tensor([item.index for item in items], device=device)
+            for layer, (size, values, positions) in reader.read(x, _peaks).items():
+                _check_finite(layer, values, items)
+                self.map_sizes[layer] = size
+                self.tops[layer].update(values, positions, images)
+        self.next = batch[-1].index + 1
+
+    def result(self, n: int) -> dict[str, TopActivations]:
+        """What has been found among all `n` images."""
+        return {
+            layer: TopActivations(layer, *top.result(), self.map_sizes[layer], self.image_size, n, dict(self.failures))
+            for layer, top in self.tops.items()
+        }
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All of it, as tensors and as what JSON can hold."""
+        parts = ("activations", "images", "positions")
+        tensors = {
+            f"{i}.{part}": value
+            for i, top in enumerate(self.tops.values())
+            if top.state is not None
+            for part, value in zip(parts, top.result(), strict=True)
+        }
+        return tensors, {
+            "next": self.next, "map_sizes": self.map_sizes, "image_size": self.image_size, "failures": self.failures,
+        }  # fmt: skip
+
+    def load(self, saved: tuple[dict[str, Tensor], dict[str, Any]] | None, device: torch.device) -> None:
+        """Go on from what `state` gave."""
+        if saved is None:
+            return
+        tensors, notes = saved
+        self.next = notes["next"]
+        self.map_sizes = {layer: (h, w) for layer, (h, w) in notes["map_sizes"].items()}
+        self.image_size = (notes["image_size"][0], notes["image_size"][1])
+        self.failures = {int(index): reason for index, reason in notes["failures"].items()}
+        for i, top in enumerate(self.tops.values()):
+            if f"{i}.images" in tensors:
+                values, images, positions = (
+                    tensors[f"{i}.{part}"].to(device) for part in ("activations", "images", "positions")
+                )
+                top.state = (values, images, positions)
+
+    def _check_size(self, size: tuple[int, int]) -> None:
+        if self.image_size not in ((0, 0), size):
+            raise ValueError(
+                f"images must have one size, got {self.image_size} and {size}; pass a `transform` that resizes them"
+            )
+        self.image_size = size
+
+
+def _peaks(layer: str, maps: Tensor) -> tuple[tuple[int, int], Tensor, Tensor]:
+    """The map's size, and the largest activation (N, U) with its first position (N, U)."""
+    values, positions = maps.flatten(2).max(dim=2)
+    return (maps.shape[2], maps.shape[3]), values, positions
+
+
+def _check_finite(layer: str, values: Tensor, items: list[ImageItem]) -> None:
+    bad = torch.nonzero(~values.isfinite().all(1))[:, 0].tolist()
+    if bad:
+        raise ValueError(f"layer {layer!r} gives NaN or infinite activations for image {items[bad[0]].index}")

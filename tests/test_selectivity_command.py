@@ -1,0 +1,191 @@
+"""The command `selectivity`: on images made here, and on real photographs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from captum_shared import cli
+from captum_shared.report.unit_table import Unit, unit_table
+
+# A red, a luminance, a vertical-edge detector and a dead unit; then a unit that sees the whole image.
+NETWORK = """
+import torch
+
+def make():
+    conv = torch.nn.Conv2d(3, 4, 3, padding=1, bias=False)
+    weight = torch.zeros(4, 3, 3, 3)
+    weight[0, :, 1, 1] = torch.tensor([1.0, -0.5, -0.5])
+    weight[1, :, 1, 1] = torch.tensor([0.299, 0.587, 0.114])
+    weight[2] = torch.tensor([-1.0, 0.0, 1.0])
+    conv.weight.data = weight
+    head = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    return torch.nn.Sequential(conv, torch.nn.ReLU(), head)
+"""
+
+
+@pytest.fixture
+def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Ten red squares and ten grey ones, on black."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Path("planted_network.py").write_text(NETWORK)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rows = []
+    for k in range(20):
+        red = k < 10
+        pixels = np.zeros((24, 24, 3), dtype=np.uint8)
+        pixels[6:18, 4 + k % 5 : 14 + k % 5] = (255 - 5 * k, 30, 30) if red else (200 - 5 * k,) * 3
+        Image.fromarray(pixels).save(folder / f"{k:02d}.png")
+        rows.append(f"{k:02d}.png,{'<red>' if red else 'grey'}")
+    (folder / "labels.csv").write_text("file,category\n" + "\n".join(rows) + "\n")
+    return folder
+
+
+def run(folder: Path, out: str = "out", **changes: str) -> int:
+    from planted_network import make  # type: ignore[import-not-found]
+
+    torch.save(make().state_dict(), "planted.pth")
+    options = {
+        "--images": str(folder), "--labels": str(folder / "labels.csv"), "--model": "planted_network:make",
+        "--weights": "planted.pth", "--image-size": "24", "--layers": "1,2", "--top": "10", "--sheets": "1", "--rare": "1", "--out": out,
+        **{f"--{name.replace('_', '-')}": value for name, value in changes.items()},
+    }  # fmt: skip
+    words = [word for pair in options.items() for word in pair]
+    return cli.main(["selectivity", *words, "--mean", "0", "0", "0", "--std", "1", "1", "1"])
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_files_of_the_command_and_planted_truth(photographs: Path, capsys: Any) -> None:
+    assert run(photographs) == 0
+    units = read(Path("out/units.csv"))
+    first = "layer,unit,color_selectivity,class_selectivity,population_code,orientation_selectivity,symmetry_selectivity,top_class"
+    assert ",".join(units[0]).startswith(first)
+    assert [(unit["layer"], unit["unit"]) for unit in units] == [(la, str(u)) for la in "12" for u in range(4)]
+    red, luminance, edge, dead = units[:4]
+    assert (red["color_selectivity"], red["class_selectivity"], red["top_class"]) == ("1.0", "1.0", "<red>")
+    assert abs(float(luminance["color_selectivity"])) < 1e-5
+    assert luminance["top_class"] == "grey"
+    assert float(edge["orientation_selectivity"]) > 0.99
+    assert float(edge["symmetry_selectivity"]) < 0.01
+    assert (dead["color_selectivity"], dead["class_selectivity"], dead["top_class"]) == ("", "", "")
+    names = {path.name for path in Path("out").iterdir()}
+    assert {"units.csv", "index.html", "summary.json", "distributions.png", "features_color_1.png"} <= names
+    assert "unit_1_0000.png" in names
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert summary["layers"]["1"]["most_color_selective"][0] == 0
+    assert summary["layers"]["1"]["n_dead"] == 1
+    assert summary["base_rates"] == {"<red>": 0.5, "grey": 0.5}
+    assert "20/20" in capsys.readouterr().err
+
+
+class Page(HTMLParser):
+    """Finds what a page loads, and which tags have no end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.alts: list[str | None] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        found = dict(attrs)
+        self.sources += [found[name] for name in ("src", "href") if name in found]
+        if tag == "img":
+            self.alts.append(found.get("alt"))
+        if tag not in ("meta", "img", "input", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_escaped_and_loads_nothing(photographs: Path) -> None:
+    assert run(photographs) == 0
+    text = Path("out/index.html").read_text()
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    assert all(source.startswith("data:image/") for source in page.sources)
+    assert all(page.alts)
+    assert "<red>" not in text
+    assert "&lt;red&gt;" in text
+    assert len(re.findall(r"<tr data-text=", text)) == 8
+
+
+def test_search_text_cannot_leave_its_attribute() -> None:
+    text = unit_table("x", ["a"], [Unit('"><script>alert(1)</script>', 0, [0.5], ["<b>"], ["<i>"], b"")])
+    assert "<script>alert" not in text
+    assert text.count("<script>") == 1
+    assert "<b>" not in text
+    assert "<i>" not in text
+
+
+def test_same_seed_same_files_also_from_what_was_kept(photographs: Path) -> None:
+    assert run(photographs, "a") == run(photographs, "b") == run(photographs, "a") == 0
+    for name in ("units.csv", "summary.json", "index.html", "unit_1_0000.png"):
+        assert (Path("a") / name).read_bytes() == (Path("b") / name).read_bytes()
+
+
+def test_a_corrupt_image_is_reported_and_does_not_end_the_run(photographs: Path, capsys: Any) -> None:
+    (photographs / "03.png").write_bytes(b"broken")
+    assert run(photographs) == 0
+    assert json.loads(Path("out/summary.json").read_text())["unreadable"] == ["03.png"]
+    assert "1 of 20 images cannot be read" in capsys.readouterr().err
+    assert "Unreadable and left out: 03.png" in Path("out/index.html").read_text()
+
+
+def test_unequal_base_rates_are_warned_about(photographs: Path, capsys: Any) -> None:
+    labels = photographs / "labels.csv"
+    labels.write_text("\n".join(labels.read_text().splitlines()[:16]) + "\n")
+    assert run(photographs) == 0
+    assert "base rates are unequal" in capsys.readouterr().err
+
+
+def test_mistakes_are_one_line(photographs: Path, capsys: Any) -> None:
+    for changes, text in (
+        ({"layers": "9"}, "unknown layer '9'"),
+        ({"top": "1"}, "`top` must be an integer of at least 2, got 1"),
+        ({"crops": "0"}, "`crops` must be an integer of at least 1, got 0"),
+        ({"class_threshold": "2"}, r"`threshold` must be in \(0, 1\], got 2.0"),
+        ({"device": "nonsense"}, "`device` must be one that this machine has"),
+    ):
+        assert run(photographs, **changes) == 2
+        error = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+        assert len(error) == 1
+        assert re.search(text, error[0])
+
+
+@pytest.mark.real
+@pytest.mark.slow  # a pass over photographs, and turned crops, on two cores
+def test_real_photographs(data: Path, tmp_path: Path) -> None:
+    """Early units of a trained network: some are colour-selective, and their Neuron Features are coloured."""
+    folder = data / "imagenet_sample"
+    lines = (folder / "labels.csv").read_text().splitlines()
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join([lines[0], *lines[1::5]]) + "\n")
+    code = cli.main([
+        "selectivity", "--images", str(folder), "--labels", str(labels), "--model", "squeezenet1_0",
+        "--weights", str(data / "squeezenet1_0_imagenet.pth"), "--layers", "features.0,features.3", "--top", "20",
+        "--crops", "2", "--sheets", "1", "--out", str(tmp_path / "out"),
+    ])  # fmt: skip
+    assert code == 0
+    units = read(tmp_path / "out" / "units.csv")
+    assert len(units) == 96 + 128
+    color = np.array([float(unit["color_selectivity"]) for unit in units if unit["color_selectivity"]])
+    assert color.max() > 0.9
+    assert color.min() < 0.1
