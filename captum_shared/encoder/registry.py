@@ -65,6 +65,19 @@ def load_encoder(
     FileNotFoundError
         If `weights` is a path to no file.
     """
+    model, image_transform = load_network(name, weights, image_size=image_size, mean=mean, std=std)
+    return LatentEncoder(model, layer, pool, transform), image_transform
+
+
+def load_network(
+    name: str,
+    weights: str | Path | None = "DEFAULT",
+    *,
+    image_size: int | None = None,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> tuple[nn.Module, ImageTransform]:
+    """A whole network, in evaluation mode, and its image transform; arguments and errors as of `load_encoder`."""
     own = ":" in name
     known = None if own else _known_weights(name, weights)
     model = _import_factory(name)() if own else models.get_model(name, weights=known)
@@ -72,10 +85,9 @@ def load_encoder(
         raise TypeError(f"{name!r} must return an nn.Module, got {type(model).__name__}")
     if weights is not None and known is None:
         load_weights(model, weights)
-    encoder = LatentEncoder(model.eval(), layer, pool, transform)
     if own or image_size is not None:
-        return encoder, preprocessing(image_size or 224, mean, std)
-    return encoder, (known or _default_weights(name)).transforms()
+        return model.eval(), preprocessing(image_size or 224, mean, std)
+    return model.eval(), (known or _default_weights(name)).transforms()
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:

@@ -1,7 +1,7 @@
 """Choosing between candidate latents, such as layers and poolings, by nested cross-validation.
 
-One candidate is fitted at a time, `fit_candidate`, so that candidates can be computed anywhere; `choose_candidates` then
-chooses for each neuron and each outer fold by scores that come from the fold's training stimuli alone.
+One candidate is fitted at a time, `fit_candidate`, so that candidates can be computed anywhere; `choose_candidates`
+then chooses for each neuron and each outer fold by scores that come from the fold's training stimuli alone.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def fit_candidate(
     responses : (n, K) array
     splits : list of (train, test) index arrays
     estimator : scikit-learn estimator, optional
-        Default: `ridge_pipeline`. RidgeCV's own leave-one-out error serves as inner score; for other estimators it comes
-        from five inner folds.
+        Default: `ridge_pipeline`. RidgeCV's own leave-one-out error serves as inner score; for other estimators it
+        comes from five inner folds.
     pca : int or None, default 256
         Components of the default estimator.
     """
@@ -129,7 +129,7 @@ def _fit_and_score(x: np.ndarray, y: np.ndarray, estimator: Any, pca: int | None
     from sklearn.base import clone
 
     target = y[:, 0] if y.shape[1] == 1 else y
-    own = ridge_pipeline(*x.shape, pca) if estimator is None else clone(estimator)
+    own = ridge_pipeline(len(x), x.shape[1], pca) if estimator is None else clone(estimator)
     fitted = own.fit(x, target)
     if estimator is None:
         return fitted, np.atleast_1d(fitted[-1].best_score_)
