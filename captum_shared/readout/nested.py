@@ -71,7 +71,7 @@ def ridge_pipeline(n_stimuli: int, n_latents: int, pca: int | None = 256) -> Any
     ridge = RidgeCV(alphas=ALPHAS, alpha_per_target=True)
     if pca is None or pca >= min(n_stimuli, n_latents):
         return make_pipeline(ridge)
-    return make_pipeline(PCA(pca, svd_solver="full"), ridge)
+    return make_pipeline(PCA(pca, svd_solver="covariance_eigh"), ridge)
 
 
 def fit_candidate(
@@ -126,20 +126,28 @@ def choose_candidates(fits: Sequence[CandidateFit], responses: np.ndarray, split
 
 
 def _fit_and_score(x: np.ndarray, y: np.ndarray, estimator: Any, pca: int | None) -> tuple[Any, np.ndarray]:
-    from sklearn.base import clone
-
-    target = y[:, 0] if y.shape[1] == 1 else y
-    own = ridge_pipeline(len(x), x.shape[1], pca) if estimator is None else clone(estimator)
-    fitted = own.fit(x, target)
     if estimator is None:
+        fitted = ridge_pipeline(len(x), x.shape[1], pca).fit(x, y)
         return fitted, np.atleast_1d(fitted[-1].best_score_)
-    return fitted, _inner_score(x, y, target, estimator)
+    return _fit(estimator, x, y), _inner_score(x, y, estimator)
 
 
-def _inner_score(x: np.ndarray, y: np.ndarray, target: np.ndarray, estimator: Any) -> np.ndarray:
+def _fit(estimator: Any, x: np.ndarray, y: np.ndarray) -> Any:
+    """A fitted clone. One response is given as (n,), unless the estimator is only for several."""
     from sklearn.base import clone
-    from sklearn.model_selection import KFold, cross_val_predict
 
-    folds = KFold(min(INNER_FOLDS, len(x)), shuffle=True, random_state=0)
-    predicted = cross_val_predict(clone(estimator), x, target, cv=folds).reshape(y.shape)
+    if y.shape[1] > 1:
+        return clone(estimator).fit(x, y)
+    try:
+        return clone(estimator).fit(x, y[:, 0])
+    except ValueError:
+        return clone(estimator).fit(x, y)
+
+
+def _inner_score(x: np.ndarray, y: np.ndarray, estimator: Any) -> np.ndarray:
+    from sklearn.model_selection import KFold
+
+    predicted = np.empty_like(y)
+    for train, test in KFold(min(INNER_FOLDS, len(x)), shuffle=True, random_state=0).split(x):
+        predicted[test] = linear_output(_fit(estimator, x[train], y[train]), x[test])
     return -((y - predicted) ** 2).mean(axis=0)

@@ -254,36 +254,51 @@ def _fit_unit(
 ) -> tuple[bytes, ...]:
     """Fit a block of neurons, (n, K) responses, on one candidate: to all stimuli, and within preferred categories."""
     z = scaler_of(raw, settings.standardize).transform(raw.astype(np.float64))[rows]
-    z, rotation = (z, None) if estimator is not None else without_empty_dimensions(z)
-    fit = fit_candidate(z, responses, splits, estimator, settings.pca)
+    x, back = (z, None) if estimator is not None else without_empty_dimensions(z)
+    fit = fit_candidate(x, responses, splits, estimator, settings.pca)
     weight = LinearReadout.from_estimator(fit.estimator).weight.numpy()
-    within_score = np.full(responses.shape[1], -np.inf)
-    within_predictions = np.full(responses.shape, np.nan)
-    for category in sorted({name for name in preferred if name is not None}):
-        neurons = np.array([k for k, name in enumerate(preferred) if name == category])
-        member = categories == category
-        if member.sum() < MIN_IMAGES or member.all():
-            continue
-        inside = fit_candidate(z[member], responses[member][:, neurons], [], estimator, settings.pca)
-        within_score[neurons] = inside.score
-        within_predictions[np.ix_(~member, neurons)] = linear_output(inside.estimator, z[~member])
+    score, predictions = _fit_within(x, responses, categories, preferred, estimator, settings.pca)
     arrays = {
         "predictions": fit.predictions, "inner_scores": fit.inner_scores, "score": np.asarray(fit.score),
-        "weight": (weight if rotation is None else weight @ rotation.T).astype(np.float32),
-        "within_score": within_score, "within_predictions": within_predictions,
+        "weight": (weight if back is None else (z.T @ (back @ weight.T)).T).astype(np.float32),
+        "within_score": score, "within_predictions": predictions,
     }  # fmt: skip
     return (save({name: np.ascontiguousarray(array) for name, array in arrays.items()}),)
 
 
-def without_empty_dimensions(z: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Latents (n, D) with D > n as (n, n) coordinates in an orthonormal basis, (D, n): nothing is lost.
+def _fit_within(
+    x: np.ndarray,
+    responses: np.ndarray,
+    categories: np.ndarray,
+    preferred: Sequence[str | None],
+    estimator: Any,
+    pca: int | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit each neuron inside its preferred category: scores (K,), and predictions (n, K) of what is outside."""
+    score = np.full(responses.shape[1], -np.inf)
+    predictions = np.full(responses.shape, np.nan)
+    for category in sorted({name for name in preferred if name is not None}):
+        neurons = np.array([k for k, name in enumerate(preferred) if name == category])
+        member = categories == category
+        if MIN_IMAGES <= member.sum() < len(member):
+            inside = fit_candidate(x[member], responses[member][:, neurons], [], estimator, pca)
+            score[neurons] = inside.score
+            predictions[np.ix_(~member, neurons)] = linear_output(inside.estimator, x[~member])
+    return score, predictions
 
-    Ridge regression and PCA give the same predictions in any orthonormal basis.
+
+def without_empty_dimensions(z: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Latents (n, D) with D > n as coordinates in an orthonormal basis of at most n dimensions: nothing is lost.
+
+    Ridge regression and PCA give the same predictions in any orthonormal basis. Also gives the (n, m) matrix B with
+    which weights v (m,) on the coordinates are ``z.T @ B @ v`` on the latents; None if D <= n, where nothing is done.
     """
     if z.shape[1] <= z.shape[0]:
         return z, None
-    basis, coordinates = np.linalg.qr(z.T)
-    return np.ascontiguousarray(coordinates.T), basis
+    values, vectors = np.linalg.eigh(z @ z.T)
+    kept = values > values[-1] * len(z) * np.finfo(np.float64).eps
+    lengths = np.sqrt(values[kept])
+    return vectors[:, kept] * lengths, vectors[:, kept] / lengths
 
 
 def _assembled(
