@@ -126,13 +126,17 @@ def test_a_category_with_a_single_image_is_nobodys(recording: Path, tiny: torch.
     explain(recording, tiny, Path("out"))
     assert "unique" not in {row["preferred_category"] for row in rows_of(Path("out/neurons.csv"))}
     assert "nobody&#x27;s preferred one: unique." in Path("out/index.html").read_text()
-    with pytest.raises(ValueError, match=r"at least 5 images, got 'unique'; expected one of \['disc', 'plain', 'stripe'\]"):
+    with pytest.raises(
+        ValueError, match=r"at least 5 images, got 'unique'; expected one of \['disc', 'plain', 'stripe'\]"
+    ):
         explain(recording, tiny, Path("other"), preferred="unique")
 
 
 def test_transposed_responses_are_recognised(recording: Path) -> None:
     change_responses(recording, lambda responses: responses.mean(2).T)
-    with pytest.raises(ValueError, match=r"got shape \(90, 5\): the stimuli are on axis 0, so it looks transposed; pass responses.T"):
+    with pytest.raises(
+        ValueError, match=r"got shape \(90, 5\): the stimuli are on axis 0, so it looks transposed; pass responses.T"
+    ):
         Recording.load(recording)
 
 

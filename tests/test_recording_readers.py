@@ -106,7 +106,10 @@ WRONG_TABLES = {
     "no neuron": ("file,category\na.png,x\n", "must have a column per neuron"),
     "no number": ("file,n1\na.png,1\nb.png,low\n", "row 2, column 'n1': expected a number, got 'low'"),
     "ragged": ("file,n1\na.png,1\nb.png,2,3\n", r"must have 2 fields in every row, got others in row 2 \(b.png\)"),
-    "two categories": ("file,category,n1\na.png,x,1\na.png,y,1\n", r"row 2 \(a.png\) says category 'y', an earlier row says 'x'"),
+    "two categories": (
+        "file,category,n1\na.png,x,1\na.png,y,1\n",
+        r"row 2 \(a.png\) says category 'y', an earlier row says 'x'",
+    ),
     "empty": ("file,n1\n", "has no rows"),
     "column twice": ("file,n1,n1\na.png,1,2\n", "must have each column once, got twice: n1"),
     "no image": ("file,n1\na.png,1\nz.png,2\n", r"1 of 2 listed stimuli are not in .*: row 2 \(z.png\)"),
@@ -128,7 +131,9 @@ def test_wrong_folders(folder: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no responses.npy or responses.csv in"):
         Recording.load(folder)
     (folder / "responses.csv").write_text(TABLE)
-    with pytest.raises(ValueError, match=r"only in stimuli.csv: row 3 \(d.png\); only in responses.csv: row 3 \(c.png\)"):
+    with pytest.raises(
+        ValueError, match=r"only in stimuli.csv: row 3 \(d.png\); only in responses.csv: row 3 \(c.png\)"
+    ):
         Recording.load(folder)
     np.save(folder / "responses.npy", np.array([{}]), allow_pickle=True)
     with pytest.raises(ValueError, match="is not a readable .npy array"):

@@ -34,7 +34,9 @@ def test_known_readouts_are_recovered(images: list[Path], tiny: torch.nn.Module,
     transform, rng = preprocessing(24), np.random.default_rng(1)
     z = encode_images(LatentEncoder(tiny, "3"), images, transform).double().numpy()
     z = (z - z.mean(0)) / z.std(0)
-    truth = rng.normal(size=(8, z.shape[1])) @ np.linalg.inv(np.linalg.cholesky(np.cov(z.T) + 0.01 * np.eye(z.shape[1])))
+    truth = rng.normal(size=(8, z.shape[1])) @ np.linalg.inv(
+        np.linalg.cholesky(np.cov(z.T) + 0.01 * np.eye(z.shape[1]))
+    )
     signal = z @ truth.T
     spread = signal.std(0)
     truth, signal = truth / spread[:, None], signal / spread

@@ -1,0 +1,115 @@
+"""Going on after a kill, and units of work on a local cluster: the same files in the end."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import joblib
+import pytest
+import torch
+from recordings import SIZE, explain, files_of
+
+import captum_shared
+
+KILLS = 10
+
+
+def start(recording: Path, out: str) -> subprocess.Popen[bytes]:
+    words = ["recording", "--recording", recording, "--model", "tiny_network:make", "--weights", "tiny.pth", "--layer",
+             "auto", "--image-size", SIZE, "--steps", 2, "--drivers", 2, "--out", out, "--device", "cpu"]  # fmt: skip
+    path = os.pathsep.join([str(Path(captum_shared.__file__).parents[1]), str(Path.cwd())])
+    return subprocess.Popen(
+        [sys.executable, "-m", "captum_shared", *map(str, words)],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.01)
+
+
+@pytest.mark.slow  # starts some fifteen processes, each of which imports torch and scikit-learn: one to two minutes
+def test_killed_at_ten_random_moments(recording: Path) -> None:
+    """SIGKILL at random moments of the work; runs that go on end in the files of one that was left in peace."""
+    process = start(recording, "peace")
+    wait_for(Path("peace/manifest.json"), process)
+    begun = time.monotonic()
+    assert process.wait() == 0
+    duration = time.monotonic() - begun
+    wanted = files_of(Path("peace"))
+    assert len(wanted) > 15
+
+    rng = random.Random(0)
+    killed = finished = 0
+    seen: set[int] = set()
+    while killed < KILLS:
+        out = Path(f"out{finished}")
+        process = start(recording, out.name)
+        wait_for(out / "manifest.json", process)
+        time.sleep(rng.uniform(0, 0.6 * duration))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
+            killed += 1
+            seen.add(len(files_of(out)))
+        else:
+            assert process.returncode == 0
+            assert files_of(out) == wanted
+            finished += 1
+    assert len(seen) >= 3  # moments differ: different numbers of files were there
+    assert start(recording, out.name).wait() == 0
+    assert files_of(out) == wanted
+
+
+def test_half_written_files_are_not_taken_for_whole(recording: Path, tiny: torch.nn.Module) -> None:
+    """What a kill can leave behind, temporary files, is swept away; whole units are kept."""
+    explain(recording, tiny, Path("peace"))
+    wanted = files_of(Path("peace"))
+    calls = []
+
+    def stop(*_: object) -> None:
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    from captum_shared.report.recording import writing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writing, "_draw", stop)
+        with pytest.raises(KeyboardInterrupt):
+            explain(recording, tiny, Path("out"))
+    assert calls == [1]
+    maps = sorted(Path("out/maps").iterdir())
+    half = maps[0].read_bytes()[:200]
+    maps[0].with_name(f".{maps[0].name}.4711.tmp").write_bytes(half)
+    (Path("out/.work") / ".latents_00000.npy.4711.tmp").write_bytes(half)
+    before = maps[1].stat().st_mtime_ns
+    explain(recording, tiny, Path("out"))
+    assert files_of(Path("out")) == wanted
+    assert maps[1].stat().st_mtime_ns == before  # not computed again
+
+
+def test_two_processes_give_the_same_files(recording: Path, tiny: torch.nn.Module) -> None:
+    explain(recording, tiny, Path("one"), images_per_unit=30, neurons_per_unit=2)
+    explain(recording, tiny, Path("two"), images_per_unit=30, neurons_per_unit=2, n_jobs=2)
+    assert files_of(Path("one")) == files_of(Path("two"))
+
+
+@pytest.mark.slow  # starts a cluster of two processes, each of which imports torch and scikit-learn: half a minute
+def test_local_dask_cluster_of_two_processes_gives_the_same_files(recording: Path, tiny: torch.nn.Module) -> None:
+    distributed = pytest.importorskip("distributed")
+    explain(recording, tiny, Path("here"), images_per_unit=30, neurons_per_unit=2)
+    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
+    with cluster, distributed.Client(cluster) as client:
+        workers = client.run(os.getpid)
+        assert len(set(workers.values()) - {os.getpid()}) == 2
+        with joblib.parallel_config(backend="dask"):
+            explain(recording, tiny, Path("there"), images_per_unit=30, neurons_per_unit=2)
+    assert files_of(Path("here")) == files_of(Path("there"))
