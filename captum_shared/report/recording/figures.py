@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PREFERRED, OTHER, INK = "#c2410c", "#8a94a3", "#27303d"
-COLUMN, ROW, TOP = 1.62, 1.62, 2.75  # inches
+COLUMN, ROW, TOP = 1.62, 1.62, 2.55  # inches
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class NeuronPicture:
 def neuron_figure(picture: NeuronPicture) -> Figure:
     """Tuning and prediction above; below, a column per pair: driver, its heat, the reference's heat, reference."""
     n = max(len(picture.images), 5)
-    width, height = n * COLUMN + 0.75, TOP + 0.55 + 4 * (ROW + 0.06) + 0.5
+    width, height = n * COLUMN + 0.75, TOP + 0.6 + 4 * (ROW + 0.06) + 0.28
     figure = new_figure(width, height)
     figure.text(0.12 / width, 1 - 0.14 / height, picture.heading, va="top", **_text(11))
-    _tuning(figure.add_axes(_box(figure, 0.65, height - TOP, width * 0.5 - 0.95, TOP - 0.95)), picture)
-    _prediction(figure.add_axes(_box(figure, width * 0.5 + 0.6, height - TOP, width * 0.5 - 0.9, TOP - 0.95)), picture)
-    bottom = height - TOP - 0.55 - 0.5
+    _tuning(figure.add_axes(_box(figure, 0.65, height - TOP, width * 0.5 - 0.95, TOP - 0.85)), picture)
+    _prediction(figure.add_axes(_box(figure, width * 0.5 + 0.6, height - TOP, width * 0.5 - 0.9, TOP - 0.85)), picture)
+    bottom = height - TOP - 0.6
     rows = ("driver", "shared\n(driver)", "shared\n(reference)", "reference")
     for row, label in enumerate(rows):
         y = (bottom - (row + 0.5) * (ROW + 0.06)) / height
@@ -80,7 +80,7 @@ def thumbnail(images: tuple[Tensor, Tensor], maps: np.ndarray) -> Figure:
 
 def generalization_figure(raw: np.ndarray, corrected: np.ndarray) -> Figure:
     """Figure 3a of the paper: how well out-of-category responses are predicted from within the category."""
-    figure = new_figure(5.2, 3.4)
+    figure = new_figure(4.8, 3.4)
     ax = figure.add_axes((0.13, 0.16, 0.83, 0.72))
     shown = [values[np.isfinite(values)] for values in (raw, corrected)]
     edges = np.linspace(*_limits(np.concatenate([*shown, [0.0]])), 22).tolist()
@@ -90,6 +90,7 @@ def generalization_figure(raw: np.ndarray, corrected: np.ndarray) -> Figure:
             ax.hist(values, edges, color=colour, alpha=0.65, label=median)
             ax.axvline(np.median(values), color=colour, linewidth=1.5)
     ax.axvline(0, color=INK, linewidth=0.8, linestyle=":")
+    ax.set_ylim(0, 1.35 * ax.get_ylim()[1])  # room for the legend
     _dress(ax, "correlation with recorded out-of-category responses", "neurons", "Fitted within the category only")
     if any(map(len, shown)):
         ax.legend(fontsize=8, frameon=False)
@@ -98,7 +99,7 @@ def generalization_figure(raw: np.ndarray, corrected: np.ndarray) -> Figure:
 
 def drivers_figure(means: Sequence[float], responses: Sequence[Sequence[float]]) -> Figure:
     """Figure 3b of the paper: each neuron's drivers against its mean response."""
-    figure = new_figure(4.2, 3.4)
+    figure = new_figure(4.8, 3.4)
     ax = figure.add_axes((0.15, 0.16, 0.81, 0.72))
     x = np.repeat(np.asarray(means, dtype=float), [len(values) for values in responses])
     y = np.array([value for values in responses for value in values], dtype=float)
@@ -112,7 +113,7 @@ def drivers_figure(means: Sequence[float], responses: Sequence[Sequence[float]])
 
 def reliability_figure(reliability: np.ndarray, cv_r: np.ndarray, explained: np.ndarray) -> Figure:
     """Prediction against reliability, with the noise ceiling."""
-    figure = new_figure(4.2, 3.4)
+    figure = new_figure(4.8, 3.4)
     ax = figure.add_axes((0.15, 0.16, 0.81, 0.72))
     for part, colour, label in ((explained, PREFERRED, "explained"), (~explained, OTHER, "not explained")):
         if part.any():
@@ -131,7 +132,7 @@ def reuse_figure(counts: Sequence[tuple[str, int]], most: int = 20) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     shown = list(counts)[:most]
-    figure = new_figure(5.2, 3.4)
+    figure = new_figure(4.8, 3.4)
     ax = figure.add_axes((0.12, 0.34, 0.85, 0.54))
     ax.bar(range(len(shown)), [count for _, count in shown], color=OTHER)
     _name_bars(ax, [_short(name) for name, _ in shown], 60)

@@ -46,7 +46,7 @@ def _model(s: Settings, summary: dict[str, Any], about: dict[str, Any], estimato
     network = ", ".join(f"{name} {value}" for name, value in about.items() if value is not None) or "as given"
     return (
         f"Each neuron was modelled as a linear readout of latents of a network ({network}). The candidates were "
-        f"{len(layers)}: {'; '.join(layers)}. All came from one forward pass per stimulus. Latents were {scaled}; the "
+        f"{'; '.join(layers)}. All came from one forward pass per stimulus. Latents were {scaled}; the "
         f"readout is {fit}. Performance is nested: in each of {s.folds} folds the candidate was chosen for each "
         "neuron by cross-validation inside the training stimuli (leave-one-out for the ridge, five folds otherwise), "
         "all fits saw training stimuli only, and r is the correlation of recorded responses with the predictions of "

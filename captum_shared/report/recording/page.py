@@ -12,9 +12,9 @@ from captum_shared.report.html import page, table
 STYLE = """
 body { max-width: 84rem; }
 .numbers { display: flex; flex-wrap: wrap; gap: .6rem; margin: 1rem 0; padding: 0; }
-.numbers div { border: 1px solid #ddd; border-radius: 6px; padding: .45rem .8rem; min-width: 7rem; }
+.numbers div { border: 1px solid #ddd; border-radius: 6px; padding: .45rem .7rem; min-width: 5rem; }
 .numbers dt { font-size: .78rem; color: #555; } .numbers dd { margin: 0; font-size: 1.25rem; }
-.population { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
+.population { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); gap: 1rem; }
 table.sortable { width: 100%; } .sortable td { vertical-align: middle; }
 .sortable th { position: sticky; top: 0; background: #fff; padding: 0 .2rem; vertical-align: bottom; }
 .sortable th button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0; cursor: pointer;
@@ -126,10 +126,10 @@ def report_page(
     sections = [
         _numbers(numbers),
         "".join(f"<p>{escape(note)}</p>\n" for note in notes),
+        f'<h2>Population</h2>\n<div class="population">\n{"".join(map(_figure, population))}</div>\n',
         "<h2>Neurons</h2>\n<p>Sort by the heads of the columns. A thumbnail shows the heat on the strongest driver and "
         "on its reference; it opens all pairs of the neuron, its tuning, and prediction against recording.</p>\n",
         _neuron_table(neurons, thumbnails),
-        f'<h2>Population</h2>\n<div class="population">\n{"".join(map(_figure, population))}</div>\n',
         '<h2 id="methods">Methods</h2>\n<div class="methods">',
         "".join(f"<p>{escape(paragraph)}</p>\n" for paragraph in methods),
         "</div>\n",

@@ -88,6 +88,17 @@ def layer_name(network: Network, candidate: int) -> str:
     return network.candidates[candidate][0] if candidate >= 0 else ""
 
 
+def candidate_names(network: Network) -> list[str]:
+    """For each layer its poolings, for people."""
+    names: dict[str, list[str]] = {}
+    for c, (layer, _) in enumerate(network.candidates):
+        names.setdefault(layer, []).append(model_name(network, c).removeprefix(f"{layer}, "))
+    if len({tuple(pools) for pools in names.values()}) == 1:
+        return [f"the layers {', '.join(names)}, each pooled in {len(next(iter(names.values())))} ways "
+                f"({', '.join(next(iter(names.values())))})"]  # fmt: skip
+    return [f"{layer} ({', '.join(pools)})" for layer, pools in names.items()]
+
+
 def model_name(network: Network, candidate: int) -> str:
     """Layer and pooling of a candidate, for people."""
     if candidate < 0:

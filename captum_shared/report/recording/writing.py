@@ -25,6 +25,7 @@ from captum_shared.report.recording.tables import (
     LAYER_COLUMNS,
     NEURON_COLUMNS,
     PAIR_COLUMNS,
+    candidate_names,
     layer_rows,
     model_name,
     neuron_rows,
@@ -58,7 +59,7 @@ def write_report(
     write_csv(folder / "layers.csv", LAYER_COLUMNS, layer_rows(neurons, network, encoding))
     _draw_neurons(recording, network, encoding, neurons, reliability, folder, n_jobs, progress)
     population = _draw_population(recording, encoding, neurons, reliability, summary, folder)
-    layers = [model_name(network, c) for c in range(len(network.candidates))]
+    layers = candidate_names(network)
     about = manifest["configuration"]["network"]
     write_json(folder / "summary.json", summary)
     page = report_page(
