@@ -82,7 +82,7 @@ def test_files_of_the_command(recording: Path, capsys: Any) -> None:
 def test_maps_are_those_of_parallel_backprop(recording: Path, tiny: torch.nn.Module) -> None:
     """Maps computed image by image, constants of several neurons together, equal pairs explained one by one."""
     from captum_shared import ParallelBackprop, encode_images, fit_readout
-    from captum_shared.report.recording.encoding import transform_image
+    from captum_shared.report.recording.network import transform_image
 
     data, transform = Recording.load(recording), preprocessing(SIZE)
     encoder = LatentEncoder(tiny, "3")

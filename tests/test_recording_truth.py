@@ -11,7 +11,8 @@ from PIL import Image
 
 from captum_shared import LatentEncoder, Recording, encode_images
 from captum_shared.encoder.registry import preprocessing
-from captum_shared.report.recording.encoding import encode_stimuli, find_network, fit_neurons, folds_of
+from captum_shared.report.recording.encoding import encode_stimuli, fit_neurons, folds_of
+from captum_shared.report.recording.network import find_network
 from captum_shared.report.recording.settings import Settings
 
 N, REPEATS, NOISE = 400, 5, 1.0

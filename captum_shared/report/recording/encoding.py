@@ -2,76 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.numpy import load_file, save
-from torch import Tensor, nn
+from torch import nn
 
-from captum_shared.encoder import LatentEncoder, encode_images
-from captum_shared.encoder.layers import LayerScan, candidate_layers
+from captum_shared.encoder import encode_images
 from captum_shared.readout import LinearReadout, latent_transform
 from captum_shared.readout.fitting import Splits, pearson
 from captum_shared.readout.folding import linear_output
 from captum_shared.readout.nested import CandidateFit, choose_candidates, fit_candidate
 from captum_shared.report.recording.manifest import WORK
+from captum_shared.report.recording.network import ImageTransform, Network
 from captum_shared.report.recording.settings import MIN_IMAGES, Settings
 from captum_shared.report.recording.units import Unit, array_bytes, run_units
-
-ImageTransform = Callable[[Any], Tensor]
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network with the layers and poolings to choose from.
-
-    Attributes
-    ----------
-    scanner : nn.Module
-        Images to the latents of all candidates, side by side.
-    candidates : list of (layer, pool)
-    widths : list of int
-        How many latents each has.
-    transform : callable
-        Of the images.
-    """
-
-    scanner: nn.Module
-    candidates: list[tuple[str, Any]]
-    widths: list[int]
-    transform: ImageTransform
-
-    def columns(self, candidate: int) -> slice:
-        start = sum(self.widths[:candidate])
-        return slice(start, start + self.widths[candidate])
-
-    def encoder(self, candidate: int, transform: nn.Module) -> nn.Module:
-        """The encoder of one candidate alone, with a transform of its latents behind."""
-        layer, pool = self.candidates[candidate]
-        if isinstance(self.scanner, LayerScan):
-            return LatentEncoder(self.scanner.model, layer, pool, transform)
-        return nn.Sequential(self.scanner, transform)
-
-
-def find_network(
-    encoder: nn.Module, transform: ImageTransform, layers: Any, pools: Sequence[Any], example: Path
-) -> Network:
-    """The candidates of a `LatentEncoder`, its own layer, or of a network, its blocks or those that are named."""
-    x = transform_image(transform, example)[None].to(_device_of(encoder))
-    encoder.eval()
-    if isinstance(encoder, LatentEncoder):
-        if layers is not None:
-            raise ValueError("`layers` belongs to a whole network; got a LatentEncoder, which has its layer already")
-        with torch.no_grad():
-            return Network(encoder, [(encoder.layer, encoder.pool)], [encoder(x).shape[1]], transform)
-    names = candidate_layers(encoder, x) if layers in (None, "auto") else _known_layers(encoder, layers)
-    scan = LayerScan(encoder, names, tuple(pools))
-    return Network(scan, list(scan.candidates), scan.widths(x), transform)
 
 
 @dataclass(frozen=True)
@@ -223,14 +172,6 @@ def splits_of(fold_of: np.ndarray) -> Splits:
     return [(np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)) for fold in np.unique(fold_of)]
 
 
-def transform_image(transform: ImageTransform, path: Path) -> Tensor:
-    """One stimulus as the network gets it, (C, H, W)."""
-    from PIL import Image
-
-    with Image.open(path) as opened:
-        return transform(opened.convert("RGB"))
-
-
 def _shard_arguments(network: Network, shard: Sequence[Path], settings: Settings) -> tuple[Any, ...]:
     return network.scanner, shard, network.transform, settings.batch_size
 
@@ -339,18 +280,3 @@ def correlations(responses: np.ndarray, predictions: np.ndarray) -> np.ndarray:
         if both.sum() > 2:
             r[neuron] = pearson(recorded[both][:, None], predicted[both][:, None])[0]
     return r
-
-
-def _known_layers(model: nn.Module, layers: Any) -> list[str]:
-    names = [layers] if isinstance(layers, str) else list(layers)
-    known = dict(model.named_modules())
-    unknown = [name for name in names if name not in known or not name]
-    if unknown or not names:
-        raise ValueError(f"unknown layer {(unknown or [''])[0]!r}; expected 'auto' or names of model.named_modules(), "
-                         f"such as {[name for name in known if name][-3:]}")  # fmt: skip
-    return names
-
-
-def _device_of(module: nn.Module) -> torch.device:
-    parameter = next(module.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device

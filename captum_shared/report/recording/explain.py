@@ -22,16 +22,7 @@ from captum_shared.readout import split_half_reliability
 from captum_shared.recording import Recording
 from captum_shared.report.category import find_device
 from captum_shared.report.files import output_folder
-from captum_shared.report.recording.encoding import (
-    Encoding,
-    ImageTransform,
-    Latents,
-    Network,
-    encode_stimuli,
-    find_network,
-    fit_neurons,
-    folds_of,
-)
+from captum_shared.report.recording.encoding import Encoding, Latents, encode_stimuli, fit_neurons, folds_of
 from captum_shared.report.recording.explanation import explain_neurons
 from captum_shared.report.recording.manifest import (
     close_report,
@@ -40,6 +31,7 @@ from captum_shared.report.recording.manifest import (
     open_report,
     versions,
 )
+from captum_shared.report.recording.network import ImageTransform, Network, find_network
 from captum_shared.report.recording.neurons import (
     Neuron,
     category_d_primes,

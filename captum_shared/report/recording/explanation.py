@@ -16,14 +16,8 @@ from torch import Tensor, nn
 
 from captum_shared.attribution import ParallelBackprop
 from captum_shared.attribution.neurons import neuron_maps
-from captum_shared.report.recording.encoding import (
-    Encoding,
-    ImageTransform,
-    Latents,
-    Network,
-    scale_module,
-    transform_image,
-)
+from captum_shared.report.recording.encoding import Encoding, Latents, scale_module
+from captum_shared.report.recording.network import ImageTransform, Network, transform_image
 from captum_shared.report.recording.neurons import Neuron, standardised, z_scores
 from captum_shared.report.recording.settings import Settings
 from captum_shared.report.recording.units import Unit, array_bytes, run_units

@@ -10,7 +10,8 @@ import numpy as np
 
 from captum_shared.readout import ceiling_corrected
 from captum_shared.recording import Recording
-from captum_shared.report.recording.encoding import Encoding, Network
+from captum_shared.report.recording.encoding import Encoding
+from captum_shared.report.recording.network import Network
 from captum_shared.report.recording.neurons import Neuron
 
 NEURON_COLUMNS = (

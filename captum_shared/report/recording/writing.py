@@ -15,9 +15,10 @@ from captum_shared.recording import Recording
 from captum_shared.report.category import pictures_of
 from captum_shared.report.files import write_bytes, write_csv, write_json, write_text
 from captum_shared.report.recording import figures
-from captum_shared.report.recording.encoding import Encoding, ImageTransform, Network, transform_image
+from captum_shared.report.recording.encoding import Encoding
 from captum_shared.report.recording.explanation import file_stem, map_path
 from captum_shared.report.recording.methods import methods_text
+from captum_shared.report.recording.network import ImageTransform, Network, transform_image
 from captum_shared.report.recording.neurons import Neuron
 from captum_shared.report.recording.page import LinkedPicture, report_page
 from captum_shared.report.recording.settings import Settings
