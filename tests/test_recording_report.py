@@ -212,6 +212,16 @@ def test_page_is_whole_offline_and_escaped(recording: Path, tiny: torch.nn.Modul
         assert word in page
 
 
+def test_the_network_is_left_as_it_was(recording: Path, tiny: torch.nn.Module) -> None:
+    tiny.train()
+    tiny[1].eval()
+    tiny[0].weight.requires_grad_(False)
+    explain(recording, tiny, Path("out"))
+    assert [module.training for module in tiny] == [True, False, True, True, True, True, True]
+    assert [p.requires_grad for p in tiny.parameters()] == [False, *[True] * 5]
+    assert not any(module._forward_hooks for module in tiny.modules())
+
+
 def test_estimator_of_ones_own(recording: Path, tiny: torch.nn.Module) -> None:
     from sklearn.linear_model import Lasso, Ridge
     from sklearn.multioutput import MultiOutputRegressor

@@ -79,8 +79,12 @@ def test_killed_at_ten_random_moments(recording: Path) -> None:
     print(f"killed {killed} times with {sorted(seen)} files there, {finished + 1} runs finished")
 
 
-def test_half_written_files_are_not_taken_for_whole(recording: Path, tiny: torch.nn.Module) -> None:
+def test_half_written_files_are_not_taken_for_whole(
+    recording: Path, tiny: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a kill can leave behind, temporary files, is swept away; whole units are kept."""
+    monkeypatch.setattr("captum_shared.report.recording.writing._draw", lambda *_: (b"figure", b"small"))
+    monkeypatch.setattr("captum_shared.report.recording.figures.png_bytes", lambda *_, **__: b"population")
     explain(recording, tiny, Path("peace"))
     wanted = files_of(Path("peace"))
     calls = []
@@ -106,6 +110,7 @@ def test_half_written_files_are_not_taken_for_whole(recording: Path, tiny: torch
     assert maps[1].stat().st_mtime_ns == before  # not computed again
 
 
+@pytest.mark.slow  # starts two processes, each of which imports torch and scikit-learn: half a minute
 def test_two_processes_give_the_same_files(recording: Path, tiny: torch.nn.Module) -> None:
     explain(recording, tiny, Path("one"), images_per_unit=30, neurons_per_unit=2)
     explain(recording, tiny, Path("two"), images_per_unit=30, neurons_per_unit=2, n_jobs=2)

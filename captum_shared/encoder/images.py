@@ -78,7 +78,7 @@ def encode_images(
     failures: dict[int, str] = {}
     with (
         store,
-        _evaluating(encoder),
+        evaluating(encoder),
         torch.no_grad(),
         tqdm(total=len(source), disable=not progress, unit="image") as bar,
     ):
@@ -206,7 +206,8 @@ def _device_of(encoder: nn.Module, device: str | torch.device | None) -> torch.d
 
 
 @contextmanager
-def _evaluating(encoder: nn.Module) -> Iterator[None]:
+def evaluating(encoder: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, every module's own mode afterwards."""
     modes = [(module, module.training) for module in encoder.modules()]
     encoder.eval()
     try:

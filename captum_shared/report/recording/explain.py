@@ -17,6 +17,7 @@ from torchvision.transforms.functional import to_tensor
 
 from captum_shared.encoder import load_encoder
 from captum_shared.encoder.cache import fingerprint
+from captum_shared.encoder.images import evaluating
 from captum_shared.encoder.registry import load_network
 from captum_shared.readout import split_half_reliability
 from captum_shared.recording import Recording
@@ -117,29 +118,14 @@ def explain_recording(
     transform = to_tensor if transform is None else transform
     hashes, failures = inspect_stimuli(recording)
     recording, hashes = _readable(recording, hashes, failures)
-    network = find_network(encoder, transform, layers, pools, recording.stimuli[0])
-    manifest = {
-        "configuration": {
-            "settings": settings.as_json(), "network": dict(about or {}), **_describe_network(network),
-            "estimator": None if estimator is None else repr(estimator),
-        },
-        "recording": {**describe_recording(recording, hashes), "unreadable": failures},
-        "versions": versions(),
-    }  # fmt: skip
-    folder = output_folder(out)
-    if open_report(folder, manifest):
-        return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-
-    run = (folder, n_jobs, progress)
-    latents = encode_stimuli(network, recording.stimuli, settings, *run)
-    contents = [hashes[name] for name in recording.stimulus_names]
-    reliability, neurons, encoding = _model(recording, contents, network, latents, estimator, settings, *run)
-    responses, categories = recording.mean_responses, np.array(recording.categories)
-    explain_neurons(neurons, recording.stimuli, responses, categories, network, encoding, latents, settings, *run)
-    notes = _notes(recording, failures, settings)
-    summary = write_report(
-        recording, network, encoding, neurons, reliability, settings, estimator, manifest, notes, *run
-    )
+    with evaluating(encoder):
+        network = find_network(encoder, transform, layers, pools, recording.stimuli[0])
+        manifest = _manifest(recording, network, settings, estimator, about, hashes, failures)
+        folder = output_folder(out)
+        if open_report(folder, manifest):
+            return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        notes = _notes(recording, failures)
+        summary = _explain(recording, network, estimator, settings, manifest, notes, folder, n_jobs, progress)
     close_report(folder, manifest)
     return summary
 
@@ -178,6 +164,48 @@ def run_recording(
     pools = POOLS if pool is None else (pool,)
     chosen = "auto" if layers == ["auto"] else layers
     return explain_recording(data, network.to(where), transform, layers=chosen, pools=pools, about=about, **options)
+
+
+def _explain(
+    recording: Recording,
+    network: Network,
+    estimator: Any,
+    settings: Settings,
+    manifest: dict[str, Any],
+    notes: Sequence[str],
+    folder: Path,
+    n_jobs: int | None,
+    progress: bool,
+) -> dict[str, Any]:
+    """Every step, each in units of work; the summary."""
+    run = (folder, n_jobs, progress)
+    latents = encode_stimuli(network, recording.stimuli, settings, *run)
+    hashes = manifest["recording"]["stimuli"]
+    contents = [hashes[name] for name in recording.stimulus_names]
+    reliability, neurons, encoding = _model(recording, contents, network, latents, estimator, settings, *run)
+    responses, categories = recording.mean_responses, np.array(recording.categories)
+    explain_neurons(neurons, recording.stimuli, responses, categories, network, encoding, latents, settings, *run)
+    return write_report(recording, network, encoding, neurons, reliability, settings, estimator, manifest, notes, *run)
+
+
+def _manifest(
+    recording: Recording,
+    network: Network,
+    settings: Settings,
+    estimator: Any,
+    about: dict[str, Any] | None,
+    hashes: dict[str, str],
+    failures: dict[str, str],
+) -> dict[str, Any]:
+    """Everything that the report depends on."""
+    return {
+        "configuration": {
+            "settings": settings.as_json(), "network": dict(about or {}), **_describe_network(network),
+            "estimator": None if estimator is None else repr(estimator),
+        },
+        "recording": {**describe_recording(recording, hashes), "unreadable": failures},
+        "versions": versions(),
+    }  # fmt: skip
 
 
 def _model(
@@ -239,7 +267,7 @@ def _readable(
     return recording.select(keep), hashes
 
 
-def _notes(recording: Recording, failures: dict[str, str], settings: Settings) -> list[str]:
+def _notes(recording: Recording, failures: dict[str, str]) -> list[str]:
     """What a reader must know first."""
     notes = []
     if failures:

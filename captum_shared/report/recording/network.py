@@ -53,7 +53,6 @@ def find_network(
 ) -> Network:
     """The candidates of a `LatentEncoder`, its own layer, or of a network, its blocks or those that are named."""
     x = transform_image(transform, example)[None].to(_device_of(encoder))
-    encoder.eval()
     if isinstance(encoder, LatentEncoder):
         if layers is not None:
             raise ValueError("`layers` belongs to a whole network; got a LatentEncoder, which has its layer already")
