@@ -16,6 +16,7 @@ import torch
 from recordings import SIZE, explain, files_of
 
 import captum_shared
+from captum_shared import cli
 
 KILLS = 10
 
@@ -30,15 +31,19 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-def start(recording: Path, out: Path) -> subprocess.Popen[bytes]:
-    """Start the command and wait until its work begins."""
+def command(recording: Path, out: Path) -> list[str]:
     words = ["recording", "--recording", recording, "--model", "tiny_network:make", "--weights", "tiny.pth", "--layer",
              "auto", "--image-size", SIZE, "--steps", 2, "--drivers", 2, "--out", out, "--device", "cpu"]  # fmt: skip
+    return [str(word) for word in words]
+
+
+def start(recording: Path, out: Path) -> subprocess.Popen[bytes]:
+    """Start the command in a process of its own, and wait until its work begins."""
     path = os.pathsep.join([str(Path(captum_shared.__file__).parents[1]), str(Path.cwd())])
     begun = Path("begun")
     begun.unlink(missing_ok=True)
     process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(begun), *map(str, words)],
+        [sys.executable, "-c", CHILD, str(begun), *command(recording, out)],
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
@@ -47,9 +52,9 @@ def start(recording: Path, out: Path) -> subprocess.Popen[bytes]:
     return process
 
 
-@pytest.mark.slow  # starts some fifteen processes, each of which imports torch and scikit-learn: one to two minutes
+@pytest.mark.slow  # starts a dozen processes, each of which imports torch and scikit-learn: one to two minutes
 def test_killed_at_ten_random_moments(recording: Path) -> None:
-    """SIGKILL at random moments of the work; runs that go on end in the files of one that was left in peace."""
+    """SIGKILL at random moments of the work; the same command goes on to the files of a run left in peace."""
     process = start(recording, Path("peace"))
     begun = time.monotonic()
     assert process.wait() == 0
@@ -58,25 +63,20 @@ def test_killed_at_ten_random_moments(recording: Path) -> None:
     assert len(wanted) > 15
 
     rng = random.Random(0)
-    killed = finished = 0
-    seen: set[int] = set()
-    while killed < KILLS:
-        out = Path(f"out{finished}")
+    found: list[int] = []  # how many files were there
+    attempts = 0
+    while len(found) < KILLS:
+        attempts += 1
+        out = Path(f"out{attempts}")
         process = start(recording, out)
         time.sleep(rng.uniform(0, duration))
         process.kill()
         if process.wait() == -signal.SIGKILL:
-            killed += 1
-            seen.add(len(files_of(out)) if out.exists() else 0)
-        else:  # it was faster
-            assert process.returncode == 0
-            assert files_of(out) == wanted
-            finished += 1
-    assert len(seen) >= 3  # moments differ: different numbers of files were there
-    out = Path(f"out{finished}")
-    assert start(recording, out).wait() == 0
-    assert files_of(out) == wanted
-    print(f"killed {killed} times with {sorted(seen)} files there, {finished + 1} runs finished")
+            found.append(len(files_of(out)) if out.exists() else 0)
+            assert cli.main(command(recording, out)) == 0
+        assert files_of(out) == wanted
+    print(f"\n{KILLS} kills in {attempts} attempts over {duration:.1f} s, with {sorted(found)} files there")
+    assert len(set(found)) >= 3  # the moments differ
 
 
 def test_half_written_files_are_not_taken_for_whole(
