@@ -17,9 +17,11 @@ _HOMES = {
     "similarity": ("RULES", "SIMILARITIES", "neuron_similarity", "shared_weights"),
     "matcher": ("Match", "ReferenceMatcher"),
     "attribution": ("LayerParallelBackprop", "ParallelBackprop"),
+    "recording": ("Recording",),
+    "report": ("explain_recording",),
     "visualization": ("display_heat", "overlay", "pair_figure"),
 }
-_MODULES = (*_HOMES, "metrics", "selectivity", "synthetic", "report", "cli")
+_MODULES = (*_HOMES, "metrics", "selectivity", "synthetic", "cli")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [*_HOME_OF, "metrics", "selectivity", "synthetic"]
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from captum_shared.readout import ReadoutFit as ReadoutFit
     from captum_shared.readout import fit_readout as fit_readout
     from captum_shared.readout import latent_transform as latent_transform
+    from captum_shared.recording import Recording as Recording
+    from captum_shared.report import explain_recording as explain_recording
     from captum_shared.similarity import RULES as RULES
     from captum_shared.similarity import SIMILARITIES as SIMILARITIES
     from captum_shared.similarity import neuron_similarity as neuron_similarity

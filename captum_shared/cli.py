@@ -18,6 +18,9 @@ EPILOG = """examples:
       --model resnet50 --layer layer4 --out dogs
       your photographs (labels.csv: columns file, category); torchvision's weights are downloaded
 
+  captum-shared recording --recording my_recording/ --model resnet50 --layer auto --out report
+      a whole population (my_recording/: responses.npy, stimuli.csv, stimuli/); open report/index.html
+
   captum-shared category --images photos/ --labels photos/labels.csv --preferred dog \\
       --model my_networks:make --weights my_weights.pth --image-size 128 --layer features.7
       your own network: the function `make` of my_networks.py
@@ -36,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _one_line  # type: ignore[assignment]
             run(**options)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         print(f"captum-shared: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -58,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_category(commands)
     _add_selectivity(commands)
+    _add_recording(commands)
     return parser
 
 
@@ -142,14 +146,67 @@ def _add_images(required: Any) -> None:
     )
 
 
-def _add_network(required: Any, command: argparse.ArgumentParser) -> None:
-    _add_model(required, command)
+def _add_recording(commands: Any) -> None:
+    command = _command(commands, "recording", "explain a whole recording, from raw responses to a report", _recording)
+    required = command.add_argument_group("required")
     required.add_argument(
-        "--layer", required=True, metavar="NAME", help="name of the layer, as in model.named_modules()"
-    )
+        "--recording", required=True, metavar="PATH",
+        help="folder (responses.npy or .csv, stimuli.csv with the columns file and category, stimuli/), or a .csv, .nc "
+        "or .nwb file",
+    )  # fmt: skip
+    layers = "a layer, several with commas between, or auto: the network's blocks; chosen by nested cross-validation"
+    _add_network(required, command, None, "avg, max, or a grid's side (default: choose among avg, 2, 4)", layers)
+    data = command.add_argument_group("data")
+    data.add_argument("--stimuli", metavar="DIR", help="folder of the images (default: stimuli, in or beside it)")
+    data.add_argument("--labels", metavar="CSV", help="label file, where the recording has no categories")
+    data.add_argument(
+        "--missing", choices=("raise", "drop"), default="raise",
+        help="listed images that are not there: an error, or leave them out (default: raise)",
+    )  # fmt: skip
+    _add_selection(command.add_argument_group("choices"))
     command.add_argument(
-        "--pool", type=_pool, default="avg", metavar="P", help="avg, max, flatten, cls, or a grid's side (default: avg)"
+        "--jobs", dest="n_jobs", type=int, metavar="N", help="processes; -1 for all cores (default: 1)"
     )
+    _add_common(command, out="report")
+
+
+def _add_selection(choices: Any) -> None:
+    def number(flag: str, kind: type, default: float, text: str, **options: Any) -> None:
+        choices.add_argument(
+            flag, type=kind, default=default, metavar="N", help=f"{text} (default: {default})", **options
+        )
+
+    choices.add_argument(
+        "--preferred", metavar="NAME", help="category that all neurons prefer (default: for each the largest d')"
+    )
+    number("--drivers", int, 5, "most out-of-category drivers to explain for a neuron")
+    number("--threshold", float, 1.0, "standard deviations above the mean that make a driver, recorded and predicted")
+    number("--min-reliability", float, 0.3, "least split-half reliability")
+    number("--min-r", float, 0.2, "least cross-validated correlation", dest="min_cv_r")
+    number("--min-d-prime", float, 0.0, "least d' of the preferred category")
+    choices.add_argument(
+        "--references", choices=("drivers", "category"), default="drivers",
+        help="seek references among the category's stimuli that drive the neuron, or among all (default: drivers)",
+    )  # fmt: skip
+    choices.add_argument("--similarity", default="dot", metavar="KIND", help="dot, as in the paper, or cosine")
+    choices.add_argument(
+        "--rule", default="product", metavar="NAME", help="product, as in the paper, centered, contrast"
+    )
+    number("--folds", int, 5, "outer folds of cross-validation")
+    number("--pca", int, 256, "components before the ridge regression; 0 for no PCA")
+    number("--steps", int, 16, "steps of integrated gradients", dest="n_steps")
+
+
+def _add_network(
+    required: Any,
+    command: argparse.ArgumentParser,
+    pool: str | None = "avg",
+    pool_help: str = "avg, max, flatten, cls, or a grid's side (default: avg)",
+    layer_help: str = "name of the layer, as in model.named_modules()",
+) -> None:
+    _add_model(required, command)
+    required.add_argument("--layer", required=True, metavar="NAME", help=layer_help)
+    command.add_argument("--pool", type=_pool, default=pool, metavar="P", help=pool_help)
 
 
 def _add_model(required: Any, command: argparse.ArgumentParser) -> None:
@@ -209,6 +266,19 @@ def _selectivity(**options: Any) -> None:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
+
+
+def _recording(**options: Any) -> None:
+    from captum_shared.report import run_recording
+
+    summary = run_recording(**{**options, "pca": options["pca"] or None})
+    corrected = summary["median_cv_r_corrected"]
+    print(
+        f"{summary['n_explained']} of {summary['n_neurons']} neurons explained, {summary['n_pairs']} pairs; median "
+        f"cross-validated r {summary['median_cv_r']:.3f}"
+        + ("" if corrected is None else f", corrected for the noise ceiling {corrected:.3f}")
+        + f"; open {options['out']}/index.html"
+    )
 
 
 def _pool(text: str) -> str | int:

@@ -52,3 +52,21 @@ def net() -> SmallNet:
     model.bn.running_mean.uniform_(-0.5, 0.5)
     model.bn.running_var.uniform_(0.5, 2.0)
     return model
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
+    """The tiny network of synthetic recordings, as ``tiny_network:make`` in the working directory, ``tmp_path``."""
+    from recordings import make_network
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return make_network(tmp_path)
+
+
+@pytest.fixture
+def recording(tmp_path: Path, tiny: torch.nn.Module) -> Path:
+    """The folder of a synthetic recording."""
+    from recordings import make_recording
+
+    return make_recording(tmp_path, tiny)

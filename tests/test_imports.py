@@ -19,6 +19,7 @@ ALLOWED = {
     "readout": set(),
     "similarity": set(),
     "metrics": set(),
+    "recording": set(),
     "visualization": set(),
     "matcher": {"similarity"},
     "attribution": {"similarity"},

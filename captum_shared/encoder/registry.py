@@ -77,7 +77,7 @@ def load_network(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> tuple[nn.Module, ImageTransform]:
-    """A whole network, in evaluation mode, and its image transform; arguments as in `load_encoder`."""
+    """A whole network, in evaluation mode, and its image transform; arguments and errors as of `load_encoder`."""
     own = ":" in name
     known = None if own else _known_weights(name, weights)
     model = _import_factory(name)() if own else models.get_model(name, weights=known)

@@ -1,7 +1,16 @@
-"""Readouts: from latents to the responses of neurons."""
+"""Readouts: from latents to the responses of neurons, and how reliable these are."""
 
 from captum_shared.readout.fitting import ReadoutFit, fit_readout
 from captum_shared.readout.linear import LinearReadout
+from captum_shared.readout.reliability import ceiling_corrected, noise_ceiling, split_half_reliability
 from captum_shared.readout.transform import latent_transform
 
-__all__ = ["LinearReadout", "ReadoutFit", "fit_readout", "latent_transform"]
+__all__ = [
+    "LinearReadout",
+    "ReadoutFit",
+    "ceiling_corrected",
+    "fit_readout",
+    "latent_transform",
+    "noise_ceiling",
+    "split_half_reliability",
+]

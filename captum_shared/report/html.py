@@ -1,4 +1,4 @@
-"""One self-contained page per report: no network, everything escaped, and no script but that of the unit table."""
+"""Pages of reports: nothing from the network, everything escaped, no script but those of sortable tables."""
 
 from __future__ import annotations
 
@@ -36,14 +36,18 @@ class Picture:
     alt: str
 
 
-def page(title: str, paragraphs: Sequence[str], sections: Sequence[str]) -> str:
-    """A whole page: a title, paragraphs of plain text, and sections made by the functions below."""
+def page(title: str, paragraphs: Sequence[str], sections: Sequence[str], style: str = "", script: str = "") -> str:
+    """A whole page: a title, paragraphs of plain text, and sections made by the functions below.
+
+    `style` and `script` are the report's own, constant text.
+    """
     text = "".join(f"<p>{escape(paragraph)}</p>\n" for paragraph in paragraphs)
+    code = f"<script>{script}</script>\n" if script else ""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>{escape(title)}</h1>\n{text}{''.join(sections)}</main>\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n<body>\n<main>\n"
+        f"<h1>{escape(title)}</h1>\n{text}{''.join(sections)}</main>\n{code}</body>\n</html>\n"
     )
 
 

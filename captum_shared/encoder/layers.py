@@ -1,0 +1,168 @@
+"""Several layers of a network at once: which ones to try, and all their latents from one forward pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from captum_shared.encoder.latents import find_layout, tokens_to_map
+
+MOST_LAYERS = 12
+FEWEST_BLOCKS = 4
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_IDLE = (nn.Dropout, nn.Identity, nn.Flatten, nn.AdaptiveAvgPool2d)
+
+
+def candidate_layers(model: nn.Module, example: Tensor, most: int = MOST_LAYERS) -> list[str]:
+    """Names of the layers worth trying: the network's blocks, in the order in which they run.
+
+    Blocks are the members of the network's containers (`Sequential`, `ModuleList`) that have parts themselves, such as
+    residual blocks, Fire modules, transformer layers. A network with fewer than four of them is taken to be a plain
+    stack, of which the activations and pooling layers count. Only layers with positions, called once in a forward pass,
+    are given; if there are more than `most`, so many evenly spaced ones with the last.
+
+    Parameters
+    ----------
+    model : nn.Module
+    example : Tensor (1, C, H, W)
+    most : int, default 12
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    members = _members(model)
+    called = _called_once_with_positions(model, example, members)
+    blocks = [name for name in called if any(True for _ in members[name].children())]
+    quiet = [name for name in called if not any(True for _ in members[name].parameters())]
+    found = blocks if len(blocks) >= FEWEST_BLOCKS else (quiet or called)
+    if not found:
+        raise ValueError(
+            f"found no block with positions in {type(model).__name__}; expected the names of layers, as in "
+            "model.named_modules(), instead of 'auto'"
+        )
+    if len(found) <= most:
+        return found
+    return [found[round((i + 1) * len(found) / most) - 1] for i in range(most)]
+
+
+class LayerScan(nn.Module):
+    """Latents of many (layer, pooling) candidates, side by side, from one forward pass.
+
+    Parameters
+    ----------
+    model : nn.Module
+    layers : sequence of str
+        Names from ``model.named_modules()``, each called once, with positions.
+    pools : sequence of "avg", "max" or int
+        As in `LatentEncoder`.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[str], pools: Sequence[str | int]) -> None:
+        super().__init__()
+        self.model = model
+        self.layers = tuple(layers)
+        self.pools = tuple(pools)
+        self.training = model.training
+
+    @property
+    def candidates(self) -> list[tuple[str, str | int]]:
+        """(layer, pool), in the order of the latents."""
+        return [(layer, pool) for layer in self.layers for pool in self.pools]
+
+    def widths(self, example: Tensor) -> list[int]:
+        """How many latents each candidate has, for images like `example` (1, C, H, W)."""
+        with torch.no_grad():
+            return [z.shape[1] for z in self._each(example)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Latents of all candidates, (N, sum of D), of images `x` (N, C, H, W)."""
+        return torch.cat(self._each(x), dim=1)
+
+    def _each(self, x: Tensor) -> list[Tensor]:
+        outputs: dict[str, Tensor] = {}
+        handles = [
+            self.model.get_submodule(layer).register_forward_hook(_keep(outputs, layer)) for layer in self.layers
+        ]
+        try:
+            self.model(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return [z for layer in self.layers for z in self._pooled(outputs[layer], x.shape[-2:])]
+
+    def _pooled(self, output: Tensor, image_size: torch.Size) -> list[Tensor]:
+        grid = _as_map(output, image_size)
+        return [_pool(grid, pool) for pool in self.pools]
+
+
+def _keep(outputs: dict[str, Tensor], layer: str) -> Any:
+    def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+        # A copy, for an in-place activation behind the layer would change it; from the first call only.
+        outputs.setdefault(layer, output.detach().clone())
+
+    return hook
+
+
+def _pool(grid: Tensor, pool: str | int) -> Tensor:
+    if pool == "max":
+        return grid.amax(dim=(2, 3))
+    return adaptive_avg_pool2d(grid, 1 if pool == "avg" else int(pool)).flatten(1)
+
+
+def _as_map(output: Tensor, image_size: torch.Size) -> Tensor:
+    layout = find_layout(output, image_size)
+    if layout == "tokens":
+        return tokens_to_map(output, image_size)
+    return output if layout == "channels_first" else output.permute(0, 3, 1, 2)
+
+
+def _members(model: nn.Module, prefix: str = "") -> dict[str, nn.Module]:
+    """Members of the network's containers by name; what holds a long row of blocks counts as a container."""
+    found: dict[str, nn.Module] = {}
+    for name, child in model.named_children():
+        if type(child) in _CONTAINERS or _holds_a_row(child):
+            found |= _members(child, f"{prefix}{name}.")
+        elif not isinstance(child, _IDLE):
+            found[prefix + name] = child
+    return found
+
+
+def _holds_a_row(module: nn.Module) -> bool:
+    """Whether a container somewhere inside has four members of one class that have parts themselves."""
+    rows = (part for part in module.modules() if type(part) in _CONTAINERS)
+    kinds = (Counter(type(member) for member in row.children() if any(member.children())) for row in rows)
+    return any(max(count.values(), default=0) >= FEWEST_BLOCKS for count in kinds)
+
+
+def _called_once_with_positions(model: nn.Module, example: Tensor, members: dict[str, nn.Module]) -> list[str]:
+    """Names in the order of the calls."""
+    outputs: list[tuple[str, Any]] = []
+
+    def note(name: str) -> Any:
+        return lambda module, inputs, output: outputs.append((name, output))
+
+    handles = [member.register_forward_hook(note(name)) for name, member in members.items()]
+    try:
+        with torch.no_grad():
+            model(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    calls = Counter(name for name, _ in outputs)
+    return [name for name, output in outputs if calls[name] == 1 and _has_positions(output, example.shape[-2:])]
+
+
+def _has_positions(output: Any, image_size: torch.Size) -> bool:
+    if not isinstance(output, Tensor) or output.ndim not in (3, 4):
+        return False
+    try:
+        return _as_map(output, image_size).shape[-2:].numel() > 1
+    except ValueError:
+        return False

@@ -1,0 +1,153 @@
+"""Choosing between candidate latents, such as layers and poolings, by nested cross-validation.
+
+One candidate is fitted at a time, `fit_candidate`, so that candidates can be computed anywhere; `choose_candidates`
+then chooses for each neuron and each outer fold by scores that come from the fold's training stimuli alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from captum_shared.readout.fitting import ALPHAS, Splits, pearson
+from captum_shared.readout.folding import linear_output
+
+INNER_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class CandidateFit:
+    """One candidate's readouts of K neurons.
+
+    Attributes
+    ----------
+    predictions : (n, K) array
+        By readouts that have not seen the stimulus; NaN where no fold tests.
+    inner_scores : (F, K) array
+        For each outer fold, minus the mean squared error of cross-validation inside its training stimuli.
+    score : (K,) array
+        The same, inside all stimuli.
+    estimator : object
+        Fitted on all stimuli.
+    """
+
+    predictions: np.ndarray
+    inner_scores: np.ndarray
+    score: np.ndarray
+    estimator: Any
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What nested selection gives.
+
+    Attributes
+    ----------
+    chosen : (K,) int array
+        The candidate with the best score inside all stimuli: the one to explain.
+    predictions : (n, K) array
+        Each from the candidate that was best inside the training stimuli of its fold.
+    cv_r : (K,) array
+        Correlation of `predictions` with the responses: the performance of choosing and fitting together.
+    """
+
+    chosen: np.ndarray
+    predictions: np.ndarray
+    cv_r: np.ndarray
+
+
+def ridge_pipeline(n_stimuli: int, n_latents: int, pca: int | None = 256) -> Any:
+    """PCA, if it reduces anything, and RidgeCV with one penalty per neuron among `ALPHAS`; not fitted.
+
+    For latents that are standardised already.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+
+    ridge = RidgeCV(alphas=ALPHAS, alpha_per_target=True)
+    if pca is None or pca >= min(n_stimuli, n_latents):
+        return make_pipeline(ridge)
+    return make_pipeline(PCA(pca, svd_solver="covariance_eigh"), ridge)
+
+
+def fit_candidate(
+    latents: np.ndarray, responses: np.ndarray, splits: Splits, estimator: Any = None, pca: int | None = 256
+) -> CandidateFit:
+    """Fit one candidate's readouts: in each fold, and on all stimuli.
+
+    All that depends on data, PCA and the penalties included, is fitted on the training stimuli of the fold.
+
+    Parameters
+    ----------
+    latents : (n, D) array
+    responses : (n, K) array
+    splits : list of (train, test) index arrays
+    estimator : scikit-learn estimator, optional
+        Default: `ridge_pipeline`. RidgeCV's own leave-one-out error serves as inner score; for other estimators it
+        comes from five inner folds.
+    pca : int or None, default 256
+        Components of the default estimator.
+    """
+    predictions = np.full(responses.shape, np.nan)
+    scores = []
+    for train, test in splits:
+        fitted, score = _fit_and_score(latents[train], responses[train], estimator, pca)
+        predictions[test] = linear_output(fitted, latents[test])
+        scores.append(score)
+    fitted, score = _fit_and_score(latents, responses, estimator, pca)
+    inner = np.stack(scores) if scores else np.empty((0, responses.shape[1]))
+    return CandidateFit(predictions, inner, score, fitted)
+
+
+def choose_candidates(fits: Sequence[CandidateFit], responses: np.ndarray, splits: Splits) -> Choice:
+    """For each neuron the best candidate, and for each outer fold the one that its training stimuli prefer.
+
+    Parameters
+    ----------
+    fits : sequence of C CandidateFit
+        From the same responses and splits.
+    responses : (n, K) array
+    splits : list of (train, test) index arrays
+    """
+    neurons = np.arange(responses.shape[1])
+    inner = np.stack([fit.inner_scores for fit in fits])
+    every = np.stack([fit.predictions for fit in fits])
+    predictions = np.full(responses.shape, np.nan)
+    for fold, (_, test) in enumerate(splits):
+        best = inner[:, fold].argmax(axis=0)
+        predictions[test] = every[best, :, neurons].T[test]
+    tested = np.concatenate([test for _, test in splits])
+    chosen = np.stack([fit.score for fit in fits]).argmax(axis=0)
+    return Choice(chosen, predictions, pearson(responses[tested], predictions[tested]))
+
+
+def _fit_and_score(x: np.ndarray, y: np.ndarray, estimator: Any, pca: int | None) -> tuple[Any, np.ndarray]:
+    if estimator is None:
+        fitted = ridge_pipeline(len(x), x.shape[1], pca).fit(x, y)
+        return fitted, np.atleast_1d(fitted[-1].best_score_)
+    return _fit(estimator, x, y), _inner_score(x, y, estimator)
+
+
+def _fit(estimator: Any, x: np.ndarray, y: np.ndarray) -> Any:
+    """A fitted clone. One response is given as (n,), unless the estimator is only for several."""
+    from sklearn.base import clone
+
+    if y.shape[1] > 1:
+        return clone(estimator).fit(x, y)
+    try:
+        return clone(estimator).fit(x, y[:, 0])
+    except ValueError:
+        return clone(estimator).fit(x, y)
+
+
+def _inner_score(x: np.ndarray, y: np.ndarray, estimator: Any) -> np.ndarray:
+    from sklearn.model_selection import KFold
+
+    predicted = np.empty_like(y)
+    for train, test in KFold(min(INNER_FOLDS, len(x)), shuffle=True, random_state=0).split(x):
+        predicted[test] = linear_output(_fit(estimator, x[train], y[train]), x[test])
+    return -((y - predicted) ** 2).mean(axis=0)

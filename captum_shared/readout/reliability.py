@@ -1,0 +1,84 @@
+"""Split-half reliability of responses, and the noise ceiling that it sets for every model of them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from captum_shared.readout.fitting import pearson
+
+
+def split_half_reliability(responses: Any, n_splits: int = 100, seed: int = 0) -> np.ndarray:
+    """Reliability of the mean over repeats, by the Spearman-Brown formula from random halves of the repeats.
+
+    For each split the repeats of every stimulus are halved at random and the means of the halves correlated over
+    stimuli; with r the mean correlation over splits, the reliability of the mean of all repeats is 2 r / (1 + r)
+    (Spearman 1910, Brown 1910). Where the number of repeats is odd, one half has one more. Stimuli with fewer than
+    two repeats are left out.
+
+    Parameters
+    ----------
+    responses : (K, n, R) array
+        K neurons, n stimuli, R repeats; NaN where a repeat is missing.
+    n_splits : int, default 100
+    seed : int, default 0
+        The halves are the same for all neurons: a neuron's result does not depend on which others are there.
+
+    Returns
+    -------
+    (K,) float64 array
+        At most 1; NaN where fewer than three stimuli have two repeats, or a half is constant.
+
+    Raises
+    ------
+    ValueError
+        If `responses` is not (K, n, R) or `n_splits` is not positive.
+    """
+    array = np.asarray(responses, dtype=np.float64)
+    if array.ndim != 3 or array.size == 0:
+        raise ValueError(f"`responses` must be (K, n, R) and not empty, got shape {array.shape}")
+    if n_splits < 1:
+        raise ValueError(f"`n_splits` must be positive, got {n_splits}")
+    rng = np.random.default_rng(seed)
+    keys = rng.random((n_splits, *array.shape[1:]))
+    return np.array([_reliability(neuron, keys) for neuron in array])
+
+
+def noise_ceiling(reliability: Any) -> np.ndarray:
+    """The largest correlation with the mean responses that a model can reach: the square root of the reliability.
+
+    Parameters
+    ----------
+    reliability : (K,) array
+
+    Returns
+    -------
+    (K,) float64 array
+        NaN where the reliability is not positive.
+    """
+    values = np.asarray(reliability, dtype=np.float64)
+    return np.sqrt(np.where(values > 0, values, np.nan))
+
+
+def ceiling_corrected(r: Any, reliability: Any) -> np.ndarray:
+    """Correlations as fractions of the noise ceiling, ``r / sqrt(reliability)``, (K,); may exceed 1 by chance."""
+    return np.asarray(r, dtype=np.float64) / noise_ceiling(reliability)
+
+
+def _reliability(neuron: np.ndarray, keys: np.ndarray) -> float:
+    """Of one neuron, (n, R), with random keys (splits, n, R) that order the repeats."""
+    there = np.isfinite(neuron)
+    count = there.sum(axis=1)
+    use = count >= 2
+    if use.sum() < 3:
+        return float("nan")
+    rank = np.where(there[use], keys[:, use], np.inf).argsort(axis=2).argsort(axis=2)
+    half = (count[use] // 2)[:, None]
+    first, second = rank < half, (rank >= half) & there[use]
+    means = [(np.where(part, neuron[use], 0.0)).sum(axis=2) / part.sum(axis=2) for part in (first, second)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # all splits constant
+        r = float(np.nanmean(pearson(means[0].T, means[1].T)))
+    return 2 * r / (1 + r) if r > -1 else float("nan")

@@ -1,0 +1,207 @@
+"""`Recording`: responses, the stimuli that evoked them, their categories."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SHAPES = "(n_neurons, n_stimuli) or (n_neurons, n_stimuli, n_repeats)"
+
+
+class Recording:
+    """Responses of neurons to stimuli, checked.
+
+    Parameters
+    ----------
+    responses : (n_neurons, n_stimuli) or (n_neurons, n_stimuli, n_repeats) array
+        Spike counts, rates or anything else real; NaN where a repeat is missing.
+    stimuli : sequence of n_stimuli paths
+        Image files, in the order of the second axis. They are opened when they are needed, not here.
+    categories : sequence of n_stimuli str, optional
+    neuron_ids : sequence of n_neurons str, optional
+        Default: "0", "1", ...
+
+    Attributes
+    ----------
+    responses : (n_neurons, n_stimuli, n_repeats) float64 array
+        With one repeat if there is no axis of repeats.
+    stimuli : tuple of Path
+    categories : tuple of str, or None
+    neuron_ids : tuple of str
+
+    Raises
+    ------
+    TypeError, ValueError
+        If shapes and counts do not fit, values are infinite or not real, or names are not unique; rows and names are
+        named.
+    """
+
+    def __init__(
+        self,
+        responses: Any,
+        stimuli: Sequence[str | Path],
+        categories: Sequence[str] | None = None,
+        neuron_ids: Sequence[Any] | None = None,
+    ) -> None:
+        self.stimuli = _check_stimuli(stimuli)
+        array = _check_responses(responses, len(self.stimuli))
+        self.responses = array if array.ndim == 3 else array[:, :, None]
+        self.categories = None if categories is None else _check_categories(categories, self.stimuli)
+        self.neuron_ids = _check_ids(neuron_ids, len(array))
+
+    @property
+    def n_neurons(self) -> int:
+        return self.responses.shape[0]
+
+    @property
+    def n_stimuli(self) -> int:
+        return self.responses.shape[1]
+
+    @property
+    def n_repeats(self) -> int:
+        return self.responses.shape[2]
+
+    @property
+    def mean_responses(self) -> np.ndarray:
+        """Means over repeats, (n_neurons, n_stimuli); NaN where there is none."""
+        there = np.isfinite(self.responses)
+        count = there.sum(axis=2)
+        total = np.where(there, self.responses, 0.0).sum(axis=2)
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+    @property
+    def stimulus_names(self) -> tuple[str, ...]:
+        """File names if they are unique, else paths."""
+        names = tuple(path.name for path in self.stimuli)
+        return names if len(set(names)) == len(names) else tuple(str(path) for path in self.stimuli)
+
+    def __repr__(self) -> str:
+        kinds = "no categories" if self.categories is None else f"{len(set(self.categories))} categories"
+        return f"Recording({self.n_neurons} neurons, {self.n_stimuli} stimuli, {self.n_repeats} repeats, {kinds})"
+
+    def select(self, keep: np.ndarray) -> Recording:
+        """The recording with only the stimuli at `keep`, a boolean (n_stimuli,) or indices."""
+        index = np.arange(self.n_stimuli)[keep]
+        categories = None if self.categories is None else [self.categories[i] for i in index]
+        return Recording(self.responses[:, index], [self.stimuli[i] for i in index], categories, self.neuron_ids)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        stimuli: str | Path | None = None,
+        labels: str | Path | None = None,
+        missing: str = "raise",
+        **options: Any,
+    ) -> Recording:
+        """Read a recording from disk; the kind is told by the name.
+
+        ======================  ===============================================================================
+        folder                  ``responses.npy`` or ``responses.csv``, ``stimuli.csv`` (columns `file`,
+                                `category`; rows in the order of the second axis) and images in ``stimuli/``
+        ``.csv``                a row per stimulus or, for repeats, per presentation: columns `file`, `category`
+                                (optional) and one per neuron; an empty field is a missing repeat
+        ``.nc``                 xarray Dataset: `responses` (neuroid, stimulus[, repeat]), coordinates `file` and
+                                `category` along stimulus, `neuroid`; needs ``captum-shared[netcdf]``
+        ``.nwb``                units' spike times counted in a window after each trial's start; needs
+                                ``captum-shared[nwb]``
+        ======================  ===============================================================================
+
+        Parameters
+        ----------
+        path : path
+        stimuli : path, optional
+            Folder of the images. Default: ``stimuli`` beside the file, or in the folder.
+        labels : path, optional
+            CSV with the columns `file` and `category`, where categories are not in the recording itself.
+        missing : {"raise", "drop"}, default "raise"
+            What to do about listed images that are not there: an error that names rows and files, or a warning that
+            names them, and a recording without them.
+        **options
+            Of the reader: for NWB `window` (start, stop) in seconds after the trial's start, `stimulus_column`,
+            `category_column`; for netCDF `variable`.
+
+        Returns
+        -------
+        Recording
+
+        Raises
+        ------
+        FileNotFoundError, ImportError, TypeError, ValueError
+            If files are missing, do not fit each other, or cannot be read; rows and files are named.
+        """
+        from captum_shared.recording.readers import load_recording
+
+        return load_recording(Path(path), stimuli, labels, missing, options)
+
+
+def named_rows(rows: Sequence[int], names: Sequence[Any], most: int = 10) -> str:
+    """Rows, counted from 1 as in a table's body, with what stands there."""
+    shown = ", ".join(f"row {row + 1} ({names[row]})" for row in rows[:most])
+    return shown + (f" and {len(rows) - most} more" if len(rows) > most else "")
+
+
+def _check_stimuli(stimuli: Any) -> tuple[Path, ...]:
+    if isinstance(stimuli, (str, Path)) or not isinstance(stimuli, Sequence):
+        raise TypeError(f"`stimuli` must be a sequence of paths, got {type(stimuli).__name__}")
+    wrong = [item for item in stimuli if not isinstance(item, (str, Path))]
+    if wrong:
+        raise TypeError(f"`stimuli` must be paths, got {type(wrong[0]).__name__}")
+    paths = tuple(Path(path) for path in stimuli)
+    twice = [row for row, path in enumerate(paths) if path in paths[:row]] if len(set(paths)) < len(paths) else []
+    if twice:
+        raise ValueError(f"`stimuli` must be listed once; repeats go into the third axis, got twice: "
+                         f"{named_rows(twice, paths)}")  # fmt: skip
+    if not paths:
+        raise ValueError("`stimuli` is empty; expected at least one path")
+    return paths
+
+
+def _check_responses(responses: Any, n_stimuli: int) -> np.ndarray:
+    try:
+        array = np.array(responses, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`responses` must be real numbers {SHAPES}: {error}") from error
+    if array.ndim not in (2, 3) or array.size == 0:
+        raise ValueError(f"`responses` must be {SHAPES} and not empty, got shape {array.shape}")
+    if array.shape[1] != n_stimuli:
+        raise ValueError(_count_message(array.shape, n_stimuli))
+    infinite = np.argwhere(np.isinf(array))
+    if len(infinite):
+        raise ValueError(f"`responses` must be finite or NaN, got {len(infinite)} infinite values, the first at "
+                         f"neuron {infinite[0][0]}, stimulus {infinite[0][1]}")  # fmt: skip
+    return array
+
+
+def _count_message(shape: tuple[int, ...], n_stimuli: int) -> str:
+    message = f"`responses` must be {SHAPES} with n_stimuli = {n_stimuli}, the number of stimuli, got shape {shape}"
+    if n_stimuli not in shape:
+        return message
+    axis = shape.index(n_stimuli)
+    turn = "responses.T" if len(shape) == 2 else f"np.moveaxis(responses, {axis}, 1)"
+    return f"{message}: the stimuli are on axis {axis}, so it looks transposed; pass {turn} with the neurons first"
+
+
+def _check_categories(categories: Any, stimuli: tuple[Path, ...]) -> tuple[str, ...]:
+    if isinstance(categories, str) or not hasattr(categories, "__len__"):
+        raise TypeError(f"`categories` must be a sequence of names, got {type(categories).__name__}")
+    if len(categories) != len(stimuli):
+        raise ValueError(f"`categories` must name {len(stimuli)} stimuli, got {len(categories)}")
+    empty = [row for row, name in enumerate(categories) if not isinstance(name, str) or not name]
+    if empty:
+        raise ValueError(f"`categories` must be names, got none in {named_rows(empty, stimuli)}")
+    return tuple(str(name) for name in categories)
+
+
+def _check_ids(neuron_ids: Any, n_neurons: int) -> tuple[str, ...]:
+    ids = tuple(str(name) for name in (range(n_neurons) if neuron_ids is None else neuron_ids))
+    if len(ids) != n_neurons:
+        raise ValueError(f"`neuron_ids` must name {n_neurons} neurons, got {len(ids)}")
+    twice = sorted({name for name in ids if ids.count(name) > 1})
+    if twice:
+        raise ValueError(f"`neuron_ids` must be unique, got twice: {', '.join(twice[:10])}")
+    return ids

@@ -1,0 +1,237 @@
+"""Figures of one neuron and of the population. Built without pyplot, as all of the package's."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from captum_shared.readout import noise_ceiling
+from captum_shared.visualization import display_heat, overlay
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PREFERRED, OTHER, INK = "#c2410c", "#8a94a3", "#27303d"
+COLUMN, ROW, TOP = 1.62, 1.62, 2.55  # inches
+
+
+@dataclass(frozen=True)
+class NeuronPicture:
+    """All that the figure of a neuron shows.
+
+    Attributes
+    ----------
+    heading : str
+    tuning : list of (category, mean, standard error)
+    preferred : str
+    recorded, predicted : (n,) arrays
+    member : (n,) bool array
+        Of the preferred category.
+    images : list of P pairs of Tensor (3, H, W)
+        Drivers and references in [0, 1].
+    titles : list of P pairs of str
+    maps : (P, 2, H, W) array
+    """
+
+    heading: str
+    tuning: Sequence[tuple[str, float, float]]
+    preferred: str
+    recorded: np.ndarray
+    predicted: np.ndarray
+    member: np.ndarray
+    images: Sequence[tuple[Tensor, Tensor]]
+    titles: Sequence[tuple[str, str]]
+    maps: np.ndarray
+
+
+def neuron_figure(picture: NeuronPicture) -> Figure:
+    """Tuning and prediction above; below, a column per pair: driver, its heat, the reference's heat, reference."""
+    n = max(len(picture.images), 5)
+    width, height = n * COLUMN + 0.75, TOP + 0.6 + 4 * (ROW + 0.06) + 0.28
+    figure = new_figure(width, height)
+    figure.text(0.12 / width, 1 - 0.14 / height, picture.heading, va="top", **_text(11))
+    _tuning(figure.add_axes(_box(figure, 0.65, height - TOP, width * 0.5 - 0.95, TOP - 0.85)), picture)
+    _prediction(figure.add_axes(_box(figure, width * 0.5 + 0.6, height - TOP, width * 0.5 - 0.9, TOP - 0.85)), picture)
+    bottom = height - TOP - 0.6
+    rows = ("driver", "shared\n(driver)", "shared\n(reference)", "reference")
+    for row, label in enumerate(rows):
+        y = (bottom - (row + 0.5) * (ROW + 0.06)) / height
+        figure.text(0.3 / width, y, label, rotation=90, ha="center", va="center", **_text(8.5))
+    for column, (images, titles, maps) in enumerate(zip(picture.images, picture.titles, picture.maps, strict=True)):
+        _column(figure, 0.6 + column * COLUMN, bottom, images, titles, maps)
+    return figure
+
+
+def thumbnail(images: tuple[Tensor, Tensor], maps: np.ndarray) -> Figure:
+    """The heat of one pair, small: driver, then reference."""
+    figure = new_figure(2.44, 1.2)
+    top = _common_top(maps)
+    for side in (0, 1):
+        ax = figure.add_axes(_box(figure, side * 1.24, 0, 1.2, 1.2))
+        overlay(images[side], maps[side], ax, vmax=top)
+    return figure
+
+
+def generalization_figure(raw: np.ndarray, corrected: np.ndarray) -> Figure:
+    """Figure 3a of the paper: how well out-of-category responses are predicted from within the category."""
+    figure = new_figure(4.8, 3.4)
+    ax = figure.add_axes((0.13, 0.16, 0.83, 0.72))
+    shown = [values[np.isfinite(values)] for values in (raw, corrected)]
+    edges = np.linspace(*_limits(np.concatenate([*shown, [0.0]])), 22).tolist()
+    for values, colour, label in zip(shown, (OTHER, PREFERRED), ("raw", "ceiling-corrected"), strict=True):
+        if len(values):
+            median = f"{label}, median {np.median(values):.2f}"
+            ax.hist(values, edges, color=colour, alpha=0.65, label=median)
+            ax.axvline(np.median(values), color=colour, linewidth=1.5)
+    ax.axvline(0, color=INK, linewidth=0.8, linestyle=":")
+    ax.set_ylim(0, 1.35 * ax.get_ylim()[1])  # room for the legend
+    _dress(ax, "correlation with recorded out-of-category responses", "neurons", "Fitted within the category only")
+    if any(map(len, shown)):
+        ax.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def drivers_figure(means: Sequence[float], responses: Sequence[Sequence[float]]) -> Figure:
+    """Figure 3b of the paper: each neuron's drivers against its mean response."""
+    figure = new_figure(4.8, 3.4)
+    ax = figure.add_axes((0.15, 0.16, 0.81, 0.72))
+    x = np.repeat(np.asarray(means, dtype=float), [len(values) for values in responses])
+    y = np.array([value for values in responses for value in values], dtype=float)
+    ax.scatter(x, y, s=14, color=PREFERRED, alpha=0.6, linewidths=0, label="out-of-category driver")
+    low, high = _limits(np.concatenate([x, y, [0.0]]))
+    ax.plot([low, high], [low, high], color=INK, linewidth=0.8, linestyle=":", label="equal")
+    _dress(ax, "neuron's mean response", "response to driver", "Drivers against the mean response")
+    ax.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def reliability_figure(reliability: np.ndarray, cv_r: np.ndarray, explained: np.ndarray) -> Figure:
+    """Prediction against reliability, with the noise ceiling."""
+    figure = new_figure(4.8, 3.4)
+    ax = figure.add_axes((0.15, 0.16, 0.81, 0.72))
+    for part, colour, label in ((explained, PREFERRED, "explained"), (~explained, OTHER, "not explained")):
+        if part.any():
+            ax.scatter(reliability[part], cv_r[part], s=18, color=colour, alpha=0.8, linewidths=0, label=label)
+    line = np.linspace(0.001, 1, 200)
+    ax.plot(line, noise_ceiling(line), color=INK, linewidth=1, label="noise ceiling")
+    ax.set_xlim(0, 1.02)
+    ax.set_ylim(min(0.0, float(np.nanmin(cv_r, initial=0.0)) - 0.05), 1.05)
+    _dress(ax, "reliability (split half, Spearman-Brown)", "cross-validated r", "Prediction against reliability")
+    ax.legend(fontsize=8, frameon=False, loc="upper left")
+    return figure
+
+
+def reuse_figure(counts: Sequence[tuple[str, int]], most: int = 20) -> Figure:
+    """How often the most used references were chosen."""
+    from matplotlib.ticker import MaxNLocator
+
+    shown = list(counts)[:most]
+    figure = new_figure(4.8, 3.4)
+    ax = figure.add_axes((0.12, 0.34, 0.85, 0.54))
+    ax.bar(range(len(shown)), [count for _, count in shown], color=OTHER)
+    _name_bars(ax, [_short(name) for name, _ in shown], 60)
+    _dress(ax, "", "pairs", f"The {len(shown)} most used of {len(counts)} references")
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def new_figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
+    figure.set_layout_engine("none")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png_bytes(figure: Figure, dpi: int = 110) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _tuning(ax: Axes, picture: NeuronPicture) -> None:
+    names, means, errors = zip(*picture.tuning, strict=True)
+    colours = [PREFERRED if name == picture.preferred else OTHER for name in names]
+    ax.bar(range(len(names)), means, yerr=errors, color=colours, error_kw={"elinewidth": 0.8, "ecolor": INK})
+    _name_bars(ax, [_short(name, 14) for name in names], 35 if len(names) > 5 else 0)
+    _dress(ax, "", "mean response", "Tuning by category (mean, s.e.m.)")
+
+
+def _prediction(ax: Axes, picture: NeuronPicture) -> None:
+    for part, colour, label in (
+        (~picture.member, OTHER, "other"),
+        (picture.member, PREFERRED, _short(picture.preferred, 14)),
+    ):
+        ax.scatter(
+            picture.predicted[part], picture.recorded[part], s=7, color=colour, alpha=0.6, linewidths=0, label=label
+        )
+    _dress(ax, "predicted (cross-validated)", "recorded", "Every stimulus")
+    ax.legend(fontsize=7.5, frameon=False, handletextpad=0.1, loc="upper left")
+
+
+def _name_bars(ax: Axes, names: Sequence[str], rotation: float) -> None:
+    ax.set_xticks(range(len(names)), names)
+    for label in ax.get_xticklabels():
+        label.set(rotation=rotation, ha="right" if rotation else "center", rotation_mode="anchor", parse_math=False)
+
+
+def _column(
+    figure: Figure, left: float, top: float, images: tuple[Tensor, Tensor], titles: tuple[str, str], maps: np.ndarray
+) -> None:
+    scale = _common_top(maps)
+    side = COLUMN - 0.06
+    for row in range(4):
+        ax = figure.add_axes(_box(figure, left, top - (row + 1) * (ROW + 0.06), side, ROW))
+        which = row // 2
+        if row in (0, 3):
+            ax.set_axis_off()
+            ax.imshow(images[which].permute(1, 2, 0).numpy(), origin="upper", aspect="equal")
+        else:
+            overlay(images[which], maps[which], ax, vmax=scale)
+        if row == 0:
+            ax.set_title(titles[0], pad=3, **_text(7))
+        if row == 3:
+            ax.text(0.5, -0.03, titles[1], transform=ax.transAxes, ha="center", va="top", **_text(7))
+
+
+def _common_top(maps: np.ndarray) -> float | None:
+    """One scale for both images of a pair."""
+    return max(float(display_heat(heat).max()) for heat in maps) or None
+
+
+def _box(figure: Figure, left: float, bottom: float, width: float, height: float) -> tuple[float, float, float, float]:
+    """Inches to fractions of the figure."""
+    w, h = figure.get_size_inches()
+    return left / w, bottom / h, width / w, height / h
+
+
+def _dress(ax: Axes, x: str, y: str, title: str) -> None:
+    ax.set_xlabel(x, **_text(8.5))
+    ax.set_ylabel(y, **_text(8.5))
+    ax.set_title(title, **_text(9.5))
+    ax.tick_params(labelsize=8, colors=INK)
+    ax.grid(False)
+    for edge in ("top", "right"):
+        ax.spines[edge].set_visible(False)
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    room = 0.04 * (high - low or 1.0)
+    return low - room, high + room
+
+
+def _text(size: float) -> dict[str, Any]:
+    return {"fontsize": size, "color": INK, "parse_math": False}
+
+
+def _short(name: str, most: int = 18) -> str:
+    return name if len(name) <= most else f"{name[: most - 7]}…{name[-6:]}"

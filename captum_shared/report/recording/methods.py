@@ -1,0 +1,91 @@
+"""The methods paragraph: every choice and version, in words that could go into a paper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from captum_shared.report.recording.settings import MIN_IMAGES, Settings
+from captum_shared.visualization.heat import SMOOTHING
+
+
+def methods_text(
+    s: Settings,
+    summary: dict[str, Any],
+    about: dict[str, Any],
+    estimator: Any,
+    layers: list[str],
+    versions: dict[str, str],
+) -> list[str]:
+    """Paragraphs on the recording, the encoding model, the selection, the explanation, and versions."""
+    return [
+        _responses(s, summary),
+        _model(s, summary, about, estimator, layers),
+        _selection(s),
+        _explanation(s),
+        "Software: " + ", ".join(f"{name} {number}" for name, number in versions.items()) + ". Files and their hashes "
+        "are listed in manifest.json; the maps are .npy arrays (pairs, 2, height, width), in the order of pairs.csv.",
+    ]
+
+
+def _responses(s: Settings, summary: dict[str, Any]) -> str:
+    return (
+        f"Responses of {summary['n_neurons']} neurons to {summary['n_stimuli']} stimuli were averaged over repeats. "
+        f"Reliability is the mean correlation of random halves of the repeats over {s.n_splits} splits, corrected by "
+        "the Spearman-Brown formula; the noise ceiling of a correlation with the mean responses is its square root, "
+        "and a ceiling-corrected correlation is r divided by it."
+    )
+
+
+def _model(s: Settings, summary: dict[str, Any], about: dict[str, Any], estimator: Any, layers: list[str]) -> str:
+    scaled = "standardised over all stimuli (responses play no part in this)" if s.standardize else "not standardised"
+    if estimator is None:
+        pca = "" if s.pca is None else f"principal components ({s.pca}, if there are more latents and stimuli), then "
+        fit = f"{pca}ridge regression with one penalty per neuron from leave-one-out error"
+    else:
+        fit = f"{estimator!r}"
+    network = ", ".join(f"{name} {value}" for name, value in about.items() if value is not None) or "as given"
+    return (
+        f"Each neuron was modelled as a linear readout of latents of a network ({network}). The candidates were "
+        f"{'; '.join(layers)}. All came from one forward pass per stimulus. Latents were {scaled}; the "
+        f"readout is {fit}. Performance is nested: in each of {s.folds} folds the candidate was chosen for each "
+        "neuron by cross-validation inside the training stimuli (leave-one-out for the ridge, five folds otherwise), "
+        "all fits saw training stimuli only, and r is the correlation of recorded responses with the predictions of "
+        "the held-out stimuli; stimuli with the same content share a fold. The readout that is explained was chosen "
+        "in the same way on all stimuli. Generalization: candidate and readout were fitted on the stimuli of the "
+        "preferred category alone, and their predictions of all other stimuli correlated with the recorded "
+        f"responses. Seed {s.seed}."
+    )
+
+
+def _selection(s: Settings) -> str:
+    given = "was given" if s.preferred is not None else "is the one with the largest d'"
+    among = (
+        f"those stimuli of the preferred category with recorded responses at least {s.threshold:g} standard deviations "
+        "above the neuron's mean" if s.references == "drivers" else "all stimuli of the preferred category"
+    )  # fmt: skip
+    return (
+        f"The preferred category {given} (difference of the mean responses inside and outside over the root mean of "
+        f"the variances; categories with fewer than {MIN_IMAGES} stimuli are not considered). Neurons are explained "
+        f"if their reliability is at least {s.min_reliability:g} (where there are repeats), their cross-validated r "
+        f"at least {s.min_cv_r:g}, and d' at least {s.min_d_prime:g}. Drivers are stimuli of other categories whose "
+        f"recorded response and whose cross-validated prediction both lie at least {s.threshold:g} standard "
+        f"deviations above their means over all stimuli; the {s.drivers} with the strongest recorded responses are "
+        f"explained. The reference of a driver is the most similar by the {s.similarity} similarity, weighted by the "
+        f"neuron's readout, among {among}."
+    )
+
+
+def _explanation(s: Settings) -> str:
+    rules = {
+        "product": "the product of readout weight and both images' latents, dimension by dimension",
+        "centered": "the squared readout weight times the reference's latents minus their mean over the category",
+        "contrast": "the absolute readout weight times the reference's latents minus their mean over all drivers",
+    }
+    return (
+        "Maps follow parallel backpropagation (Lappe et al., NeurIPS 2024): the shared weights of a pair, "
+        f"{rules.get(s.rule, s.rule)}, are held constant, and the weighted sum of the latents is attributed to the "
+        f"pixels of both images by integrated gradients ({s.n_steps} steps, Gauss-Legendre, from zero, which is the "
+        "mean colour for normalised images). Raw maps are signed and summed over the colour channels; pictures show "
+        f"the positive part after Gaussian smoothing (standard deviation {SMOOTHING:g} of the longer side), in one "
+        "scale per pair."
+    )

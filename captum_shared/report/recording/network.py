@@ -1,0 +1,86 @@
+"""The network under study: the layers and poolings to choose from, and an encoder for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_shared.encoder import LatentEncoder
+from captum_shared.encoder.layers import LayerScan, candidate_layers
+
+ImageTransform = Callable[[Any], Tensor]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network with the layers and poolings to choose from.
+
+    Attributes
+    ----------
+    scanner : nn.Module
+        Images to the latents of all candidates, side by side.
+    candidates : list of (layer, pool)
+    widths : list of int
+        How many latents each has.
+    transform : callable
+        Of the images.
+    """
+
+    scanner: nn.Module
+    candidates: list[tuple[str, Any]]
+    widths: list[int]
+    transform: ImageTransform
+
+    def columns(self, candidate: int) -> slice:
+        start = sum(self.widths[:candidate])
+        return slice(start, start + self.widths[candidate])
+
+    def encoder(self, candidate: int, transform: nn.Module) -> nn.Module:
+        """The encoder of one candidate alone, with a transform of its latents behind."""
+        layer, pool = self.candidates[candidate]
+        if isinstance(self.scanner, LayerScan):
+            return LatentEncoder(self.scanner.model, layer, pool, transform)
+        return nn.Sequential(self.scanner, transform)
+
+
+def find_network(
+    encoder: nn.Module, transform: ImageTransform, layers: Any, pools: Sequence[Any], example: Path
+) -> Network:
+    """The candidates of a `LatentEncoder`, its own layer, or of a network, its blocks or those that are named."""
+    x = transform_image(transform, example)[None].to(_device_of(encoder))
+    if isinstance(encoder, LatentEncoder):
+        if layers is not None:
+            raise ValueError("`layers` belongs to a whole network; got a LatentEncoder, which has its layer already")
+        with torch.no_grad():
+            return Network(encoder, [(encoder.layer, encoder.pool)], [encoder(x).shape[1]], transform)
+    names = candidate_layers(encoder, x) if layers in (None, "auto") else _known_layers(encoder, layers)
+    scan = LayerScan(encoder, names, tuple(pools))
+    return Network(scan, list(scan.candidates), scan.widths(x), transform)
+
+
+def transform_image(transform: ImageTransform, path: Path) -> Tensor:
+    """One stimulus as the network gets it, (C, H, W)."""
+    from PIL import Image
+
+    with Image.open(path) as opened:
+        return transform(opened.convert("RGB"))
+
+
+def _known_layers(model: nn.Module, layers: Any) -> list[str]:
+    names = [layers] if isinstance(layers, str) else list(layers)
+    known = dict(model.named_modules())
+    unknown = [name for name in names if name not in known or not name]
+    if unknown or not names:
+        raise ValueError(f"unknown layer {(unknown or [''])[0]!r}; expected 'auto' or names of model.named_modules(), "
+                         f"such as {[name for name in known if name][-3:]}")  # fmt: skip
+    return names
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    parameter = next(module.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device

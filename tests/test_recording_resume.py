@@ -1,0 +1,130 @@
+"""Going on after a kill, and units of work on a local cluster: the same files in the end."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import joblib
+import pytest
+import torch
+from recordings import SIZE, explain, files_of
+
+import captum_shared
+from captum_shared import cli
+
+KILLS = 10
+
+
+# The command, in a process that says by a file when its imports are done and the work begins.
+CHILD = """
+import pathlib, sys
+import captum_shared.report, joblib, matplotlib.figure, sklearn.linear_model, sklearn.pipeline
+from captum_shared.cli import main
+pathlib.Path(sys.argv[1]).touch()
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def command(recording: Path, out: Path) -> list[str]:
+    words = ["recording", "--recording", recording, "--model", "tiny_network:make", "--weights", "tiny.pth", "--layer",
+             "auto", "--image-size", SIZE, "--steps", 2, "--drivers", 2, "--out", out, "--device", "cpu"]  # fmt: skip
+    return [str(word) for word in words]
+
+
+def start(recording: Path, out: Path) -> subprocess.Popen[bytes]:
+    """Start the command in a process of its own, and wait until its work begins."""
+    path = os.pathsep.join([str(Path(captum_shared.__file__).parents[1]), str(Path.cwd())])
+    begun = Path("begun")
+    begun.unlink(missing_ok=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(begun), *command(recording, out)],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not begun.exists() and process.poll() is None:
+        time.sleep(0.01)
+    return process
+
+
+@pytest.mark.slow  # starts a dozen processes, each of which imports torch and scikit-learn: one to two minutes
+def test_killed_at_ten_random_moments(recording: Path) -> None:
+    """SIGKILL at random moments of the work; the same command goes on to the files of a run left in peace."""
+    process = start(recording, Path("peace"))
+    begun = time.monotonic()
+    assert process.wait() == 0
+    duration = time.monotonic() - begun
+    wanted = files_of(Path("peace"))
+    assert len(wanted) > 15
+
+    rng = random.Random(0)
+    found: list[int] = []  # how many files were there
+    attempts = 0
+    while len(found) < KILLS:
+        attempts += 1
+        out = Path(f"out{attempts}")
+        process = start(recording, out)
+        time.sleep(rng.uniform(0, duration))
+        process.kill()
+        if process.wait() == -signal.SIGKILL:
+            found.append(len(files_of(out)) if out.exists() else 0)
+            assert cli.main(command(recording, out)) == 0
+        assert files_of(out) == wanted
+    print(f"\n{KILLS} kills in {attempts} attempts over {duration:.1f} s, with {sorted(found)} files there")
+    assert len(set(found)) >= 3  # the moments differ
+
+
+def test_half_written_files_are_not_taken_for_whole(
+    recording: Path, tiny: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a kill can leave behind, temporary files, is swept away; whole units are kept."""
+    monkeypatch.setattr("captum_shared.report.recording.writing._draw", lambda *_: (b"figure", b"small"))
+    monkeypatch.setattr("captum_shared.report.recording.figures.png_bytes", lambda *_, **__: b"population")
+    explain(recording, tiny, Path("peace"))
+    wanted = files_of(Path("peace"))
+    calls = []
+
+    def stop(*_: object) -> None:
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    from captum_shared.report.recording import writing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writing, "_draw", stop)
+        with pytest.raises(KeyboardInterrupt):
+            explain(recording, tiny, Path("out"))
+    assert calls == [1]
+    maps = sorted(Path("out/maps").iterdir())
+    half = maps[0].read_bytes()[:200]
+    maps[0].with_name(f".{maps[0].name}.4711.tmp").write_bytes(half)
+    (Path("out/.work") / ".latents_00000.npy.4711.tmp").write_bytes(half)
+    before = maps[1].stat().st_mtime_ns
+    explain(recording, tiny, Path("out"))
+    assert files_of(Path("out")) == wanted
+    assert maps[1].stat().st_mtime_ns == before  # not computed again
+
+
+@pytest.mark.slow  # starts two processes, each of which imports torch and scikit-learn: half a minute
+def test_two_processes_give_the_same_files(recording: Path, tiny: torch.nn.Module) -> None:
+    explain(recording, tiny, Path("one"), images_per_unit=30, neurons_per_unit=2)
+    explain(recording, tiny, Path("two"), images_per_unit=30, neurons_per_unit=2, n_jobs=2)
+    assert files_of(Path("one")) == files_of(Path("two"))
+
+
+@pytest.mark.slow  # starts a cluster of two processes, each of which imports torch and scikit-learn: half a minute
+def test_local_dask_cluster_of_two_processes_gives_the_same_files(recording: Path, tiny: torch.nn.Module) -> None:
+    distributed = pytest.importorskip("distributed")
+    explain(recording, tiny, Path("here"), images_per_unit=30, neurons_per_unit=2)
+    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
+    with cluster, distributed.Client(cluster) as client:
+        workers = client.run(os.getpid)
+        assert len(set(workers.values()) - {os.getpid()}) == 2
+        with joblib.parallel_config(backend="dask"):
+            explain(recording, tiny, Path("there"), images_per_unit=30, neurons_per_unit=2)
+    assert files_of(Path("here")) == files_of(Path("there"))
