@@ -549,4 +549,12 @@ def test_coefficients_that_do_not_fit_the_output_are_refused():
 
 def test_the_package_exports_what_it_says():
     module = import_module("captum_shared.readout")
-    assert module.__all__ == ["LinearReadout", "ReadoutFit", "fit_readout", "latent_transform"]
+    assert module.__all__ == [
+        "LinearReadout",
+        "ReadoutFit",
+        "ceiling_corrected",
+        "fit_readout",
+        "latent_transform",
+        "noise_ceiling",
+        "split_half_reliability",
+    ]
