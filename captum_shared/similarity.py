@@ -130,6 +130,43 @@ def shared_weights(
     return formula(z, z_ref, weight, center).expand_as(z)
 
 
+def rival_center(z_ref: Tensor, drivers: Tensor, weight: Tensor) -> Tensor:
+    """Mean latents of the neuron's rivals to a reference: the half of its drivers that is least like the reference.
+
+    The `center` for the rule "contrast" that keeps what the reference shares with other drivers like itself. Contrast
+    with *all* drivers erases what every driver has; contrast with rivals erases it only if the rivals have it too.
+    Likeness is the cosine, in the metric \\|w\\|, of the deviations from the drivers' mean.
+
+    Parameters
+    ----------
+    z_ref : Tensor (D,) or (N, D)
+        Latents of the reference, or the mean latents of several.
+    drivers : Tensor (n, D)
+        Latents of the images that drive the neuron most, n >= 2, such as the 40 strongest of a gallery.
+    weight : Tensor (D,)
+        Readout of the neuron.
+
+    Returns
+    -------
+    Tensor (D,) or (N, D)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a shape does not fit, or there are fewer than two drivers.
+    """
+    _check_tensor("drivers", drivers)
+    if drivers.ndim != 2 or len(drivers) < 2:
+        raise ValueError(f"`drivers` must be (n, D) with n >= 2, got shape {tuple(drivers.shape)}")
+    _check_tensor("z_ref", z_ref)
+    if z_ref.ndim not in (1, 2) or z_ref.shape[-1] != drivers.shape[1]:
+        raise ValueError(f"`z_ref` must be (D,) or (N, D) with D = {drivers.shape[1]}, got shape {tuple(z_ref.shape)}")
+    mean = drivers.mean(0)
+    likeness = neuron_similarity(torch.atleast_2d(z_ref) - mean, drivers - mean, weight.abs(), "cosine")
+    rivals = likeness.sort(dim=1, stable=True).indices[:, : len(drivers) // 2]
+    return drivers[rivals].mean(1).reshape(z_ref.shape)
+
+
 def _center_message(rule: str) -> str:
     if rule in _WITHOUT_CENTER:
         return f"rule {rule!r} takes no `center`; expected None"
