@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
+from benchmarks.rows import Neuron, Problem
 from captum_shared.encoder import LatentEncoder, encode_images
 from captum_shared.readout import fit_readout
 from captum_shared.synthetic import (
@@ -34,9 +37,6 @@ from captum_shared.synthetic import (
     sample_gallery,
     sample_pair,
 )
-from torch import Tensor, nn
-
-from benchmarks.rows import Neuron, Problem
 
 Masks = dict[str, np.ndarray]
 
@@ -120,7 +120,7 @@ def make_neuron(
     """
     rng = np.random.default_rng([seed, index])
     p, q, r, s = (str(kind) for kind in rng.permutation(DRIVING_KINDS[setting.network])[:4])
-    network, encoder, kinds = _network(setting)
+    encoder, kinds = _network(setting)
     scenes = _gallery(setting, GALLERY, (p, q), np.random.default_rng([seed, index, 1]), kinds)
     gallery = render_scenes(scenes)
     latents = encode_images(encoder, gallery.images)
@@ -145,13 +145,13 @@ def make_neuron(
     return Neuron(*values, BASELINE), _cases(pairs, np.random.default_rng([seed, index, 4]), device), counts
 
 
-def _network(setting: Setting) -> tuple[nn.Module, LatentEncoder, Sequence[str]]:
+def _network(setting: Setting) -> tuple[LatentEncoder, Sequence[str]]:
     pool = "avg" if setting.cells == 1 else setting.cells
     if setting.network == "planted":
         network = planted_network().requires_grad_(False)
-        return network, LatentEncoder(network, PLANTED_LAYER, pool), PLANTED_KINDS
+        return LatentEncoder(network, PLANTED_LAYER, pool), PLANTED_KINDS
     network = demo_network().requires_grad_(False)
-    return network, LatentEncoder(network, DEMO_LAYER, pool), PART_KINDS
+    return LatentEncoder(network, DEMO_LAYER, pool), PART_KINDS
 
 
 def _pair(setting: Setting, p: str, q: str, rng: np.random.Generator, kinds: Sequence[str]) -> FactorialPair:

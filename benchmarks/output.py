@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from captum_shared.metrics import bootstrap_interval
 from captum_shared.report.files import write_csv, write_json, write_text
 
@@ -121,8 +122,9 @@ def _cell(figure: Figure | None) -> str:
 
 def plot_bars(path: Path, figures: Sequence[Figure], condition: str, metric: str, *, chance: float = 0.5) -> None:
     """One point with its interval for each method, in the order of the table."""
-    from captum_shared.report.files import write_figure
     from matplotlib.figure import Figure as Canvas
+
+    from captum_shared.report.files import write_figure
 
     chosen = [f for f in figures if (f.condition, f.metric, f.image) == (condition, metric, "query")]
     canvas = Canvas(figsize=(7, 1.2 + 0.24 * len(chosen)), layout="constrained")
@@ -146,14 +148,15 @@ def plot_axis(
     metric: str, label: str,
 ) -> None:  # fmt: skip
     """A metric along an axis, one line for each method."""
-    from captum_shared.report.files import write_figure
     from matplotlib.figure import Figure as Canvas
+
+    from captum_shared.report.files import write_figure
 
     chosen = {(f.condition, f.method, f.rule): f for f in figures if f.metric == metric and f.image == "query"}
     canvas = Canvas(figsize=(6, 3.6), layout="constrained")
     axes = canvas.subplots()
     for row in rows:
-        points = [(x, chosen[c, *row]) for x, c in sorted(conditions.items()) if (c, *row) in chosen]
+        points = [(x, chosen[(c, *row)]) for x, c in sorted(conditions.items()) if (c, *row) in chosen]
         if points:
             xs = [x for x, _ in points]
             (line,) = axes.plot(xs, [f.value for _, f in points], "o-", ms=4, label=" ".join(row).strip())

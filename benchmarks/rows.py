@@ -10,15 +10,15 @@ from typing import Any
 
 import captum.attr as ca
 import torch
+from torch import Tensor, nn
+
 from captum_shared.attribution import LayerParallelBackprop, ParallelBackprop
 from captum_shared.encoder import LatentEncoder
 from captum_shared.readout import LinearReadout
-from captum_shared.similarity import rival_center
-from torch import Tensor, nn
 
 N_STEPS = 24
-N_DRIVERS = 40
-N_REFERENCES = 5
+N_DRIVERS = 20
+N_REFERENCES = 10
 
 
 @dataclass
@@ -117,17 +117,17 @@ def _constants(neuron: Neuron, problem: Problem, rule: str) -> dict[str, Any]:
     with torch.no_grad():
         z_ref = neuron.encoder(problem.references[:N_REFERENCES]).mean(0)
     centers = {
-        "product x5": lambda: None,
+        "product mean": lambda: None,
         "centered": lambda: neuron.gallery.mean(0),
-        "contrast drivers": lambda: neuron.drivers.mean(0),
+        "contrast": lambda: neuron.drivers.mean(0),
         "contrast midway": lambda: (neuron.drivers.mean(0) + neuron.gallery.mean(0)) / 2,
-        "contrast rivals": lambda: rival_center(z_ref, neuron.drivers, neuron.weight),
+        "matched": lambda: neuron.drivers.mean(0),
     }
     center = centers[rule]()
     return {"readout": neuron.weight, "reference_latents": z_ref} | ({} if center is None else {"center": center})
 
 
-RULE_ROWS = ("product", "product x5", "centered", "contrast drivers", "contrast midway", "contrast rivals")
+RULE_ROWS = ("product", "product mean", "centered", "contrast", "contrast midway", "matched")
 
 
 def _readout_alone(make: Callable[[Neuron], Any], **arguments: Any) -> Explain:

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from captum_shared.metrics import (
     density_contrast,
+    heat_density,
     leakage,
     p_vs_q_auroc,
     pointing_game,
@@ -16,7 +19,6 @@ from captum_shared.metrics import (
     swap_accuracy,
 )
 from captum_shared.visualization import display_heat
-from torch import Tensor
 
 Masks = Mapping[str, np.ndarray]
 Scores = dict[str, dict[str, float]]
@@ -56,17 +58,31 @@ def reference_scores(heats: tuple[np.ndarray, np.ndarray], masks: tuple[Masks, M
         scores["leakage_d"] = float(leakage(heat, own["target"], own["d"]))
         scores["leakage_n"] = float(leakage(heat, own["target"], own["other"])) if "other" in own else float("nan")
         each.append(scores)
-    return {name: float(np.nanmean([s[name] for s in each])) for name in each[0]}
+    return {name: _mean([scores[name] for scores in each]) for name in each[0]}
+
+
+def _mean(values: list[float]) -> float:
+    """Mean of those that are there; NaN if none is (a part that another one hides)."""
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else float("nan")
 
 
 def _target_scores(heat: np.ndarray, masks: Masks, target: str, rival: str) -> dict[str, float]:
     return {
+        "four_part_accuracy": _is_densest(heat, masks, target),
         "p_vs_q_auroc": float(p_vs_q_auroc(heat, masks[target], masks[rival])),
         "density_contrast": float(density_contrast(heat, masks[target], masks[rival])),
         **_localization(heat, masks[target]),
         "leakage_d": float(leakage(heat, masks[target], masks["d"])),
         "leakage_n": float(leakage(heat, masks[target], masks["n"])),
     }
+
+
+def _is_densest(heat: np.ndarray, masks: Masks, target: str) -> float:
+    """1 if the heat is denser on the target than on the three other parts; ties share. Chance is 0.25."""
+    densities = {role: float(heat_density(heat, mask)) for role, mask in masks.items()}
+    best = [role for role, density in densities.items() if density == max(densities.values())]
+    return float(target in best) / len(best)
 
 
 def _localization(heat: np.ndarray, mask: np.ndarray) -> dict[str, float]:

@@ -49,8 +49,19 @@ def contrast(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor
     return weight.abs() * (z_ref - center)
 
 
+def matched(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor:
+    """|w| (z_ref - s center), the center being the mean of the neuron's strongest drivers, scaled to the same drive.
+
+    s = w . z_ref / w . center, in [0, 1]: the scaled center drives the neuron as much as the reference does, so that
+    the difference is in what the drive is made of, not in its size. Ours.
+    """
+    drive, whole = ((weight * value).sum(-1, keepdim=True) for value in (z_ref, center))
+    scale = torch.where(whole > 0, drive / whole, torch.zeros_like(whole)).clamp(0, 1)
+    return weight.abs() * (z_ref - scale * center)
+
+
 SIMILARITIES: dict[str, Similarity] = {"dot": dot, "cosine": cosine}
-RULES: dict[str, Rule] = {"product": product, "centered": centered, "contrast": contrast}
+RULES: dict[str, Rule] = {"product": product, "centered": centered, "contrast": contrast, "matched": matched}
 _WITHOUT_CENTER = {"product"}
 
 
@@ -104,10 +115,10 @@ def shared_weights(
         Readout of the neuron, or of one neuron per pair.
     rule : str, default "product"
         A name in `RULES`: "product" w z z_ref, the paper's; "centered" w^2 (z_ref - center);
-        "contrast" \\|w\\| (z_ref - center).
+        "contrast" \\|w\\| (z_ref - center); "matched" \\|w\\| (z_ref - s center), s = w . z_ref / w . center.
     center : Tensor (D,) or (N, D), optional
         What the reference is compared with: the mean latents of the gallery for "centered", of the neuron's strongest
-        drivers for "contrast". Required by these two, refused by "product".
+        drivers for "contrast" and "matched". Required by these three, refused by "product".
 
     Returns
     -------
@@ -128,43 +139,6 @@ def shared_weights(
         return formula(z, z_ref, weight, torch.zeros_like(z))
     _check_like("center", center, z)
     return formula(z, z_ref, weight, center).expand_as(z)
-
-
-def rival_center(z_ref: Tensor, drivers: Tensor, weight: Tensor) -> Tensor:
-    """Mean latents of the neuron's rivals to a reference: the half of its drivers that is least like the reference.
-
-    The `center` for the rule "contrast" that keeps what the reference shares with other drivers like itself. Contrast
-    with *all* drivers erases what every driver has; contrast with rivals erases it only if the rivals have it too.
-    Likeness is the cosine, in the metric \\|w\\|, of the deviations from the drivers' mean.
-
-    Parameters
-    ----------
-    z_ref : Tensor (D,) or (N, D)
-        Latents of the reference, or the mean latents of several.
-    drivers : Tensor (n, D)
-        Latents of the images that drive the neuron most, n >= 2, such as the 40 strongest of a gallery.
-    weight : Tensor (D,)
-        Readout of the neuron.
-
-    Returns
-    -------
-    Tensor (D,) or (N, D)
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a shape does not fit, or there are fewer than two drivers.
-    """
-    _check_tensor("drivers", drivers)
-    if drivers.ndim != 2 or len(drivers) < 2:
-        raise ValueError(f"`drivers` must be (n, D) with n >= 2, got shape {tuple(drivers.shape)}")
-    _check_tensor("z_ref", z_ref)
-    if z_ref.ndim not in (1, 2) or z_ref.shape[-1] != drivers.shape[1]:
-        raise ValueError(f"`z_ref` must be (D,) or (N, D) with D = {drivers.shape[1]}, got shape {tuple(z_ref.shape)}")
-    mean = drivers.mean(0)
-    likeness = neuron_similarity(torch.atleast_2d(z_ref) - mean, drivers - mean, weight.abs(), "cosine")
-    rivals = likeness.sort(dim=1, stable=True).indices[:, : len(drivers) // 2]
-    return drivers[rivals].mean(1).reshape(z_ref.shape)
 
 
 def _center_message(rule: str) -> str:
