@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ THRESHOLDS = {"planted": Thresholds(), "trained": Thresholds(shared=0.10)}
 """The trained network's detectors overlap: at a tolerance of 5 % hardly a pair is admitted."""
 LEAST_DROP_OFF_BALANCE = 0.12
 """Removing a part with a quarter of the other's weight cannot lower the response by 30 %, but by 20 % at most."""
-GALLERY = 240
+GALLERY = 200
 
 
 @dataclass(frozen=True)
@@ -118,20 +119,9 @@ def make_neuron(
 
     The random numbers depend on the seed and the index only: conditions differ in what they vary, not in the draw.
     """
-    rng = np.random.default_rng([seed, index])
-    p, q, r, s = (str(kind) for kind in rng.permutation(DRIVING_KINDS[setting.network])[:4])
-    encoder, kinds = _network(setting)
-    scenes = _gallery(setting, GALLERY, (p, q), np.random.default_rng([seed, index, 1]), kinds)
-    gallery = render_scenes(scenes)
-    latents = encode_images(encoder, gallery.images)
-    gains = _gains(latents, gallery.presence(), setting)
-    weight = _readout({p: 1.0, q: setting.ratio}, gains, setting)
-    other = _readout({r: 1.0, s: 1.0}, gains, setting)
-
-    def draw(k: int) -> FactorialPair:
-        return _pair(setting, p, q, np.random.default_rng([seed, index, 2, k]), kinds)
-
-    pairs, counts = admitted_pairs(draw, n_cases, encoder, weight, thresholds=_thresholds(setting))
+    drawn = _draw(replace(setting, name="", degrees=0.0, ceiling=None, all_rows=False), index, n_cases, seed)
+    encoder, _ = _network(setting)
+    latents, weight, other = drawn.latents, drawn.weight, drawn.other_weight
     if setting.ceiling is not None:
         weight = _refitted(latents, weight, setting.ceiling, np.random.default_rng([seed, index, 3]))
     if setting.degrees:
@@ -142,7 +132,37 @@ def make_neuron(
     _randomise(random, seed + index)
     layer = encoder.body.get_submodule(f"extractor.{encoder.layer}")
     values = (encoder.to(device), layer, weight.to(device), other.to(device), latents.to(device), random.to(device))
-    return Neuron(*values, BASELINE), _cases(pairs, np.random.default_rng([seed, index, 4]), device), counts
+    cases = _cases(drawn.pairs, np.random.default_rng([seed, index, 4]), device)
+    return Neuron(*values, BASELINE), cases, drawn.counts
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What rotations and refitted readouts have in common with the neuron as it is."""
+
+    latents: Tensor
+    weight: Tensor
+    other_weight: Tensor
+    pairs: list[FactorialPair]
+    counts: AdmissionCounts
+
+
+@lru_cache(maxsize=256)
+def _draw(setting: Setting, index: int, n_cases: int, seed: int) -> _Drawn:
+    rng = np.random.default_rng([seed, index])
+    p, q, r, s = (str(kind) for kind in rng.permutation(DRIVING_KINDS[setting.network])[:4])
+    encoder, kinds = _network(setting)
+    scenes = _gallery(setting, GALLERY, (p, q), np.random.default_rng([seed, index, 1]), kinds)
+    gallery = render_scenes(scenes)
+    latents = encode_images(encoder, gallery.images)
+    gains = _gains(latents, gallery.presence(), setting)
+    weight = _readout({p: 1.0, q: setting.ratio}, gains, setting)
+
+    def draw(k: int) -> FactorialPair:
+        return _pair(setting, p, q, np.random.default_rng([seed, index, 2, k]), kinds)
+
+    pairs, counts = admitted_pairs(draw, n_cases, encoder, weight, thresholds=_thresholds(setting))
+    return _Drawn(latents, weight, _readout({r: 1.0, s: 1.0}, gains, setting), pairs, counts)
 
 
 def _network(setting: Setting) -> tuple[LatentEncoder, Sequence[str]]:

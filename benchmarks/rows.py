@@ -16,7 +16,7 @@ from captum_shared.attribution import LayerParallelBackprop, ParallelBackprop
 from captum_shared.encoder import LatentEncoder
 from captum_shared.readout import LinearReadout
 
-N_STEPS = 24
+N_STEPS = 16
 N_DRIVERS = 20
 N_REFERENCES = 10
 
@@ -223,7 +223,7 @@ def _smooth_grad(forward: nn.Module) -> Any:
 
 
 _IG = {"baselines": True, "n_steps": N_STEPS}
-_WINDOW = {"baselines": True, "sliding_window_shapes": (3, 12, 12), "strides": (3, 6, 6)}
+_WINDOW = {"baselines": True, "sliding_window_shapes": (3, 16, 16), "strides": (3, 8, 8), "perturbations_per_eval": 64}
 
 
 def pixel_rows() -> list[Row]:

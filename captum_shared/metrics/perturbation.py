@@ -62,15 +62,12 @@ def insertion_curve(
     return _curve(heat, image, score, baseline, steps, keep_hottest=True)
 
 
-def curve_area(curve: Tensor, *, relative: bool = False) -> Tensor:
-    """Mean height of a curve (trapezoidal rule over [0, 1]).
+def curve_area(curve: Tensor) -> Tensor:
+    """Mean height of a curve (trapezoidal rule over [0, 1]), in the units of the score.
 
     Parameters
     ----------
     curve : torch.Tensor (..., steps + 1)
-    relative : bool, default False
-        Whether to measure in units of the whole image's score over the baseline's: 0 is the lower and 1 the higher
-        end of the curve. Where both ends are equal, the area is 0.5.
 
     Returns
     -------
@@ -83,11 +80,7 @@ def curve_area(curve: Tensor, *, relative: bool = False) -> Tensor:
     """
     if curve.ndim == 0 or curve.shape[-1] < 2:
         raise ValueError(f"`curve` must have at least two points, got shape {tuple(curve.shape)}")
-    area = ((curve[..., 1:] + curve[..., :-1]) / 2).mean(-1)
-    if not relative:
-        return area
-    low, high = (torch.stack([curve[..., 0], curve[..., -1]]).aminmax(dim=0))[:2]
-    return torch.where(high > low, (area - low) / (high - low), torch.full_like(area, 0.5))
+    return ((curve[..., 1:] + curve[..., :-1]) / 2).mean(-1)
 
 
 @torch.no_grad()
