@@ -76,16 +76,14 @@ def category_pairs(words: Sequence[str], categories: Sequence[str]) -> list[tupl
     for word in words:
         names = [name.strip() for name in word.split(",")]
         if len(set(names)) < 2 or len(set(names)) < len(names):
-            raise ValueError(
-                f"`categories` must be lists of two or more different names such as dog,bird; got {word!r}"
-            )
+            raise ValueError(f"`categories` must be lists of two or more names such as dog,bird; got {word!r}")
         for name in names:
             if counts.get(name, 0) < FOLDS:
                 raise ValueError(
                     f"category {name!r} has {counts.get(name, 0)} images; expected at least {FOLDS}, one a fold. "
                     f"There are: {', '.join(f'{n} ({k})' for n, k in sorted(counts.items()))}"
                 )
-        pairs += [pair for pair in combinations(names, 2) if pair not in pairs]
+        pairs += [pair for pair in combinations(names, 2) if pair not in pairs and pair[::-1] not in pairs]
     return pairs
 
 

@@ -281,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--composites", dest="n_composites", type=int, metavar="N", help="per pair (default: 20, quick 8)"
     )
     parser.add_argument("--curves", dest="n_curves", type=int, metavar="N",
-                        help="composites per pair with deletion and insertion curves (default: 1, quick 0)")  # fmt: skip
+                        help="of them with deletion and insertion curves (default: 1, quick 0)")  # fmt: skip
     parser.add_argument(
         "--image-size", type=int, metavar="N", help="side of one cell in pixels (default: the network's)"
     )
