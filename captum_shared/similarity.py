@@ -55,7 +55,7 @@ def matched(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor:
     s = w . z_ref / w . center, in [0, 1]: the scaled center drives the neuron as much as the reference does, so that
     the difference is in what the drive is made of, not in its size. Without the scale, a reference that drives the
     neuron less than the drivers do is erased. What every driver has in the same proportion is erased still. Ours; z_ref
-    should be the mean of several references. Evidence: ``python -m benchmarks.shared_parts`` and ``benchmarks.pair_grid``.
+    should be the mean of several references. Evidence: ``benchmarks.shared_parts`` and ``benchmarks.pair_grid``.
     """
     drive, whole = ((weight * value).sum(-1, keepdim=True) for value in (z_ref, center))
     scale = torch.where(whole > 0, drive / whole, torch.zeros_like(whole)).clamp(0, 1)

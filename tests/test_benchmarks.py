@@ -78,6 +78,7 @@ def test_a_started_run_goes_on(synthetic: Path, monkeypatch: pytest.MonkeyPatch)
     assert (synthetic / "shared_parts.csv").read_bytes() == before
 
 
+@pytest.mark.slow  # Occlusion and NoiseTunnel run the network hundreds of times
 def test_every_row_makes_finite_maps() -> None:
     neuron, cases, _ = make_neuron(Setting("base", "planted"), 0, 1, 0, "cpu")
     problem = cases[0].problems[0]
@@ -193,7 +194,8 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_pair_grid(photographs: Path, tmp_path: Path, capsys: Any) -> None:
+def test_pair_grid(photographs: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pair_grid, "CURVE_STEPS", 2)
     torch.manual_seed(0)
     words = ["--model", "squeezenet1_1", "--weights", str(tmp_path / "w.pth"), "--layer", "features.3",
              "--images", str(photographs), "--labels", str(photographs / "labels.csv"), "--image-size", "64",
