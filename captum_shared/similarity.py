@@ -49,8 +49,21 @@ def contrast(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor
     return weight.abs() * (z_ref - center)
 
 
+def matched(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor:
+    """|w| (z_ref - s center), the center being the mean of the neuron's strongest drivers, scaled to the same drive.
+
+    s = w . z_ref / w . center, in [0, 1]: the scaled center drives the neuron as much as the reference does, so that
+    the difference is in what the drive is made of, not in its size. Without the scale, a reference that drives the
+    neuron less than the drivers do is erased. What every driver has in the same proportion is erased still. Ours; z_ref
+    should be the mean of several references. Evidence: ``benchmarks.shared_parts`` and ``benchmarks.pair_grid``.
+    """
+    drive, whole = ((weight * value).sum(-1, keepdim=True) for value in (z_ref, center))
+    scale = torch.where(whole > 0, drive / whole, torch.zeros_like(whole)).clamp(0, 1)
+    return weight.abs() * (z_ref - scale * center)
+
+
 SIMILARITIES: dict[str, Similarity] = {"dot": dot, "cosine": cosine}
-RULES: dict[str, Rule] = {"product": product, "centered": centered, "contrast": contrast}
+RULES: dict[str, Rule] = {"product": product, "centered": centered, "contrast": contrast, "matched": matched}
 _WITHOUT_CENTER = {"product"}
 
 
@@ -104,10 +117,10 @@ def shared_weights(
         Readout of the neuron, or of one neuron per pair.
     rule : str, default "product"
         A name in `RULES`: "product" w z z_ref, the paper's; "centered" w^2 (z_ref - center);
-        "contrast" \\|w\\| (z_ref - center).
+        "contrast" \\|w\\| (z_ref - center); "matched" \\|w\\| (z_ref - s center), s = w . z_ref / w . center.
     center : Tensor (D,) or (N, D), optional
         What the reference is compared with: the mean latents of the gallery for "centered", of the neuron's strongest
-        drivers for "contrast". Required by these two, refused by "product".
+        drivers for "contrast" and "matched". Required by these three, refused by "product".
 
     Returns
     -------

@@ -74,6 +74,21 @@ def test_rules_by_hand() -> None:
     assert shared_weights(z, z_ref, w).tolist() == [[6.0, 6.0]]
     assert shared_weights(z, z_ref, w, "centered", center).tolist() == [[8.0, -18.0]]
     assert shared_weights(z, z_ref, w, "contrast", center).tolist() == [[4.0, -6.0]]
+    scaled = shared_weights(z, z_ref, w.abs(), "matched", 4 * center)  # s = (6 - 3) / (8 + 12)
+    assert torch.allclose(scaled, torch.tensor([[2 * (3 - 0.6), 3 * (-1 - 0.6)]]))
+
+
+def test_matched_compares_with_a_center_that_drives_the_neuron_as_much() -> None:
+    z, z_ref, center = torch.ones(1, 4), torch.rand(1, 4), torch.rand(4) + 1
+    w = torch.rand(4)
+    assert shared_weights(z, z_ref, w, "matched", center).sum().abs() < 1e-5
+    assert torch.allclose(
+        shared_weights(z, z_ref, w, "matched", center), shared_weights(z, z_ref, w, "matched", 3 * center)
+    )
+    weak = shared_weights(z, 5 + z_ref, w, "matched", center)  # s is at most 1: a stronger reference is contrasted
+    assert torch.allclose(weak, shared_weights(z, 5 + z_ref, w, "contrast", center))
+    silent = shared_weights(z, z_ref, w, "matched", torch.zeros(4))
+    assert torch.allclose(silent, w * z_ref)
 
 
 @pytest.mark.parametrize("rule", list(RULES))
@@ -106,7 +121,7 @@ def test_a_rule_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_mistakes() -> None:
     z, w = torch.randn(3, 4), torch.randn(4)
     cases: list[tuple[type[Exception], str, Any]] = [
-        (ValueError, r"unknown rule 'produkt'; expected one of \['product', 'centered', 'contrast'\]", lambda: shared_weights(z, z, w, "produkt")),
+        (ValueError, r"unknown rule 'produkt'; expected one of \['product', 'centered', 'contrast', 'matched'\]", lambda: shared_weights(z, z, w, "produkt")),
         (ValueError, r"unknown similarity 'l2'; expected one of \['dot', 'cosine'\]", lambda: neuron_similarity(z, z, w, "l2")),
         (ValueError, r"rule 'centered' needs `center`.*got None", lambda: shared_weights(z, z, w, "centered")),
         (ValueError, "rule 'product' takes no `center`; expected None", lambda: shared_weights(z, z, w, "product", w)),

@@ -173,7 +173,7 @@ def sample_scene(category: str, rng: np.random.Generator | int, *, clutter: int 
     rng = np.random.default_rng(rng)
     pen = _Composer(rng, scale=(0.21, 0.26), turn=0.25)
     _compose(pen, _sample_body(category, rng), _sample_kinds(category, rng))
-    return Scene(category, tuple(pen.parts), _sample_background(rng, clutter))
+    return Scene(category, tuple(pen.parts), sample_background(rng, clutter))
 
 
 def _sample_body(category: str, rng: np.random.Generator) -> str:
@@ -192,7 +192,25 @@ def _sample_kinds(category: str, rng: np.random.Generator) -> set[str]:
     return {kind for kind, chance in chances.items() if rng.random() < chance}
 
 
-def _sample_background(rng: np.random.Generator, clutter: int) -> Background:
+def compose_scene(kinds: Sequence[str], rng: np.random.Generator | int, *, clutter: int = 8) -> Scene:
+    """Draw a scene with exactly these kinds on any body, placed as :func:`sample_scene` places them.
+
+    Raises
+    ------
+    ValueError
+        If a kind is not one that a body can have.
+    """
+    unknown = [kind for kind in kinds if kind not in _PLACERS]
+    if unknown:
+        raise ValueError(f"`kinds` must be among {', '.join(_PLACERS)}, got {unknown[0]!r}")
+    rng = np.random.default_rng(rng)
+    pen = _Composer(rng, scale=(0.21, 0.26), turn=0.25)
+    _compose(pen, str(rng.choice(list(_BODIES))), set(kinds))
+    return Scene("composed", tuple(pen.parts), sample_background(rng, clutter))
+
+
+def sample_background(rng: np.random.Generator, clutter: int) -> Background:
+    """A light background of two colours."""
     tint = rng.uniform(0.0, 1.0, 3)
     light = rng.uniform(0.72, 0.88)
     first, second = (np.clip(light + shift + 0.12 * (tint - tint.mean()), 0, 1) for shift in (0.06, -0.06))

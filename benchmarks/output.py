@@ -1,0 +1,171 @@
+"""Results: kept neuron by neuron so that a run can go on, then one long table, a Markdown table and plots."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from captum_shared.metrics import bootstrap_interval
+from captum_shared.report.files import write_csv, write_json, write_text
+
+HEADER = ("game", "condition", "method", "rule", "image", "metric", "value", "ci_low", "ci_high")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the long table: a mean over neurons with its 95 % interval."""
+
+    game: str
+    condition: str
+    method: str
+    rule: str
+    image: str
+    metric: str
+    value: float
+    ci_low: float
+    ci_high: float
+
+    @property
+    def row(self) -> str:
+        return f"{self.method} {self.rule}".strip()
+
+
+class Store:
+    """JSON files in a folder, each keyed by what it depends on: an interrupted run goes on where it stopped."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self.folder, self.settings = folder, settings
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, key: dict[str, Any]) -> Path:
+        text = json.dumps([self.settings, key], sort_keys=True)
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.json"
+
+    def get(self, key: dict[str, Any]) -> dict[str, Any] | None:
+        path = self.path(key)
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def put(self, key: dict[str, Any], content: dict[str, Any]) -> None:
+        write_json(self.path(key), content)
+
+
+def summarise(
+    game: str, condition: str, row: tuple[str, str], neurons: Sequence[dict[str, dict[str, float]]]
+) -> list[Figure]:
+    """The figures of one row: its scores per neuron (image -> metric -> value), averaged."""
+    figures = []
+    for image, metrics in neurons[0].items():
+        for metric in metrics:
+            values = [own[image][metric] for own in neurons if np.isfinite(own[image][metric])]
+            if values:
+                low, high = bootstrap_interval(values)
+                figures.append(Figure(game, condition, *row, image, metric, float(np.mean(values)), low, high))
+    return figures
+
+
+def mean_scores(scores: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Mean over a neuron's cases, NaN left out."""
+    mean: dict[str, dict[str, float]] = {}
+    for image, metrics in scores[0].items():
+        columns = {name: [own[image][name] for own in scores if np.isfinite(own[image][name])] for name in metrics}
+        mean[image] = {name: float(np.mean(values)) if values else float("nan") for name, values in columns.items()}
+    return mean
+
+
+def write_long(path: Path, figures: Iterable[Figure]) -> None:
+    """The long table as CSV."""
+    rows = [[f"{v:.6f}" if isinstance(v, float) else v for v in asdict(figure).values()] for figure in figures]
+    write_csv(path, HEADER, rows)
+
+
+def markdown_table(figures: Sequence[Figure], condition: str, metrics: Sequence[str], image: str = "query") -> str:
+    """Rows by methods, columns by metrics, each as mean [low, high]."""
+    chosen = {(f.method, f.rule, f.metric): f for f in figures if f.condition == condition and f.image == image}
+    rows = list(dict.fromkeys((method, rule) for method, rule, _ in chosen))
+    lines = [
+        f"| method | rule | {' | '.join(m.replace('_', ' ') for m in metrics)} |",
+        "|---" * (2 + len(metrics)) + "|",
+    ]
+    for method, rule in rows:
+        cells = [_cell(chosen.get((method, rule, metric))) for metric in metrics]
+        lines.append(f"| {method} | {rule} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def axis_table(figures: Sequence[Figure], rows: Sequence[tuple[str, str]], metric: str, image: str = "query") -> str:
+    """Rows by conditions, columns by methods, of one metric."""
+    chosen = {(f.condition, f.method, f.rule): f for f in figures if f.metric == metric and f.image == image}
+    conditions = list(dict.fromkeys(f.condition for f in figures))
+    names = [" ".join(row).strip() for row in rows]
+    lines = [f"| condition | {' | '.join(names)} |", "|---" * (1 + len(rows)) + "|"]
+    lines += [
+        f"| {condition} | {' | '.join(_cell(chosen.get((condition, *row))) for row in rows)} |"
+        for condition in conditions
+    ]
+    return "\n".join(lines)
+
+
+def write_table(path: Path, sections: Sequence[tuple[str, str]]) -> None:
+    """A Markdown file of headed sections."""
+    write_text(path, "\n\n".join(f"## {heading}\n\n{body}" for heading, body in sections) + "\n")
+
+
+def _cell(figure: Figure | None) -> str:
+    return "" if figure is None else f"{figure.value:.2f} [{figure.ci_low:.2f}, {figure.ci_high:.2f}]"
+
+
+def plot_bars(path: Path, figures: Sequence[Figure], condition: str, metric: str, *, chance: float = 0.5) -> None:
+    """One point with its interval for each method, in the order of the table."""
+    from matplotlib.figure import Figure as Canvas
+
+    from captum_shared.report.files import write_figure
+
+    chosen = [f for f in figures if (f.condition, f.metric, f.image) == (condition, metric, "query")]
+    canvas = Canvas(figsize=(7, 1.2 + 0.24 * len(chosen)), layout="constrained")
+    axes = canvas.subplots()
+    for place, f in enumerate(chosen):
+        color = "tab:red" if "ParallelBackprop" in f.method else "0.35"
+        axes.plot([f.ci_low, f.ci_high], [place, place], color=color, lw=2)
+        axes.plot(f.value, place, "o", color=color, ms=5)
+    axes.axvline(chance, color="0.7", lw=1, ls="--", zorder=0)
+    axes.set_yticks(range(len(chosen)), [f.row for f in chosen], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.02)
+    axes.set_xlabel(f"{metric.replace('_', ' ')}\n95 % intervals over neurons; dashed: chance", fontsize=9)
+    axes.set_title(condition, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    write_figure(path, canvas)
+
+
+def plot_axis(
+    path: Path, figures: Sequence[Figure], conditions: dict[float, str], rows: Sequence[tuple[str, str]],
+    metric: str, label: str,
+) -> None:  # fmt: skip
+    """A metric along an axis, one line for each method."""
+    from matplotlib.figure import Figure as Canvas
+
+    from captum_shared.report.files import write_figure
+
+    chosen = {(f.condition, f.method, f.rule): f for f in figures if f.metric == metric and f.image == "query"}
+    canvas = Canvas(figsize=(6, 3.6), layout="constrained")
+    axes = canvas.subplots()
+    for row in rows:
+        points = [(x, chosen[(c, *row)]) for x, c in sorted(conditions.items()) if (c, *row) in chosen]
+        if points:
+            xs = [x for x, _ in points]
+            (line,) = axes.plot(xs, [f.value for _, f in points], "o-", ms=4, label=" ".join(row).strip())
+            lows, highs = [f.ci_low for _, f in points], [f.ci_high for _, f in points]
+            axes.fill_between(xs, lows, highs, color=line.get_color(), alpha=0.15, lw=0)
+    axes.axhline(0.5, color="0.7", lw=1, ls="--", zorder=0)
+    axes.set_ylim(0, 1.03)
+    axes.set_xlabel(label)
+    axes.set_ylabel(metric.replace("_", " "))
+    axes.legend(fontsize=7, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    write_figure(path, canvas)

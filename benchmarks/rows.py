@@ -1,0 +1,276 @@
+"""The rows of the tables: every method that makes maps of a pair, with the neuron's model and without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any
+
+import captum.attr as ca
+import torch
+from torch import Tensor, nn
+
+from captum_shared.attribution import LayerParallelBackprop, ParallelBackprop
+from captum_shared.encoder import LatentEncoder
+from captum_shared.readout import LinearReadout
+
+N_STEPS = 16
+N_DRIVERS = 20
+N_REFERENCES = 10
+
+
+@dataclass
+class Neuron:
+    """A neuron's model, and what the rules may know about it.
+
+    Attributes
+    ----------
+    encoder : LatentEncoder
+    layer : str
+        The name of its layer inside the encoder.
+    weight : Tensor (D,)
+    other_weight : Tensor (D,)
+        The readout of another neuron, for the null row.
+    gallery : Tensor (G, D)
+        Latents of images that the neuron's responses are known for.
+    random_encoder : LatentEncoder
+        The same network with random parameters.
+    baseline : float
+        Of integrated gradients, DeepLift and Occlusion, in the units of the input.
+    """
+
+    encoder: LatentEncoder
+    layer: nn.Module
+    weight: Tensor
+    other_weight: Tensor
+    gallery: Tensor
+    random_encoder: LatentEncoder
+    baseline: float
+
+    @cached_property
+    def model(self) -> nn.Module:
+        return nn.Sequential(self.encoder, LinearReadout(self.weight[None], torch.zeros(1).to(self.weight))).eval()
+
+    @cached_property
+    def drivers(self) -> Tensor:
+        """Latents of the images that drive the neuron most, (n, D)."""
+        n = min(N_DRIVERS, max(2, len(self.gallery) // 5))
+        return self.gallery[(self.gallery @ self.weight).topk(n).indices]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One image, (1, C, H, W), its references, (R, C, H, W), and references that have nothing to do with it."""
+
+    x: Tensor
+    references: Tensor
+    shuffled: Tensor
+
+
+Maps = tuple[Tensor, Tensor]
+Explain = Callable[[Neuron, Problem], Maps]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method's name, its rule, and how it makes the maps of an image and its reference.
+
+    `unsigned` maps say where the score is sensitive, not in which direction: gradients that are not multiplied by
+    the input. Their absolute value is taken before the channels are summed, as Captum's Saliency does.
+    """
+
+    method: str
+    rule: str
+    explain: Explain
+    unsigned: bool = False
+    blind: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} {self.rule}".strip()
+
+
+def _parallel(engine: Any, rule: str = "product", **arguments: Any) -> Explain:
+    def explain(neuron: Neuron, problem: Problem) -> Maps:
+        method = ParallelBackprop(neuron.encoder, engine=engine, rule=rule.split()[0])
+        return method.attribute(
+            _pair(problem), **_constants(neuron, problem, rule), **_with_baseline(neuron, arguments)
+        )
+
+    return explain
+
+
+def _layer(rule: str) -> Explain:
+    def explain(neuron: Neuron, problem: Problem) -> Maps:
+        method = LayerParallelBackprop(neuron.encoder, rule=rule.split()[0])
+        return method.attribute(_pair(problem), **_constants(neuron, problem, rule))
+
+    return explain
+
+
+def _constants(neuron: Neuron, problem: Problem, rule: str) -> dict[str, Any]:
+    """What the rule is given: its center, and the mean of several references except for the paper's product."""
+    if rule == "product":
+        return {"readout": neuron.weight}
+    with torch.no_grad():
+        z_ref = neuron.encoder(problem.references[:N_REFERENCES]).mean(0)
+    centers = {
+        "product mean": lambda: None,
+        "centered": lambda: neuron.gallery.mean(0),
+        "contrast": lambda: neuron.drivers.mean(0),
+        "contrast midway": lambda: (neuron.drivers.mean(0) + neuron.gallery.mean(0)) / 2,
+        "matched": lambda: neuron.drivers.mean(0),
+    }
+    center = centers[rule]()
+    return {"readout": neuron.weight, "reference_latents": z_ref} | ({} if center is None else {"center": center})
+
+
+RULE_ROWS = ("product", "product mean", "centered", "contrast", "contrast midway", "matched")
+
+
+def _readout_alone(make: Callable[[Neuron], Any], **arguments: Any) -> Explain:
+    def explain(neuron: Neuron, problem: Problem) -> Maps:
+        method, values = make(neuron), _with_baseline(neuron, arguments)
+        maps = [method.attribute(x.clone().requires_grad_(), target=0, **values).detach() for x in _pair(problem)]
+        return maps[0], maps[1]
+
+    return explain
+
+
+def _similarity(neuron: Neuron, problem: Problem) -> Maps:
+    """Where the images are similar for the network, whatever the neuron reads (Stylianou et al. 2019)."""
+    with torch.no_grad():
+        z, z_ref = (neuron.encoder(x) for x in _pair(problem))
+    method = LayerParallelBackprop(neuron.encoder)
+    maps = [method.attribute(_pair(problem), additional_forward_args=(c,))[i] for i, c in enumerate((z_ref, z))]
+    return maps[0], maps[1]
+
+
+def _cam_similarity(neuron: Neuron, problem: Problem) -> Maps:
+    """Grad-CAM of the cosine similarity to the other image's latents, by pytorch-grad-cam."""
+    from pytorch_grad_cam import GradCAM
+
+    with torch.no_grad():
+        latents = [neuron.encoder(x)[0] for x in _pair(problem)]
+    with GradCAM(model=neuron.encoder, target_layers=[neuron.layer]) as cam:
+        maps = [
+            torch.from_numpy(cam(input_tensor=x, targets=[lambda z, c=c: torch.cosine_similarity(z, c, dim=0)]))[
+                :, None
+            ]
+            for x, c in zip(_pair(problem), reversed(latents), strict=True)
+        ]
+    return maps[0], maps[1]
+
+
+def _shuffled_reference(neuron: Neuron, problem: Problem) -> Maps:
+    with torch.no_grad():
+        z_ref = neuron.encoder(problem.shuffled[:1])[0]
+    method = ParallelBackprop(neuron.encoder)
+    arguments = _with_baseline(neuron, {"baselines": True, "n_steps": N_STEPS})
+    return method.attribute(_pair(problem), readout=neuron.weight, reference_latents=z_ref, **arguments)
+
+
+def _shuffled_readout(neuron: Neuron, problem: Problem) -> Maps:
+    method = ParallelBackprop(neuron.encoder)
+    arguments = _with_baseline(neuron, {"baselines": True, "n_steps": N_STEPS})
+    return method.attribute(_pair(problem), readout=neuron.other_weight, **arguments)
+
+
+def _random_network(neuron: Neuron, problem: Problem) -> Maps:
+    method = ParallelBackprop(neuron.random_encoder)
+    arguments = _with_baseline(neuron, {"baselines": True, "n_steps": N_STEPS})
+    return method.attribute(_pair(problem), readout=neuron.weight, **arguments)
+
+
+def _random_map(neuron: Neuron, problem: Problem) -> Maps:
+    """Noise drawn anew for every image and reference; torch's generator is seeded by the benchmark."""
+    return torch.randn_like(problem.x), torch.randn_like(problem.references[:1])
+
+
+def _edge_map(neuron: Neuron, problem: Problem) -> Maps:
+    return _edges(problem.x), _edges(problem.references[:1])
+
+
+def _center_prior(neuron: Neuron, problem: Problem) -> Maps:
+    return _bump(problem.x), _bump(problem.references[:1])
+
+
+def _edges(x: Tensor) -> Tensor:
+    """Sobel's gradient magnitude of the brightness, (1, 1, H, W)."""
+    kernel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).to(x)
+    grey = nn.functional.pad(x.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    return nn.functional.conv2d(grey, torch.stack([kernel, kernel.T])[:, None]).norm(dim=1, keepdim=True)
+
+
+def _bump(x: Tensor) -> Tensor:
+    y, u = (torch.linspace(-1, 1, side).to(x) for side in x.shape[-2:])
+    return torch.exp(-2 * (y[:, None] ** 2 + u**2))[None, None]
+
+
+def _pair(problem: Problem) -> Maps:
+    return problem.x, problem.references[:1]
+
+
+def _with_baseline(neuron: Neuron, arguments: dict[str, Any]) -> dict[str, Any]:
+    """`baselines=True` stands for the neuron's own."""
+    return {name: neuron.baseline if value is True else value for name, value in arguments.items()}
+
+
+def _smooth_grad(forward: nn.Module) -> Any:
+    return ca.NoiseTunnel(ca.Saliency(forward))
+
+
+_IG = {"baselines": True, "n_steps": N_STEPS}
+_WINDOW = {"baselines": True, "sliding_window_shapes": (3, 16, 16), "strides": (3, 8, 8), "perturbations_per_eval": 64}
+
+
+def pixel_rows() -> list[Row]:
+    """ParallelBackprop with each engine and with each rule."""
+    engines: dict[str, tuple[Any, dict[str, Any], bool]] = {
+        "Saliency": (ca.Saliency, {}, True),
+        "InputXGradient": (ca.InputXGradient, {}, False),
+        "GuidedBackprop": (ca.GuidedBackprop, {}, True),
+        "NoiseTunnel": (_smooth_grad, {"nt_samples": 8, "stdevs": 0.05}, True),
+    }
+    rows = [Row("ParallelBackprop(IntegratedGradients)", rule, _parallel(ca.IntegratedGradients, rule, **_IG))
+            for rule in RULE_ROWS]  # fmt: skip
+    rows += [Row(f"ParallelBackprop({name})", "product", _parallel(engine, **arguments), unsigned)
+             for name, (engine, arguments, unsigned) in engines.items()]  # fmt: skip
+    return rows
+
+
+def layer_rows() -> list[Row]:
+    """LayerParallelBackprop with each rule."""
+    return [Row("LayerParallelBackprop", rule, _layer(rule)) for rule in RULE_ROWS]
+
+
+def readout_rows() -> list[Row]:
+    """Captum's methods on the readout alone, and similarity without the readout."""
+    rows = [
+        Row("Saliency", "", _readout_alone(lambda n: ca.Saliency(n.model), abs=False), True, True),
+        Row("IntegratedGradients", "", _readout_alone(lambda n: ca.IntegratedGradients(n.model), **_IG), blind=True),
+        Row("InputXGradient", "", _readout_alone(lambda n: ca.InputXGradient(n.model)), blind=True),
+        Row("GuidedBackprop", "", _readout_alone(lambda n: ca.GuidedBackprop(n.model)), True, True),
+        Row("GradCAM", "", _readout_alone(lambda n: ca.LayerGradCam(n.model, n.layer)), blind=True),
+        Row("GuidedGradCam", "", _readout_alone(lambda n: ca.GuidedGradCam(n.model, n.layer)), True, True),
+        Row("DeepLift", "", _readout_alone(lambda n: ca.DeepLift(n.model), baselines=True), blind=True),
+        Row("Occlusion", "", _readout_alone(lambda n: ca.Occlusion(n.model), **_WINDOW), blind=True),
+        Row("similarity without weights", "", _similarity),
+    ]
+    if find_spec("pytorch_grad_cam") is not None:
+        rows.append(Row("pytorch-grad-cam similarity", "", _cam_similarity))
+    return rows
+
+
+def null_rows() -> list[Row]:
+    """Rows that know nothing of what is shared."""
+    return [
+        Row("random map", "", _random_map),
+        Row("edge map", "", _edge_map, blind=True),
+        Row("centre prior", "", _center_prior, blind=True),
+        Row("shuffled reference", "product", _shuffled_reference),
+        Row("shuffled readout", "product", _shuffled_readout),
+        Row("randomised network", "product", _random_network),
+    ]

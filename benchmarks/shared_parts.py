@@ -1,0 +1,190 @@
+"""Does the map show what is shared? On synthetic images whose every part is known.
+
+``python -m benchmarks.shared_parts [--quick] --out DIR`` writes ``shared_parts.csv``, ``table.md``, ``admission.csv``
+and plots. Rules were tuned on neurons of seed 0; the tables are of seed 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from benchmarks.factorial import Case, Setting, make_neuron, settings
+from benchmarks.output import (
+    Figure,
+    Store,
+    axis_table,
+    markdown_table,
+    mean_scores,
+    plot_axis,
+    plot_bars,
+    summarise,
+    write_long,
+    write_table,
+)
+from benchmarks.rows import Neuron, Row, layer_rows, null_rows, pixel_rows, readout_rows
+from benchmarks.scores import Scores, pair_scores, reference_scores, to_heat
+from captum_shared.report.files import output_folder, write_csv
+
+GAME = "shared_parts"
+HELD_OUT_SEED = 1
+METRICS = (
+    "swap_accuracy",
+    "p_vs_q_auroc",
+    "four_part_accuracy",
+    "relevance_mass_accuracy",
+    "pointing_game",
+    "leakage_d",
+    "leakage_n",
+)
+FEW_ROWS = (
+    ("ParallelBackprop(IntegratedGradients)", "product"),
+    ("ParallelBackprop(IntegratedGradients)", "matched"),
+    ("LayerParallelBackprop", "product"),
+    ("LayerParallelBackprop", "contrast"),
+    ("LayerParallelBackprop", "matched"),
+    ("IntegratedGradients", ""),
+    ("similarity without weights", ""),
+)
+
+
+def run(
+    out: str | Path, *, quick: bool = False, seed: int = HELD_OUT_SEED, device: str = "cpu",
+    n_neurons: int | None = None, n_cases: int | None = None, progress: bool = True,
+) -> list[Figure]:  # fmt: skip
+    """Run the benchmark and write its files; `quick` takes fewer neurons, cases and conditions."""
+    folder = output_folder(out)
+    n_neurons, n_cases = n_neurons or (3 if quick else 12), n_cases or 2
+    store = Store(folder / ".neurons", {"seed": seed, "n_cases": n_cases, "version": 1})
+    chosen = [s for s in settings() if not quick or s.name == "base"]
+    jobs = [(s, index) for s in chosen for index in range(n_neurons if s.all_rows else (n_neurons + 1) // 2)]
+    results: dict[str, list[dict[str, Any]]] = {}
+    for setting, index in tqdm(jobs, "neurons", disable=not progress):
+        key = {"setting": asdict(setting), "neuron": index}
+        result = store.get(key)
+        if result is None:
+            result = _one_neuron(setting, index, n_cases, seed, device)
+            store.put(key, result)
+        results.setdefault(_condition(setting), []).append(result)
+    figures = [figure for name, own in results.items() for figure in _figures(name, own)]
+    _write(folder, figures, results)
+    return figures
+
+
+def rows_of(setting: Setting) -> list[Row]:
+    """All rows, or the few of the axes."""
+    rows = pixel_rows() + layer_rows() + readout_rows() + null_rows()
+    return rows if setting.all_rows else [row for row in rows if (row.method, row.rule) in FEW_ROWS]
+
+
+def _condition(setting: Setting) -> str:
+    return f"{setting.network}: {setting.name}"
+
+
+def _one_neuron(setting: Setting, index: int, n_cases: int, seed: int, device: str) -> dict[str, Any]:
+    """Mean scores of every row over a neuron's cases, and its admission counts."""
+    neuron, cases, counts = make_neuron(setting, index, n_cases, seed, device)
+    torch.manual_seed(1000 * seed + index)
+    rows = rows_of(setting) if cases else []
+    scores = {row.name: mean_scores([_explain(row, neuron, case) for case in cases]) for row in rows}
+    admission = {"tried": counts.tried, "admitted": counts.admitted, **counts.rejected}
+    return {"rows": [(row.method, row.rule) for row in rows], "scores": scores, "admission": admission}
+
+
+def _explain(row: Row, neuron: Neuron, case: Case) -> Scores:
+    size = (case.problems[0].x.shape[-2], case.problems[0].x.shape[-1])
+    maps = [row.explain(neuron, problem) for problem in case.problems]
+    query, reference = ([to_heat(pair[k], size, row.unsigned) for pair in maps] for k in (0, 1))
+    return {
+        "query": pair_scores((query[0], query[1]), case.masks),
+        "reference": reference_scores((reference[0], reference[1]), case.reference_masks),
+    }
+
+
+def _figures(condition: str, results: Sequence[dict[str, Any]]) -> list[Figure]:
+    counted = [result for result in results if result["rows"]]
+    if not counted:
+        return []
+    return [
+        figure
+        for method, rule in counted[0]["rows"]
+        for figure in summarise(
+            GAME, condition, (method, rule), [own["scores"][f"{method} {rule}".strip()] for own in counted]
+        )
+    ]
+
+
+def _write(folder: Path, figures: list[Figure], results: dict[str, list[dict[str, Any]]]) -> None:
+    write_long(folder / "shared_parts.csv", figures)
+    rows = [(name, k, reason, n) for name, own in results.items() for k, result in enumerate(own)
+            for reason, n in result["admission"].items()]  # fmt: skip
+    write_csv(folder / "admission.csv", ("condition", "neuron", "outcome", "pairs"), rows)
+    sections = [
+        (f"{condition}, {image}", markdown_table(figures, condition, metrics, image))
+        for condition in ("planted: base", "trained: base")
+        for image, metrics in (("query", METRICS), ("reference", METRICS[3:]))
+    ]
+    sections += [(f"Axes: {metric}", axis_table(figures, FEW_ROWS, metric)) for metric in METRICS[:2]]
+    sections.append(("Admission", _admission_table(results)))
+    write_table(folder / "table.md", sections)
+    for network in ("planted", "trained"):
+        for metric in METRICS[:2]:
+            plot_bars(folder / f"{network}_{metric}.png", figures, f"{network}: base", metric)
+        angles = {0.0: f"{network}: base"} | {float(a): f"{network}: rotation {a} degrees" for a in (15, 30, 45, 90)}
+        plot_axis(folder / f"{network}_rotation.png", figures, angles, FEW_ROWS, METRICS[0],
+                  f"rotation of the latent basis, degrees ({network} network)")  # fmt: skip
+    ratios = {1.0: "planted: base"} | {r: f"planted: weight ratio Q/P {r:g}" for r in (0.25, 0.5, 2.0, 4.0)}
+    plot_axis(folder / "weight_ratio.png", figures, ratios, FEW_ROWS, METRICS[0], "weight ratio Q/P (planted network)")
+
+
+def _admission_table(results: dict[str, list[dict[str, Any]]]) -> str:
+    lines = ["| condition | neurons with cases | tried | admitted | rejected for |", "|---|---|---|---|---|"]
+    for name, own in results.items():
+        total: dict[str, int] = {}
+        for result in own:
+            for outcome, n in result["admission"].items():
+                total[outcome] = total.get(outcome, 0) + n
+        tried, admitted = total.pop("tried"), total.pop("admitted")
+        reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(total.items(), key=lambda item: -item[1]))
+        with_cases = sum(bool(result["rows"]) for result in own)
+        lines.append(f"| {name} | {with_cases} of {len(own)} | {tried} | {admitted} | {reasons} |")
+    return "\n".join(lines) + "\n\nA pair may fail for several reasons."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.shared_parts", description=__doc__.split("\n")[0])
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results; a started run goes on")
+    parser.add_argument("--quick", action="store_true", help="few neurons, both networks as they are: a minute or two")
+    parser.add_argument("--seed", type=int, default=HELD_OUT_SEED, metavar="N",
+                        help="seed of neurons and images (default: 1, held out; rules were tuned on 0)")  # fmt: skip
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, mps ... (default: cpu)")
+    parser.add_argument(
+        "--neurons",
+        type=int,
+        metavar="N",
+        help="neurons per condition with all methods, half as many along the axes (default: 12, quick 3)",
+    )
+    parser.add_argument("--cases", type=int, metavar="N", help="admitted pairs per neuron (default: 2)")
+    options = parser.parse_args(arguments)
+    warnings.filterwarnings("ignore", "Setting forward, backward hooks")  # captum's, at every call
+    try:
+        run(options.out, quick=options.quick, seed=options.seed, device=options.device,
+            n_neurons=options.neurons, n_cases=options.cases)  # fmt: skip
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        print(f"benchmarks.shared_parts: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print((Path(options.out) / "table.md").read_text())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

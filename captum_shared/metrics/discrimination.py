@@ -1,0 +1,147 @@
+"""Discrimination: which of two parts a heat map prefers, whatever their sizes.
+
+All scores compare densities, the mean heat of a pixel of each part, so that a large part is not preferred for its
+size. A map that prefers neither part scores chance: 0.5, or 0 for the contrast.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from captum_shared.metrics.localization import ArrayLike, _checked, _shaped
+
+
+def heat_density(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
+    """Mean heat of the pixels inside the mask.
+
+    Parameters
+    ----------
+    heat : torch.Tensor or np.ndarray
+        (H, W) or (N, H, W), at least 0, finite.
+    mask : torch.Tensor or np.ndarray
+        bool, of the shape of `heat`, with at least one pixel per map.
+
+    Returns
+    -------
+    torch.Tensor
+        () or (N,), float64, on the CPU, in the units of the heat.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the shapes do not fit, the mask is not boolean or is empty, the heat is negative or not finite.
+    """
+    values, inside = _checked(heat, mask)
+    _check_not_negative(values)
+    return _shaped((values * inside).sum(-1) / inside.sum(-1), heat)
+
+
+def density_contrast(heat: ArrayLike, mask_p: ArrayLike, mask_q: ArrayLike) -> torch.Tensor:
+    """(m_P - m_Q) / (m_P + m_Q), m the density of the heat on each part.
+
+    Parameters
+    ----------
+    heat, mask_p, mask_q
+        As in `heat_density`.
+
+    Returns
+    -------
+    torch.Tensor
+        () or (N,) in [-1, 1]: 1 if all heat of the two is on P, -1 if on Q, 0 if there is none on either.
+    """
+    p, q = (heat_density(_scaled(heat), mask) for mask in (mask_p, mask_q))
+    return torch.where(p + q > 0, (p - q) / (p + q), torch.zeros_like(p))
+
+
+def leakage(heat: ArrayLike, target: ArrayLike, others: ArrayLike) -> torch.Tensor:
+    """m_others / (m_target + m_others): how much of the heat's density is where it should not be.
+
+    Parameters
+    ----------
+    heat, target, others
+        As in `heat_density`: the part that should be hot, and those that should not.
+
+    Returns
+    -------
+    torch.Tensor
+        () or (N,) in [0, 1]: 0 if no heat leaks, 0.5 if the map does not tell the parts apart, or is empty on both.
+    """
+    return (1 - density_contrast(heat, target, others)) / 2
+
+
+def p_vs_q_auroc(heat: ArrayLike, mask_p: ArrayLike, mask_q: ArrayLike) -> torch.Tensor:
+    """Probability that a random pixel of P is hotter than a random pixel of Q, ties counting half.
+
+    Parameters
+    ----------
+    heat : torch.Tensor or np.ndarray
+        (H, W) or (N, H, W), finite. Only the order of the values counts; they may be negative.
+    mask_p, mask_q : torch.Tensor or np.ndarray
+        bool, of the shape of `heat`, with at least one pixel per map.
+
+    Returns
+    -------
+    torch.Tensor
+        () or (N,), float64: the area under the ROC curve; 0.5 for a constant map.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the shapes do not fit, a mask is not boolean or is empty, the heat is not finite.
+    """
+    values, p = _checked(heat, mask_p)
+    _, q = _checked(heat, mask_q)
+    areas = [_area(row[inside], row[other]) for row, inside, other in zip(values, p, q, strict=True)]
+    return _shaped(torch.stack(areas), heat)
+
+
+def swap_accuracy(heat_a: ArrayLike, heat_b: ArrayLike, mask_p: ArrayLike, mask_q: ArrayLike) -> torch.Tensor:
+    """How often the heat prefers the right part of the same image when the reference is swapped.
+
+    Parameters
+    ----------
+    heat_a, heat_b : torch.Tensor or np.ndarray
+        (H, W) or (N, H, W), at least 0, finite: maps of one image, explained against reference A, which shares P, and
+        against reference B, which shares Q.
+    mask_p, mask_q : torch.Tensor or np.ndarray
+        bool, of the shape of the maps, with at least one pixel each.
+
+    Returns
+    -------
+    torch.Tensor
+        () or (N,): the mean of two hits, denser on P with A and denser on Q with B, ties counting half. A map that does
+        not depend on the reference scores 0.5, whatever it shows.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the shapes do not fit, a mask is not boolean or is empty, the heat is negative or not finite.
+    """
+    with_a = density_contrast(heat_a, mask_p, mask_q).sign()
+    with_b = density_contrast(heat_b, mask_p, mask_q).sign()
+    return 0.5 + (with_a - with_b) / 4
+
+
+def _area(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
+    """Mann and Whitney's statistic, from the ranks of the negatives."""
+    ordered = negative.sort().values
+    below = torch.searchsorted(ordered, positive, right=False)
+    not_above = torch.searchsorted(ordered, positive, right=True)
+    return (below + not_above).double().mean() / (2 * len(negative))
+
+
+def _scaled(heat: ArrayLike) -> ArrayLike:
+    """Each map over its peak, so that no sum overflows or vanishes."""
+    if heat.ndim not in (2, 3):
+        return heat  # refused by the check that follows
+    values = torch.as_tensor(heat).double()
+    peak = values.amax((-2, -1), keepdim=True) if values.numel() else values
+    return torch.where((peak > 0) & peak.isfinite(), values / peak, values)
+
+
+def _check_not_negative(values: torch.Tensor) -> None:
+    if bool((values < 0).any()):
+        raise ValueError(
+            f"`heat` must be at least 0, got a minimum of {values.min():.3g}: take the positive part first, "
+            "of an attribution with captum_shared.display_heat"
+        )

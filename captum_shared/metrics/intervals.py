@@ -1,0 +1,41 @@
+"""Confidence intervals by the bootstrap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def bootstrap_interval(
+    values: Sequence[float] | np.ndarray, *, level: float = 0.95, repeats: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval of the mean, drawing units (neurons) with replacement.
+
+    Parameters
+    ----------
+    values : sequence of float (n,)
+        One per unit, finite; average over a unit's images first, for they are not independent.
+    level : float, default 0.95
+    repeats : int, default 2000
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    (float, float)
+        Lower and upper end. One unit gives an interval of width 0, which says nothing.
+
+    Raises
+    ------
+    ValueError
+        If there are no values, one is not finite, or the level is not between 0 and 1.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.ndim != 1 or sample.size == 0 or not np.isfinite(sample).all():
+        raise ValueError(f"`values` must be finite numbers (n,) with n >= 1, got shape {sample.shape}: {sample}")
+    if not 0 < level < 1:
+        raise ValueError(f"`level` must be between 0 and 1, got {level}")
+    draws = np.random.default_rng(seed).integers(0, len(sample), (repeats, len(sample)))
+    low, high = np.quantile(sample[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,116 @@
+"""Perturbation: what deleting or inserting the hottest pixels does to a score of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from captum_shared.metrics.localization import ArrayLike, _tensor
+
+Score = Callable[[Tensor], Tensor]
+"""Images (n, C, H, W) to scores (n,): a neuron's response, its similarity to the reference, any other."""
+
+
+def deletion_curve(
+    heat: ArrayLike, image: Tensor, score: Score, *, baseline: float | Tensor = 0.0, steps: int = 20
+) -> Tensor:
+    """Scores of an image whose hottest pixels are replaced, more and more of them.
+
+    Parameters
+    ----------
+    heat : torch.Tensor or np.ndarray (H, W)
+        Finite; only the order of its values counts. Equally hot pixels go in reading order.
+    image : torch.Tensor (C, H, W)
+    score : callable
+        Images (n, C, H, W) to scores (n,), called once with all steps.
+    baseline : number or torch.Tensor (C, H, W), default 0
+        What takes the place of a pixel: for normalised images 0 is the mean colour; a blurred image keeps the colours.
+    steps : int, default 20
+
+    Returns
+    -------
+    torch.Tensor (steps + 1,)
+        From the whole image to the baseline, in equal numbers of pixels. It falls fast if the heat marks what the
+        score depends on; `curve_area` gives its mean.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the shapes do not fit, the heat is not finite, `steps` is not positive, or the scores are not (n,).
+
+    References
+    ----------
+    Petsiuk et al., "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018.
+    """
+    return _curve(heat, image, score, baseline, steps, keep_hottest=False)
+
+
+def insertion_curve(
+    heat: ArrayLike, image: Tensor, score: Score, *, baseline: float | Tensor = 0.0, steps: int = 20
+) -> Tensor:
+    """Scores of a baseline into which the image's hottest pixels are inserted, more and more of them.
+
+    Parameters and errors are those of `deletion_curve`.
+
+    Returns
+    -------
+    torch.Tensor (steps + 1,)
+        From the baseline to the whole image. It rises fast if the heat marks what the score depends on.
+    """
+    return _curve(heat, image, score, baseline, steps, keep_hottest=True)
+
+
+def curve_area(curve: Tensor) -> Tensor:
+    """Mean height of a curve (trapezoidal rule over [0, 1]), in the units of the score.
+
+    Parameters
+    ----------
+    curve : torch.Tensor (..., steps + 1)
+
+    Returns
+    -------
+    torch.Tensor (...)
+
+    Raises
+    ------
+    ValueError
+        If the curve has fewer than two points.
+    """
+    if curve.ndim == 0 or curve.shape[-1] < 2:
+        raise ValueError(f"`curve` must have at least two points, got shape {tuple(curve.shape)}")
+    return ((curve[..., 1:] + curve[..., :-1]) / 2).mean(-1)
+
+
+@torch.no_grad()
+def _curve(
+    heat: ArrayLike, image: Tensor, score: Score, baseline: float | Tensor, steps: int, keep_hottest: bool
+) -> Tensor:
+    values = _checked_heat(heat, image, steps)
+    empty = torch.as_tensor(baseline, dtype=image.dtype, device=image.device).expand_as(image)
+    rank = torch.empty_like(values, dtype=torch.long)
+    rank[values.argsort(descending=True, stable=True)] = torch.arange(len(values))
+    counts = torch.linspace(0, len(values), steps + 1).round()
+    hottest = (rank < counts[:, None]).view(-1, 1, *image.shape[1:]).to(image.device)
+    images = torch.where(hottest, image, empty) if keep_hottest else torch.where(hottest, empty, image)
+    scores = score(images)
+    if scores.shape != (steps + 1,):
+        raise ValueError(f"`score` must return ({steps + 1},) scores, got shape {tuple(scores.shape)}")
+    return scores.detach().cpu()
+
+
+def _checked_heat(heat: ArrayLike, image: Tensor, steps: int) -> Tensor:
+    """Heat, (H * W,) float64 on the CPU."""
+    values = _tensor(heat, "heat")
+    if not isinstance(image, Tensor) or image.ndim != 3:
+        raise ValueError(f"`image` must be a tensor (C, H, W), got {getattr(image, 'shape', type(image).__name__)}")
+    if values.shape != image.shape[1:]:
+        raise ValueError(
+            f"`heat` must be (H, W) = {tuple(image.shape[1:])}, as the image, got shape {tuple(values.shape)}"
+        )
+    if not bool(values.isfinite().all()):
+        raise ValueError("`heat` must be finite, got NaN or infinite values")
+    if steps < 1:
+        raise ValueError(f"`steps` must be at least 1, got {steps}")
+    return values.double().flatten()

@@ -1,0 +1,149 @@
+"""Sanity checks: does a map depend on what it is said to explain?
+
+Each check takes a function that makes maps, so that any method of Captum can be checked, and returns rank correlations
+of maps: near 1, the map did not notice the change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+
+def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
+    """Spearman's correlation of maps, each with its counterpart.
+
+    Parameters
+    ----------
+    maps, others : Tensor (N, ...)
+        Finite, of the same shape.
+
+    Returns
+    -------
+    Tensor (N,), float64
+        In [-1, 1]. A constant map has no ranks: its correlation is 0.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or a map is not finite.
+    """
+    if maps.shape != others.shape or maps.ndim < 2:
+        raise ValueError(
+            f"maps must be (N, ...) and of the same shape, got {tuple(maps.shape)} and {tuple(others.shape)}"
+        )
+    if not bool(maps.isfinite().all() and others.isfinite().all()):
+        raise ValueError("maps must be finite, got NaN or infinite values")
+    a, b = (_centered_ranks(m.detach().cpu().double().flatten(1)) for m in (maps, others))
+    lengths = a.norm(dim=1) * b.norm(dim=1)
+    return torch.where(lengths > 0, (a * b).sum(1) / lengths, torch.zeros_like(lengths))
+
+
+def cascading_randomization(
+    model: nn.Module, explain: Callable[[nn.Module], Tensor], *, seed: int = 0
+) -> dict[str, float]:
+    """Randomise a network layer by layer, from the output to the input, and see how the maps change.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Left as it is: a copy is randomised.
+    explain : callable
+        Network -> maps (N, ...), by any method.
+    seed : int
+        Of the random parameters.
+
+    Returns
+    -------
+    dict of str to float
+        Name of the layer down to which the network is random -> mean rank correlation of the maps with those of the
+        network as it was. The last entry is the fully randomised network; a map that depends on what the network has
+        learned is near 0 there.
+
+    Raises
+    ------
+    ValueError
+        If no module of the network has ``reset_parameters``.
+
+    References
+    ----------
+    Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018.
+    """
+    copy = deepcopy(model)
+    layers = [(name, module) for name, module in copy.named_modules() if hasattr(module, "reset_parameters")]
+    if not layers:
+        raise ValueError(f"{type(model).__name__} has no module with reset_parameters; nothing to randomise")
+    original = explain(model)
+    correlations = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for name, module in reversed(layers):
+            module.reset_parameters()
+            correlations[name] = float(rank_correlation(original, explain(copy)).mean())
+    return correlations
+
+
+def readout_randomization(
+    weight: Tensor, explain: Callable[[Tensor], Tensor], *, repeats: int = 5, seed: int = 0
+) -> float:
+    """Shuffle a neuron's readout among the latents, and see how the maps change.
+
+    Parameters
+    ----------
+    weight : Tensor (D,)
+    explain : callable
+        Readout (D,) -> maps (N, ...), by any method.
+    repeats : int
+        Random orders to average over.
+    seed : int
+        Of the orders.
+
+    Returns
+    -------
+    float
+        Mean rank correlation of the maps with those of the true readout.
+
+    Raises
+    ------
+    ValueError
+        If the weight is not (D,) or `repeats` is not positive.
+    """
+    if weight.ndim != 1:
+        raise ValueError(f"`weight` must be (D,), got shape {tuple(weight.shape)}")
+    if repeats < 1:
+        raise ValueError(f"`repeats` must be at least 1, got {repeats}")
+    generator = torch.Generator().manual_seed(seed)
+    original = explain(weight)
+    orders = [torch.randperm(len(weight), generator=generator) for _ in range(repeats)]
+    each = [rank_correlation(original, explain(weight[order.to(weight.device)])).mean() for order in orders]
+    return float(torch.stack(each).mean())
+
+
+def reference_swap(reference: Tensor, other: Tensor, explain: Callable[[Tensor], Tensor]) -> float:
+    """Swap the reference, and see how the maps of the same images change.
+
+    Parameters
+    ----------
+    reference, other : Tensor (N, C, H, W)
+        Two references for each image.
+    explain : callable
+        References -> maps of the images (N, ...), by any method; one that ignores the reference gives 1.
+
+    Returns
+    -------
+    float
+        Mean rank correlation of the maps of the same images.
+    """
+    return float(rank_correlation(explain(reference), explain(other)).mean())
+
+
+def _centered_ranks(values: Tensor) -> Tensor:
+    """Ranks of each row with ties averaged, minus their mean, (N, n)."""
+    ordered = values.sort(dim=1).values
+    low = torch.searchsorted(ordered, values.contiguous(), right=False)
+    high = torch.searchsorted(ordered, values.contiguous(), right=True)
+    ranks = (low + high).double() / 2
+    return ranks - ranks.mean(dim=1, keepdim=True)

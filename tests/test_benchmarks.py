@@ -1,0 +1,240 @@
+"""The benchmarks on a small scale: their files, what theory says about their rows, and that a run goes on."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import factorial, pair_grid, rows, shared_parts
+from benchmarks.factorial import Setting, make_neuron, settings
+from benchmarks.grid import category_pairs, cell_masks, make_folds
+from benchmarks.output import HEADER, Figure, Store, markdown_table, mean_scores, summarise
+from benchmarks.scores import pair_scores, to_heat
+from captum_shared.synthetic import PairCondition
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_gallery() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(factorial, "GALLERY", 60)
+        yield
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+FEW = {"ParallelBackprop(IntegratedGradients) product", "LayerParallelBackprop product", "LayerParallelBackprop matched",
+       "IntegratedGradients", "GradCAM", "edge map", "shuffled readout product"}  # fmt: skip
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("shared_parts")
+    patch = pytest.MonkeyPatch()
+    patch.setattr(shared_parts, "rows_of", lambda setting: [row for row in all_rows() if row.name in FEW])
+    patch.setattr(shared_parts, "settings", lambda: settings()[:1])
+    shared_parts.run(out, quick=True, n_neurons=1, n_cases=1, progress=False)
+    patch.undo()
+    return out
+
+
+def all_rows() -> list[rows.Row]:
+    return rows.pixel_rows() + rows.layer_rows() + rows.readout_rows() + rows.null_rows()
+
+
+def test_shared_parts(synthetic: Path) -> None:
+    table = read(synthetic / "shared_parts.csv")
+    assert tuple(table[0]) == HEADER
+    value = {(r["method"], r["rule"], r["metric"]): float(r["value"]) for r in table if r["image"] == "query"}
+    for rule in ("product", "matched"):
+        assert value["LayerParallelBackprop", rule, "swap_accuracy"] == 1
+    assert value["ParallelBackprop(IntegratedGradients)", "product", "p_vs_q_auroc"] > 0.95
+    for method in ("IntegratedGradients", "GradCAM", "edge map"):  # the map cannot know the reference
+        assert value[method, "", "swap_accuracy"] == 0.5
+        assert value[method, "", "p_vs_q_auroc"] == pytest.approx(0.5)
+    assert value["shuffled readout", "product", "swap_accuracy"] == 0.5
+    assert all(float(r["ci_low"]) <= float(r["value"]) + 1e-6 <= float(r["ci_high"]) + 2e-6 for r in table)
+    assert "| GradCAM |" in (synthetic / "table.md").read_text()
+    assert {r["outcome"] for r in read(synthetic / "admission.csv")} >= {"tried", "admitted"}
+    assert (synthetic / "planted_swap_accuracy.png").stat().st_size > 1000
+
+
+def test_a_started_run_goes_on(synthetic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (synthetic / "shared_parts.csv").read_bytes()
+    monkeypatch.setattr(shared_parts, "settings", lambda: settings()[:1])
+    monkeypatch.setattr(shared_parts, "make_neuron", lambda *args: pytest.fail("computed again"))
+    shared_parts.run(synthetic, quick=True, n_neurons=1, n_cases=1, progress=False)
+    assert (synthetic / "shared_parts.csv").read_bytes() == before
+
+
+@pytest.mark.slow  # Occlusion and NoiseTunnel run the network hundreds of times
+def test_every_row_makes_finite_maps() -> None:
+    neuron, cases, _ = make_neuron(Setting("base", "planted"), 0, 1, 0, "cpu")
+    problem = cases[0].problems[0]
+    for row in all_rows():
+        for attribution in row.explain(neuron, problem):
+            heat = to_heat(attribution, (96, 96), row.unsigned)
+            assert heat.shape == (96, 96), row.name
+            assert np.isfinite(heat).all(), row.name
+
+
+def test_pytorch_grad_cam_row_when_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stub:
+        def __init__(self, model: Any, target_layers: Any) -> None:
+            self.model = model
+
+        def __enter__(self) -> Stub:
+            return self
+
+        def __exit__(self, *args: Any) -> None:
+            pass
+
+        def __call__(self, input_tensor: torch.Tensor, targets: list[Any]) -> np.ndarray:
+            score = float(targets[0](self.model(input_tensor)[0]))
+            return np.full((1, *input_tensor.shape[-2:]), score, dtype=np.float32)
+
+    monkeypatch.setitem(sys.modules, "pytorch_grad_cam", SimpleNamespace(GradCAM=Stub))
+    monkeypatch.setattr(rows, "find_spec", lambda name: object())
+    (row,) = [row for row in rows.readout_rows() if row.method == "pytorch-grad-cam similarity"]
+    neuron, cases, _ = make_neuron(Setting("base", "planted"), 0, 1, 0, "cpu")
+    map_x, map_ref = row.explain(neuron, cases[0].problems[0])
+    assert map_x.shape == (1, 1, 96, 96)
+    assert torch.allclose(map_x, map_ref)  # the cosine similarity is symmetric
+    assert 0 < float(map_x.mean()) <= 1
+
+
+def test_settings() -> None:
+    names = [(setting.network, setting.name) for setting in settings()]
+    assert len(set(names)) == len(names)
+    for word in (
+        "weight ratio",
+        "part size",
+        "positions",
+        "scale",
+        "occlusion",
+        "clutter",
+        "pooling",
+        "rotation",
+        "refitted",
+    ):
+        assert any(word in name for _, name in names), word
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        Setting("pooled", "planted", PairCondition(position="same"), cells=2),
+        Setting("turned", "planted", degrees=45.0),
+        Setting("refitted", "planted", ceiling=0.8),
+        Setting("ratio", "planted", ratio=0.25),
+    ],
+)
+def test_neurons_of_settings(setting: Setting) -> None:
+    neuron, cases, counts = make_neuron(setting, 1, 1, 0, "cpu")
+    assert counts.admitted == len(cases) == 1
+    assert neuron.weight.shape == neuron.gallery.shape[1:] == ((8 * setting.cells**2),)
+    z = neuron.encoder(cases[0].problems[0].x)
+    assert z.shape[1] == len(neuron.weight)
+    assert float(z @ neuron.weight) > float((neuron.gallery @ neuron.weight).mean())
+
+
+def test_pair_scores_by_hand() -> None:
+    masks = {role: np.zeros((4, 4), dtype=bool) for role in "pqdn"}
+    for k, role in enumerate("pqdn"):
+        masks[role][k] = True
+    on_p, on_q, on_d = (masks[role].astype(np.float32) for role in "pqd")
+    assert pair_scores((on_p, on_q), masks)["swap_accuracy"] == 1
+    assert pair_scores((on_p, on_q), masks)["four_part_accuracy"] == 1
+    assert pair_scores((on_p, on_p), masks)["swap_accuracy"] == 0.5
+    leaking = pair_scores((on_d, on_d), masks)
+    assert (leaking["swap_accuracy"], leaking["four_part_accuracy"], leaking["leakage_d"]) == (0.5, 0, 1)
+    empty = pair_scores((0 * on_p, 0 * on_p), masks)
+    assert (empty["swap_accuracy"], empty["p_vs_q_auroc"], empty["four_part_accuracy"]) == (0.5, 0.5, 0.25)
+    assert empty["relevance_mass_accuracy"] == 0.25
+
+
+def test_summaries(tmp_path: Path) -> None:
+    neurons = [{"query": {"a": 0.0, "b": float("nan")}}, {"query": {"a": 1.0, "b": 0.25}}]
+    figures = summarise("g", "c", ("m", "r"), neurons)
+    assert figures[0] == Figure("g", "c", "m", "r", "query", "a", 0.5, 0.0, 1.0)
+    assert figures[1].value == 0.25
+    assert mean_scores(neurons)["query"] == {"a": 0.5, "b": 0.25}
+    assert "| m | r | 0.50 [0.00, 1.00] |" in markdown_table(figures, "c", ["a"])
+    store = Store(tmp_path, {"seed": 0})
+    store.put({"k": 1}, {"x": 1})
+    assert store.get({"k": 1}) == {"x": 1}
+    assert store.get({"k": 2}) is None
+    assert Store(tmp_path, {"seed": 1}).get({"k": 1}) is None
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two categories that differ in colour, and grey others."""
+    folder = tmp_path_factory.mktemp("photographs")
+    lines = ["file,category"]
+    for k in range(24):
+        name, channel = (("red", 0), ("blue", 2), ("grey", None))[k % 3]
+        pixels = np.random.default_rng(k).integers(90, 150, (64, 64, 3))
+        if channel is not None:
+            pixels[16:48, 16:48, channel] = 255
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{k}.png")
+        lines.append(f"{k}.png,{name}")
+    (folder / "labels.csv").write_text("\n".join(lines))
+    return folder
+
+
+def test_pair_grid(photographs: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pair_grid, "CURVE_STEPS", 2)
+    torch.manual_seed(0)
+    words = ["--model", "squeezenet1_1", "--weights", str(tmp_path / "w.pth"), "--layer", "features.3",
+             "--images", str(photographs), "--labels", str(photographs / "labels.csv"), "--image-size", "64",
+             "--categories", "red,blue", "--quick", "--curves", "1", "--composites", "4", "--out", str(tmp_path / "out")]  # fmt: skip
+    from torchvision.models import squeezenet1_1
+
+    torch.save(squeezenet1_1().state_dict(), tmp_path / "w.pth")
+    assert pair_grid.main(words) == 0
+    assert "category pairs" in capsys.readouterr().out
+    table = read(tmp_path / "out" / "pair_grid.csv")
+    assert tuple(table[0]) == HEADER
+    value = {(r["method"], r["rule"], r["metric"]): float(r["value"]) for r in table if r["condition"] == "red,blue"}
+    assert value["GradCAM", "", "swap_accuracy"] == 0.5
+    assert value["GradCAM", "", "share_of_driving_cells"] == pytest.approx(0.5)
+    assert value["LayerParallelBackprop", "oracle", "swap_accuracy"] >= 0.75
+    assert ("LayerParallelBackprop", "matched", "insertion_similarity") in value
+    assert (tmp_path / "out" / "swap_accuracy.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("categories", "text"),
+    [
+        ("red", "`categories` must be lists of two or more names such as dog,bird; got 'red'"),
+        ("red,green", "category 'green' has 0 images; expected at least 4, one a fold. There are: blue (8), grey (8)"),
+    ],
+)
+def test_pair_grid_mistakes(photographs: Path, tmp_path: Path, capsys: Any, categories: str, text: str) -> None:
+    words = ["--model", "squeezenet1_1", "--weights", "x", "--layer", "features.3", "--images", str(photographs),
+             "--labels", str(photographs / "labels.csv"), "--categories", categories, "--out", str(tmp_path)]  # fmt: skip
+    assert pair_grid.main(words) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_grid_pieces() -> None:
+    assert category_pairs(["a,b,c", "b,a"], list("aaaabbbbcccc")) == [("a", "b"), ("a", "c"), ("b", "c")]
+    cells = cell_masks((6, 4))
+    assert np.stack(cells).sum(0).min() == np.stack(cells).sum(0).max() == 1
+    assert cells[1][0, 3]
+    assert cells[2][5, 0]
+    fold = make_folds(np.array(["a"] * 8 + ["b"] * 4), np.random.default_rng(0))
+    assert sorted(fold[:8]) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert set(pair_grid.TUNING).isdisjoint(pair_grid.HELD_OUT)
