@@ -161,21 +161,37 @@ def test_corrupt_images_are_named_at_the_end_and_left_out(photographs: list[Path
         top_activations(network(), "1", photographs, k=20, unreadable="raise")
 
 
+class Whole(nn.Module):
+    """Pixels as whole numbers from 0 to 255."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (255 * x).round()
+
+
+def exact_network() -> nn.Module:
+    """Whole numbers throughout: sums are exact, so that another process or number of threads changes no bit."""
+    torch.manual_seed(0)
+    model = nn.Sequential(Whole(), nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3)).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.mul_(8).round_()
+    return model
+
+
 KILLED = """
     import os, sys, torch
     from pathlib import Path
     from captum_shared.selectivity import top_activations, top
     sys.path.insert(0, {tests!r})
-    from test_selectivity_top import network
+    from test_selectivity_top import exact_network
     top.SECONDS_BETWEEN_CHECKPOINTS = 0
     calls = []
     def stop(*_):
         calls.append(1)
         if len(calls) == 4:
             os.kill(os.getpid(), 9)
-    model = network()
-    model[1].register_forward_hook(stop)
-    top_activations(model, ["0", "1"], sorted(Path({images!r}).glob("*.png")), k=5, batch_size=2, checkpoint={folder!r})
+    model = exact_network()
+    model[2].register_forward_hook(stop)
+    top_activations(model, ["1", "2"], sorted(Path({images!r}).glob("*.png")), k=5, batch_size=2, checkpoint={folder!r})
 """
 
 
@@ -188,15 +204,15 @@ def test_killed_and_resumed_gives_the_same(photographs: list[Path], tmp_path: Pa
     assert killed.returncode == -9, killed.stderr
     assert len(list(folder.iterdir())) == 1
     calls: list[int] = []
-    model = network()
-    model[1].register_forward_hook(lambda *_: calls.append(1))
+    model = exact_network()
+    model[2].register_forward_hook(lambda *_: calls.append(1))
     with pytest.warns(UserWarning, match="01.png"):
-        resumed = top_activations(model, ["0", "1"], photographs, k=5, batch_size=2, checkpoint=folder)
+        resumed = top_activations(model, ["1", "2"], photographs, k=5, batch_size=2, checkpoint=folder)
     assert len(calls) == 3  # of six batches, three were done before the kill
     with pytest.warns(UserWarning, match="01.png"):
-        whole = top_activations(network(), ["0", "1"], photographs, k=5, batch_size=2)
+        whole = top_activations(exact_network(), ["1", "2"], photographs, k=5, batch_size=2)
     assert all(same(resumed[layer], whole[layer]) for layer in whole)
-    assert resumed["0"].unreadable == whole["0"].unreadable
+    assert resumed["1"].unreadable == whole["1"].unreadable
 
 
 def interrupted(model: nn.Module, after: int) -> nn.Module:

@@ -73,8 +73,8 @@ def top_activations(  # type: ignore[misc]  # the overloads are for the first ar
     checkpoint : path, optional
         A folder in which the pass is saved every 30 seconds and at its end, under a name made of all that determines
         it: weights, layers, k, transform and images (paths with their sizes and dates, tensors with their content; of
-        a Dataset, its description and length only). The same call then goes on where it stopped, with the same result
-        to the last bit if the batch size is the same.
+        a Dataset, its description and length only). The same call then goes on where it stopped, with the same
+        result if the batch size is the same; to the last bit where the network's own sums are repeatable.
 
     Returns
     -------
