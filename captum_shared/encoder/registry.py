@@ -30,8 +30,8 @@ def load_encoder(
     weights: str | Path | None = "DEFAULT",
     *,
     image_size: int | None = None,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     transform: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[LatentEncoder, ImageTransform]:
     """An encoder, in evaluation mode, and the image transform that goes with it.
@@ -74,8 +74,8 @@ def load_network(
     weights: str | Path | None = "DEFAULT",
     *,
     image_size: int | None = None,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> tuple[nn.Module, ImageTransform]:
     """A whole network, in evaluation mode, and its image transform; arguments and errors as of `load_encoder`."""
     own = ":" in name
@@ -107,10 +107,9 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         raise ValueError(f"the weights in {path} do not fit {type(model).__name__}: {error}") from error
 
 
-def preprocessing(
-    size: int, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
-) -> ImageTransform:
+def preprocessing(size: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> ImageTransform:
     """Resize the shorter side to `size`, crop the centre, scale to [0, 1], normalise: PIL image -> (3, size, size)."""
+    mean, std = IMAGENET_MEAN if mean is None else mean, IMAGENET_STD if std is None else std
     return v2.Compose(
         [
             v2.ToImage(),

@@ -51,8 +51,7 @@ def run_category(
     **options: Any,
 ) -> dict[str, Any]:
     """`load_encoder`, then `explain_category` with the rest of the options."""
-    normalisation: dict[str, Any] = {name: value for name, value in (("mean", mean), ("std", std)) if value is not None}
-    encoder, transform = load_encoder(model, layer, pool, weights, image_size=image_size, **normalisation)
+    encoder, transform = load_encoder(model, layer, pool, weights, image_size=image_size, mean=mean, std=std)
     encoder.to(find_device(device))
     network = {"model": model, "weights": str(weights), "layer": layer, "pool": pool}
     return explain_category(encoder=encoder, transform=transform, about=network, **options)

@@ -48,8 +48,7 @@ def run_selectivity(
     **options: Any,
 ) -> dict[str, Any]:
     """`load_network`, then `index_selectivity` with the rest of the options."""
-    normalisation: dict[str, Any] = {name: value for name, value in (("mean", mean), ("std", std)) if value is not None}
-    network, transform = load_network(model, weights, image_size=image_size, **normalisation)
+    network, transform = load_network(model, weights, image_size=image_size, mean=mean, std=std)
     network.to(find_device(device))
     about = {"model": model, "weights": str(weights)}
     return index_selectivity(network=network, transform=transform, layers=layers, about=about, **options)

@@ -151,8 +151,7 @@ def run_recording(
     `layer` is "auto", one layer, or several with commas between; `pool` one pooling, by default all of `POOLS`.
     """
     data = Recording.load(recording, stimuli=stimuli, labels=labels, missing=missing)
-    shape: dict[str, Any] = {name: value for name, value in (("mean", mean), ("std", std)) if value is not None}
-    shape["image_size"] = image_size
+    shape: dict[str, Any] = {"image_size": image_size, "mean": mean, "std": std}
     where = find_device(device)
     about = {"model": model, "weights": Path(weights).name if weights else None, "image_size": image_size,
              "device": where.type}  # fmt: skip
