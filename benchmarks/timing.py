@@ -34,7 +34,7 @@ class Row:
 
 
 def compare(name: str, model: str, layer: str, path: Callable[[], Any], floor: Callable[[], Any], rounds: int) -> Row:
-    """Both once to warm up, then in turns; who goes first alternates, so that a drift of the machine favours neither."""
+    """Both once to warm up, then in turns; who goes first alternates, so that a drift of the machine favours none."""
     timers = [Timer("run()", globals={"run": run}) for run in (path, floor)]
     for timer in timers:
         timer.timeit(1)
