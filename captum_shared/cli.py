@@ -163,6 +163,15 @@ def _add_recording(commands: Any) -> None:
         "--missing", choices=("raise", "drop"), default="raise",
         help="listed images that are not there: an error, or leave them out (default: raise)",
     )  # fmt: skip
+    data.add_argument(
+        "--window", type=float, nargs=2, metavar=("START", "STOP"),
+        help="NWB: seconds after a trial's start in which spikes are counted (default: 0.05 0.25)",
+    )  # fmt: skip
+    for flag, kind in (("--stimulus-column", "image file"), ("--category-column", "category")):
+        data.add_argument(
+            flag, metavar="NAME", help=f"NWB: column of the trials with the {kind} (default: {flag[2:].split('-')[0]})"
+        )
+    data.add_argument("--variable", metavar="NAME", help="netCDF: name of the responses (default: the only one)")
     _add_selection(command.add_argument_group("choices"))
     command.add_argument(
         "--jobs", dest="n_jobs", type=int, metavar="N", help="processes; -1 for all cores (default: 1)"
@@ -190,7 +199,7 @@ def _add_selection(choices: Any) -> None:
     )  # fmt: skip
     choices.add_argument("--similarity", default="dot", metavar="KIND", help="dot, as in the paper, or cosine")
     choices.add_argument(
-        "--rule", default="product", metavar="NAME", help="product, as in the paper, centered, contrast"
+        "--rule", default="product", metavar="NAME", help="product, as in the paper, centered, contrast or matched"
     )
     number("--folds", int, 5, "outer folds of cross-validation")
     number("--pca", int, 256, "components before the ridge regression; 0 for no PCA")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captum_shared import Recording
+from captum_shared import Recording, cli
 
 FILES = ["a.png", "b.png", "c.png"]
 
@@ -201,9 +201,29 @@ def test_nwb(folder: Path) -> None:
         Recording.load(folder / "data.nwb", stimulus_column="picture")
     with pytest.raises(ValueError, match="start < stop"):
         Recording.load(folder / "data.nwb", window=(0.2, 0.1))
+    with pytest.raises(TypeError, match="an NWB file takes no option 'windw'; it takes window, stimulus_column, "):
+        Recording.load(folder / "data.nwb", windw=(0.1, 0.2))
     (folder / "broken.nwb").write_bytes(b"broken")
     with pytest.raises(ValueError, match="is not a readable NWB file"):
         Recording.load(folder / "broken.nwb")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--window", "0.2", "0.1"], "must be (start, stop) with start < stop, got [0.2, 0.1]"),
+        (["--stimulus-column", "picture"], "must have a column 'picture'"),
+        (["--category-column", "start_time"], "must give each image one category, got several for a.png"),
+        (["--variable", "rates"], "an NWB file takes no option 'variable'"),
+    ],
+)
+def test_options_of_the_command_reach_the_reader(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_nwb(tmp_path / "data.nwb")
+    command = ["recording", "--recording", str(tmp_path / "data.nwb"), "--model", "resnet18", "--layer", "auto"]
+    assert cli.main([*command, *arguments]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_nwb_without_categories(folder: Path) -> None:

@@ -14,8 +14,10 @@ import pytest
 import torch
 from recordings import SIZE, explain, files_of
 
-from captum_shared import LatentEncoder, Recording, cli, explain_recording
+from captum_shared import RULES, LatentEncoder, Recording, cli, explain_recording
 from captum_shared.encoder.registry import preprocessing
+from captum_shared.report.recording.methods import _explanation
+from captum_shared.report.recording.settings import Settings
 
 COLUMNS = ["neuron", "status", "reason", "reliability", "layer", "cv_r", "cv_r_corrected", "preferred_category",
            "d_prime", "generalization_r", "n_drivers"]  # fmt: skip
@@ -285,3 +287,8 @@ def test_wrong_arguments(recording: Path, tiny: torch.nn.Module) -> None:
         explain(recording, tiny, Path("out"), Recording(data.responses, data.stimuli))
     with pytest.raises(ValueError, match="got a LatentEncoder, which has its layer already"):
         explain(recording, LatentEncoder(tiny, "3"), Path("out"), layers=["1"])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_methods_paragraph_says_every_rule_in_words(rule: str) -> None:
+    assert f"{rule}, are held constant" not in _explanation(Settings(rule=rule))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -91,10 +92,12 @@ def _read(path: Path, options: dict[str, Any]) -> Table:
     if path.suffix == ".nc":
         from captum_shared.recording.netcdf import read_netcdf
 
+        _refuse(options, "a netCDF file", read_netcdf)
         return Table(*read_netcdf(path, **options))
     if path.suffix == ".nwb":
         from captum_shared.recording.nwb import read_nwb
 
+        _refuse(options, "an NWB file", read_nwb)
         return Table(*read_nwb(path, **options))
     raise ValueError(f"cannot tell what {path} is; expected a folder, or a .csv, .nc or .nwb file")
 
@@ -185,6 +188,9 @@ def _recording(path: Path, table: Table, paths: list[Path]) -> Recording:
         raise type(error)(f"{path}: {error}") from error
 
 
-def _refuse(options: dict[str, Any], noun: str) -> None:
-    if options:
-        raise TypeError(f"{noun} takes no option {sorted(options)[0]!r}")
+def _refuse(options: dict[str, Any], noun: str, reader: Callable[..., Any] | None = None) -> None:
+    """Refuse options that the reader does not take; without one, all."""
+    known = [] if reader is None else [name for name in inspect.signature(reader).parameters if name != "path"]
+    for name in sorted(set(options) - set(known)):
+        takes = f"; it takes {', '.join(known)}" if known else ""
+        raise TypeError(f"{noun} takes no option {name!r}{takes}")

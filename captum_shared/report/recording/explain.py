@@ -144,13 +144,19 @@ def run_recording(
     stimuli: str | Path | None = None,
     labels: str | Path | None = None,
     missing: str = "raise",
+    window: Sequence[float] | None = None,
+    stimulus_column: str | None = None,
+    category_column: str | None = None,
+    variable: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """`Recording.load` and `load_encoder`, then `explain_recording` with the rest of the options.
 
     `layer` is "auto", one layer, or several with commas between; `pool` one pooling, by default all of `POOLS`.
     """
-    data = Recording.load(recording, stimuli=stimuli, labels=labels, missing=missing)
+    given = {"window": window, "stimulus_column": stimulus_column, "category_column": category_column}
+    reader = {name: value for name, value in {**given, "variable": variable}.items() if value is not None}
+    data = Recording.load(recording, stimuli=stimuli, labels=labels, missing=missing, **reader)
     shape: dict[str, Any] = {"image_size": image_size, "mean": mean, "std": std}
     where = find_device(device)
     about = {"model": model, "weights": Path(weights).name if weights else None, "image_size": image_size,

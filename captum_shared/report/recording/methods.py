@@ -80,6 +80,8 @@ def _explanation(s: Settings) -> str:
         "product": "the product of readout weight and both images' latents, dimension by dimension",
         "centered": "the squared readout weight times the reference's latents minus their mean over the category",
         "contrast": "the absolute readout weight times the reference's latents minus their mean over all drivers",
+        "matched": "the absolute readout weight times the reference's latents minus the mean over all drivers, scaled "
+        "to the same predicted drive",
     }
     return (
         "Maps follow parallel backpropagation (Lappe et al., NeurIPS 2024): the shared weights of a pair, "
