@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from captum_shared.similarity import SIMILARITIES, neuron_similarity
 
-_BLOCK = 4096
+# A block of similarities: (neuron, query) rows and images of the gallery.
+_ROWS, _BLOCK = 2048, 4096
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class ReferenceMatcher:
         if similarity not in SIMILARITIES:
             raise ValueError(f"unknown similarity {similarity!r}; expected one of {list(SIMILARITIES)}")
         self.similarity = similarity
+        self._map = _mapping(gallery_latents)
         self.gallery = _as_latents("gallery_latents", gallery_latents)
 
     def __len__(self) -> int:
@@ -70,7 +73,8 @@ class ReferenceMatcher:
     ) -> Match:
         """The k best references of each query.
 
-        Memory is bounded: similarities exist for blocks of the queries and the gallery only.
+        The gallery is read once. Memory is bounded: similarities exist for one block of neurons, queries and gallery
+        at a time, some 100 MB at most.
 
         Parameters
         ----------
@@ -96,37 +100,24 @@ class ReferenceMatcher:
         weights = self._check_weight(weight)
         banned = self._check_exclude(exclude, len(query))
         self._check_k(k, banned)
-        found = [self._match_neuron(query, w, k, banned) for w in weights.reshape(-1, query.shape[1])]
+        values, index = self._best(query, weights.reshape(-1, query.shape[1]), k, banned)
         shape = (*weights.shape[:-1], len(query), k)
-        index = torch.stack([best[1] for best in found]).reshape(shape)
-        values = torch.stack([best[0] for best in found]).reshape(shape)
-        return Match(index, values, torch.bincount(index.reshape(-1), minlength=len(self.gallery)))
+        index = index.reshape(shape)
+        return Match(index, values.reshape(shape), torch.bincount(index.reshape(-1), minlength=len(self.gallery)))
 
-    def _match_neuron(self, query: Tensor, weight: Tensor, k: int, banned: Tensor | None) -> tuple[Tensor, Tensor]:
-        blocks = [
-            self._match_block(query[rows], weight, k, None if banned is None else banned[rows])
-            for rows in _slices(len(query))
-        ]
-        return torch.cat([values for values, _ in blocks]), torch.cat([index for _, index in blocks])
-
-    def _match_block(self, query: Tensor, weight: Tensor, k: int, banned: Tensor | None) -> tuple[Tensor, Tensor]:
-        values = query.new_empty(len(query), 0)
-        index = torch.empty(len(query), 0, dtype=torch.int64, device=query.device)
-        for columns in _slices(len(self.gallery)):
-            block = self._similarities(query, weight, columns, banned)
-            best, place = top_k(block, min(k, block.shape[1]))
-            values, index = torch.cat([values, best], 1), torch.cat([index, place + columns.start], 1)
-            values, index = _ordered(values, index, k)
+    def _best(self, query: Tensor, weights: Tensor, k: int, banned: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Similarities and indices, (K, Q, k) each; the gallery is read once."""
+        values = query.new_full((len(weights), len(query), k), -torch.inf)
+        index = torch.zeros_like(values, dtype=torch.int64)
+        for columns in _slices(len(self.gallery), _BLOCK):
+            gallery = self.gallery[columns]
+            for neurons, rows in _tiles(len(weights), len(query)):
+                block = neuron_similarity(query[rows], gallery, weights[neurons], self.similarity)
+                if banned is not None:
+                    _ban(block, banned[rows], columns)
+                _improve(values[neurons, rows], index[neurons, rows], block, columns.start)
+            _release(self._map)
         return values, index
-
-    def _similarities(self, query: Tensor, weight: Tensor, columns: slice, banned: Tensor | None) -> Tensor:
-        block = neuron_similarity(query, self.gallery[columns], weight, self.similarity)
-        if banned is None:
-            return block
-        if banned.dtype == torch.bool:
-            return block.masked_fill(banned[:, columns], -torch.inf)
-        places = torch.arange(columns.start, columns.stop, device=block.device)
-        return block.masked_fill((banned[:, :, None] == places).any(1), -torch.inf)
 
     def _check_weight(self, weight: Any) -> Tensor:
         weights = _as_floats("weight", weight).to(self.gallery)
@@ -158,9 +149,7 @@ class ReferenceMatcher:
     def _check_k(self, k: Any, banned: Tensor | None) -> None:
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise ValueError(f"`k` must be a positive integer, got {k!r}")
-        left = len(self.gallery)
-        if banned is not None and banned.numel():
-            left -= max(int(row.sum()) if row.dtype == torch.bool else len(row[row >= 0].unique()) for row in banned)
+        left = len(self.gallery) - (0 if banned is None or not banned.numel() else _most_banned(banned))
         if k > left:
             raise ValueError(f"`k` must be at most the number of candidates, {left} after exclusion, got {k}")
 
@@ -168,30 +157,79 @@ class ReferenceMatcher:
 def top_k(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest of each row with their indices, largest first, ties broken by the lower index.
 
-    `torch.topk` breaks ties at random; rows where that matters are sorted.
+    `torch.topk` breaks ties at random; rows with ties among their k + 1 largest are sorted.
 
     Parameters
     ----------
     values : Tensor (N, G)
     k : int
     """
-    best, index = values.topk(k, dim=1)
-    tied = (values >= best[:, -1:]).sum(1) > k
+    best, index = values.topk(min(k + 1, values.shape[1]), dim=1)
+    tied = (best[:, 1:] == best[:, :-1]).any(1)
+    best, index = best[:, :k], index[:, :k]
     if tied.any():
         order = values[tied].sort(dim=1, descending=True, stable=True)
         best[tied], index[tied] = order.values[:, :k], order.indices[:, :k]
-    return _ordered(best, index, k)
+    return best, index
 
 
-def _ordered(values: Tensor, index: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The first k by falling value, then by rising index."""
-    index, by_index = index.sort(dim=1)
-    values, by_value = values.gather(1, by_index).sort(dim=1, descending=True, stable=True)
-    return values[:, :k], index.gather(1, by_value)[:, :k]
+def _improve(values: Tensor, index: Tensor, block: Tensor, start: int) -> None:
+    """Put what a block of similarities (K, Q, n) has that is larger into the best so far, (K, Q, k), in place.
+
+    The block's images come behind those seen, from `start` on, so that of equal ones those stay.
+    """
+    k = values.shape[-1]
+    better = block.amax(-1) > values[..., -1]
+    if better.any():
+        best, place = top_k(block[better], min(k, block.shape[-1]))
+        best, place = torch.cat([values[better], best], 1), torch.cat([index[better], place + start], 1)
+        best, order = best.sort(dim=1, descending=True, stable=True)
+        values[better], index[better] = best[:, :k], place.gather(1, order[:, :k])
 
 
-def _slices(n: int) -> Iterator[slice]:
-    return (slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK))
+def _ban(block: Tensor, banned: Tensor, columns: slice) -> None:
+    """Make the similarities (K, Q, n) of excluded images minus infinity; `banned` as from `_check_exclude`."""
+    if banned.dtype == torch.bool:
+        block.masked_fill_(banned[:, columns], -torch.inf)
+        return
+    rows, which = torch.nonzero((banned >= columns.start) & (banned < columns.stop), as_tuple=True)
+    block[:, rows, banned[rows, which] - columns.start] = -torch.inf
+
+
+def _most_banned(banned: Tensor) -> int:
+    """The largest number of different images that a query excludes."""
+    if banned.dtype == torch.bool:
+        return int(banned.sum(1).max())
+    places = banned.sort(dim=1).values
+    new = torch.cat([torch.ones_like(places[:, :1], dtype=torch.bool), places.diff(dim=1) > 0], 1)
+    return int((new & (places >= 0)).sum(1).max())
+
+
+def _slices(n: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+
+def _tiles(n_neurons: int, n_queries: int) -> Iterator[tuple[slice, slice]]:
+    """Blocks of at most `_ROWS` pairs of neuron and query."""
+    for rows in _slices(n_queries, _ROWS):
+        for neurons in _slices(n_neurons, max(1, _ROWS // (rows.stop - rows.start))):
+            yield neurons, rows
+
+
+def _mapping(array: Any) -> mmap.mmap | None:
+    """The memory map of a file behind an array, if its pages can be dropped without loss."""
+    if not isinstance(array, np.memmap) or array.mode == "c":  # "c": changes are in memory only
+        return None
+    base: Any = array
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    return base if hasattr(base, "madvise") else None  # not on Windows
+
+
+def _release(mapping: mmap.mmap | None) -> None:
+    """Drop the pages of the file that were read, so that they do not add up; what is needed again is read again."""
+    if mapping is not None:
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _as_floats(name: str, value: Any) -> Tensor:
@@ -202,8 +240,11 @@ def _as_floats(name: str, value: Any) -> Tensor:
         floats = torch.as_tensor(value).detach()
     if not floats.is_floating_point():
         raise TypeError(f"`{name}` must be floating point, got {floats.dtype}")
-    if not all(bool(part.isfinite().all()) for part in floats.split(1 << 16)):
-        raise ValueError(f"`{name}` must be finite, got NaN or infinity")
+    mapping = _mapping(value)
+    for part in torch.atleast_1d(floats).split(_BLOCK):
+        if part.numel() and not all(bool(extreme.isfinite()) for extreme in part.aminmax()):  # NaN is both
+            raise ValueError(f"`{name}` must be finite, got NaN or infinity")
+        _release(mapping)
     return floats
 
 

@@ -16,8 +16,8 @@ Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def dot(query: Tensor, gallery: Tensor, weight: Tensor) -> Tensor:
-    """sum_k w_k z_k(x) z_k(y), the paper's (Lappe et al. 2024)."""
-    return (query * weight) @ gallery.T
+    """sum_k w_k z_k(x) z_k(y), the paper's (Lappe et al. 2024). One matrix product, of however many neurons."""
+    return (query * weight.unsqueeze(-2)) @ gallery.mT
 
 
 def cosine(query: Tensor, gallery: Tensor, weight: Tensor) -> Tensor:
@@ -25,8 +25,8 @@ def cosine(query: Tensor, gallery: Tensor, weight: Tensor) -> Tensor:
 
     Ours; the paper leaves the normalisation open.
     """
-    lengths = [(z.square() @ weight.abs()).sqrt() for z in (query, gallery)]
-    product = lengths[0][:, None] * lengths[1][None, :]
+    lengths = [(weight.abs() @ z.square().mT).sqrt() for z in (query, gallery)]
+    product = lengths[0].unsqueeze(-1) * lengths[1].unsqueeze(-2)
     similarity = dot(query, gallery, weight)
     return torch.where(product > 0, similarity / product, torch.zeros_like(similarity)).clamp(-1, 1)
 
@@ -97,9 +97,7 @@ def neuron_similarity(query: Tensor, gallery: Tensor, weight: Tensor, kind: str 
     _check_tensor("weight", weight)
     if weight.ndim not in (1, 2) or weight.shape[-1] != query.shape[1]:
         raise ValueError(f"`weight` must be (D,) or (K, D) with D = {query.shape[1]}, got shape {tuple(weight.shape)}")
-    if weight.ndim == 1:
-        return similarity(query, gallery, weight)
-    return torch.stack([similarity(query, gallery, w) for w in weight])
+    return similarity(query, gallery, weight)
 
 
 def shared_weights(

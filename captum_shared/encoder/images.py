@@ -6,7 +6,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms.functional import to_tensor
 from tqdm import tqdm
 
 from captum_shared.encoder.cache import LatentCache, digest, fingerprint
+from captum_shared.encoder.loading import batches
 
 Images = Sequence[str | Path] | Dataset[Any] | Tensor
 
@@ -57,7 +58,8 @@ def encode_images(
     autocast : torch.dtype, optional
         Mixed precision, such as ``torch.bfloat16``.
     num_workers : int, default 0
-        Processes that read and transform images.
+        Processes that read and transform images. With 0, files are read in a thread while the network computes, one
+        after the other, and the images of datasets in between.
     unreadable : {"warn", "raise"}, default "warn"
         Images that cannot be read are all named at the end: in a warning, their rows being NaN, or in an error.
 
@@ -81,9 +83,10 @@ def encode_images(
         store,
         evaluating(encoder),
         torch.no_grad(),
+        closing(batches(source, batch_size, num_workers, source.of_paths)) as loader,
         tqdm(total=len(source), disable=not progress, unit="image") as bar,
     ):
-        for batch in DataLoader(source, batch_size, num_workers=num_workers, collate_fn=list):
+        for batch in loader:
             failures.update({item.index: item.failure for item in batch if item.failure})
             rows.update(_encode_batch(encoder, [item for item in batch if not item.failure], store, device, autocast))
             bar.update(len(batch))
@@ -108,6 +111,11 @@ class ImageSource(Dataset[ImageItem]):
 
     def __len__(self) -> int:
         return len(self.images)  # type: ignore[arg-type]
+
+    @property
+    def of_paths(self) -> bool:
+        """Whether they are files, rather than what a dataset does, which may not be for another thread."""
+        return isinstance(self.images, Sequence) and isinstance(self.images[0], (str, Path))
 
     def __getitem__(self, index: int) -> ImageItem:
         item = self.images[index]

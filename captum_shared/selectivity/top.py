@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from captum_shared.encoder.images import (
@@ -22,6 +22,7 @@ from captum_shared.encoder.images import (
     report_unreadable,
     stack_images,
 )
+from captum_shared.encoder.loading import batches
 from captum_shared.selectivity.checkpoint import Checkpoint
 from captum_shared.selectivity.layers import LayerReader
 from captum_shared.selectivity.ranking import RunningTop, TopActivations
@@ -98,11 +99,13 @@ def top_activations(  # type: ignore[misc]  # the overloads are for the first ar
     store = Checkpoint(checkpoint, model, transform, names, k, images) if checkpoint is not None else None
     if store:
         scan.load(store.read(), device)
-    loader = DataLoader(
-        Subset(source, range(scan.next, len(source))), batch_size, num_workers=num_workers, collate_fn=list
-    )
     saved = time.monotonic()
-    with evaluating(model), torch.no_grad(), tqdm(total=len(source), disable=not progress, unit="image") as bar:
+    with (
+        evaluating(model),
+        torch.no_grad(),
+        closing(batches(source, batch_size, num_workers, source.of_paths, scan.next)) as loader,
+        tqdm(total=len(source), disable=not progress, unit="image") as bar,
+    ):
         bar.update(scan.next)
         for batch in loader:
             scan.take(reader, batch, device)
