@@ -189,14 +189,13 @@ def slow_refinement(encoder: nn.Module, x: Tensor, c: Tensor, tolerance: float, 
         intervals *= 2
 
 
-def test_automatic_steps_are_the_slow_refinement(encoder: LatentEncoder, readouts: Tensor) -> None:
+def test_automatic_steps_are_the_slow_refinement(encoder: LatentEncoder) -> None:
     scale = torch.tensor([0.01, 1.0, 3.0]).double().view(3, 1, 1, 1)
     x, y = scale * torch.randn(2, 3, 3, 8, 8, dtype=torch.float64)
-    w = readouts[0].abs()
-    pb = ParallelBackprop(encoder)
-    options = {"tolerance": 0.02, "max_steps": 32, "internal_batch_size": 5}
-    found = pb.attribute((x, y), readout=w, n_steps="auto", **options)
-    c = pb.shared_weights((x, y), w)
+    c = torch.rand(3, 6, dtype=torch.float64)
+    found = ParallelBackprop(encoder).attribute(
+        (x, y), additional_forward_args=(c,), n_steps="auto", tolerance=0.02, max_steps=32, internal_batch_size=5
+    )
     path = Path(x, torch.zeros_like(x), c.unsqueeze(1))
     steps = refine(encoder, path, 5, tolerance=0.02, max_steps=32).n_steps
     for n in range(3):
