@@ -294,6 +294,7 @@ def test_neurons_share_forward_passes(engine: Any, net: nn.Module, pair: Any) ->
     net.conv1.register_forward_hook(lambda *_: calls.append(1))
     encoder = LatentEncoder(net, "relu2")
     pb = ParallelBackprop(encoder, engine=engine)
+    pb.attribute_neurons(pair, torch.randn(1, 6).double())  # the first of a size also measures its activations
     counts = []
     for k in (1, 8):
         calls.clear()

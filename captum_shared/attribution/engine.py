@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from captum.attr import Attribution, IntegratedGradients, Saliency
 from torch import Tensor, nn
 
@@ -15,8 +16,9 @@ EngineFactory = Callable[[nn.Module], Any]
 # Arguments of which Captum takes one per input when the inputs are a tuple.
 _PER_IMAGE = ("baselines", "feature_mask", "stdevs", "sliding_window_shapes", "strides")
 _OURS = ("inputs", "target", "additional_forward_args")
-# Floats in the images of one forward pass of integrated gradients: 16 images of 3 x 224 x 224.
-_CHUNK = 16 * 3 * 224 * 224
+# Bytes that a forward pass of integrated gradients may keep for its backward pass. On a CPU larger chunks are no faster
+# and leave the caches; other devices need them to be busy.
+_CPU_BYTES, _DEVICE_BYTES = 256 * 2**20, 2 * 2**30
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _NO_GRADIENT = ("does not require grad", "appears to not have been used in the graph", "unreachable")
 
@@ -36,10 +38,35 @@ class SharedForward(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.training = encoder.training
+        self._kept_bytes: dict[Any, int] = {}
 
     def forward(self, x: Tensor, shared: Tensor) -> Tensor:
         """c . z(x), (N,), of images `x` and shared weights `shared` (N, D)."""
         return (self.encoder(x) * shared).sum(dim=1)
+
+    def kept_bytes(self, x: Tensor) -> int:
+        """Bytes of activations that one image like `x` (N, ...) keeps for a backward pass: measured once per shape."""
+        key = (x.shape[1:], x.dtype, x.device)
+        if key not in self._kept_bytes:
+            self._kept_bytes[key] = _measure_kept_bytes(self.encoder, x[:1])
+        return self._kept_bytes[key]
+
+
+def _measure_kept_bytes(encoder: nn.Module, x: Tensor) -> int:
+    """From one forward pass: what autograd saves besides the parameters."""
+    own = {p.untyped_storage().data_ptr() for p in (*encoder.parameters(), *encoder.buffers())}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    leaf = x.detach().clone().requires_grad_()
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = encoder(leaf)  # held until here, so that no storage is counted twice or re-used
+        return sum(kept.values()) + output.numel() * output.element_size()
 
 
 def make_engine(factory: Any, forward: nn.Module) -> Attribution:
@@ -122,23 +149,24 @@ def _check_baselines(baselines: Any) -> None:
         )
 
 
-def with_defaults(method: Any, x: Tensor, arguments: dict[str, Any]) -> dict[str, Any]:
+def with_defaults(method: Any, forward: SharedForward, x: Tensor, arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments with our defaults: signed gradients, and integrated gradients in chunks of bounded memory."""
     inner = innermost(method)
     if isinstance(inner, Saliency):
         return {"abs": False, **arguments}
-    if isinstance(inner, IntegratedGradients):
+    if isinstance(inner, IntegratedGradients) and "internal_batch_size" not in arguments:
         noisy = 1 if inner is method else arguments.get("nt_samples_batch_size") or arguments.get("nt_samples", 5)
-        return {"internal_batch_size": chunk_size(x, len(x) * noisy), **arguments}
+        return {"internal_batch_size": chunk_size(forward, x, len(x) * noisy), **arguments}
     return arguments
 
 
-def chunk_size(x: Tensor, n: int) -> int:
-    """Images per forward pass of integrated gradients: as many as fill `_CHUNK`, at least the `n` of the batch."""
-    return max(n, _CHUNK // x[0].numel(), 1)
+def chunk_size(forward: SharedForward, x: Tensor, n: int) -> int:
+    """Images per forward pass of integrated gradients: as many as the bytes allow, at least the `n` of the batch."""
+    most = _CPU_BYTES if x.device.type == "cpu" else _DEVICE_BYTES
+    return max(n, most // max(1, forward.kept_bytes(x)), 1)
 
 
-def run_engine(method: Any, forward: nn.Module, x: Tensor, shared: Tensor, arguments: dict[str, Any]) -> Any:
+def run_engine(method: Any, forward: SharedForward, x: Tensor, shared: Tensor, arguments: dict[str, Any]) -> Any:
     """The engine's attribution of c . z(x), detached and in the dtype of `x`; the network is left as it was.
 
     Raises
@@ -149,7 +177,8 @@ def run_engine(method: Any, forward: nn.Module, x: Tensor, shared: Tensor, argum
     # A tuple, since DeepLiftShap unpacks a bare tensor; a fresh leaf, so that the user's tensor is never touched.
     leaf = x.detach().requires_grad_()
     with unchanged(forward), differentiable():
-        result = method.attribute(leaf, additional_forward_args=(shared,), **with_defaults(method, x, arguments))
+        own = with_defaults(method, forward, x, arguments)
+        result = method.attribute(leaf, additional_forward_args=(shared,), **own)
     if isinstance(result, tuple):
         return result[0].detach().to(x.dtype), result[1].detach()
     return result.detach().to(x.dtype)

@@ -18,9 +18,11 @@ from captum_shared.attribution.engine import (
     make_engine,
     run_engine,
     split_arguments,
+    with_defaults,
 )
 from captum_shared.attribution.inputs import Pair, check_pair, resolve_weights
 from captum_shared.attribution.neurons import neuron_maps, vector_jacobian_products
+from captum_shared.attribution.quadrature import automatic_maps, is_automatic, without_limits
 
 
 class ParallelBackprop(PairAttribution):
@@ -154,8 +156,13 @@ class ParallelBackprop(PairAttribution):
             Instead of z(x_ref) in c, such as the mean latents of several references: one backward pass serves all.
         **engine_arguments
             Passed to the engine: `n_steps`, `sliding_window_shapes`, `nt_samples` ... As in Captum, `feature_mask`,
-            `stdevs`, `strides` and `sliding_window_shapes` may be a tuple of two, one for each image. Integrated
-            gradients run in chunks of about 16 images of 224 x 224 unless `internal_batch_size` is given.
+            `stdevs`, `strides` and `sliding_window_shapes` may be a tuple of two, one for each image.
+
+            Integrated gradients run in chunks whose activations fill 256 MB (2 GB on other devices than the CPU),
+            measured with one forward pass per image size, unless `internal_batch_size` is given. With
+            ``n_steps="auto"`` each image takes the steps it needs: the trapezoid rule from 8 intervals, doubled until
+            the completeness error is at most `tolerance` (default 0.01) times the difference of c . z between image
+            and baseline, or `max_steps` (default 256) intervals are reached.
 
         Returns
         -------
@@ -178,9 +185,7 @@ class ParallelBackprop(PairAttribution):
                 return maps[0].squeeze(1), maps[1].squeeze(1)
             shared = self._constant(pair, recipe)
             sides = split_arguments(arguments)
-            results = [
-                run_engine(self.engine, self.forward_module, x, shared, own) for x, own in zip(pair, sides, strict=True)
-            ]
+            results = [self._one_side(x, shared, own) for x, own in zip(pair, sides, strict=True)]
         if return_convergence_delta:
             (map_x, delta), (map_ref, delta_ref) = results
             return (map_x, map_ref), delta + delta_ref
@@ -230,6 +235,14 @@ class ParallelBackprop(PairAttribution):
             ]
         return maps[0], maps[1]
 
+    def _one_side(self, x: Tensor, shared: Tensor, arguments: dict[str, Any]) -> Any:
+        """The map of one image of each pair, with its convergence delta if that is wanted."""
+        if not is_automatic(self.engine, arguments):
+            return run_engine(self.engine, self.forward_module, x, shared, arguments)
+        own = with_defaults(self.engine, self.forward_module, x, arguments)
+        maps, delta = automatic_maps(self.engine, self.forward_module.encoder, x, shared.unsqueeze(1), own)
+        return (maps.squeeze(1), delta.squeeze(1)) if own.get("return_convergence_delta") else maps.squeeze(1)
+
     def _gradient_maps(self, pair: Pair, recipe: Recipe, arguments: dict[str, Any]) -> Pair:
         """Plain gradients (N, K, ...) for c (N, K, D): one forward pass gives both c and what is differentiated."""
         leaves = [x.detach().requires_grad_() for x in pair]
@@ -259,5 +272,5 @@ class ParallelBackprop(PairAttribution):
             if not self.has_convergence_delta():
                 raise ValueError(f"engine {type(self.engine).__name__} has no convergence delta; expected False")
             arguments["return_convergence_delta"] = True
-        check_arguments(self.engine, arguments)
+        check_arguments(self.engine, without_limits(self.engine, arguments))
         return arguments

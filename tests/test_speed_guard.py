@@ -1,0 +1,264 @@
+"""Work is counted, not timed: a second forward pass in the gradient path fails here on any machine.
+
+The network has two convolutions up to its layer, so that two convolutions are one forward pass.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import captum.attr as ca
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks import floors
+from captum_shared import LatentEncoder, LayerParallelBackprop, ParallelBackprop
+from captum_shared.attribution import engine
+from captum_shared.attribution.quadrature import Path, refine
+
+CONVOLUTIONS = 2
+
+
+class Count(TorchDispatchMode):
+    """Counts operations, those of autograd's backward passes included, and notes the batches of convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+        self.batches: list[int] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls[str(func.overloadpacket)] += 1
+        if func is torch.ops.aten.convolution.default:
+            self.batches.append(len(args[0]))
+        if func is torch.ops.aten.convolution_backward.default:
+            assert not args[-1][1], "gradients of weights, which nobody asked for"
+        return func(*args, **(kwargs or {}))
+
+
+def work(run: Callable[[], Any]) -> tuple[int, int]:
+    """Forward and backward passes of the network up to its layer."""
+    with Count() as count:
+        run()
+    forwards, backwards = count.calls["aten.convolution"], count.calls["aten.convolution_backward"]
+    assert forwards % CONVOLUTIONS == backwards % CONVOLUTIONS == 0
+    return forwards // CONVOLUTIONS, backwards // CONVOLUTIONS
+
+
+@pytest.fixture
+def encoder(net: nn.Module) -> LatentEncoder:
+    return LatentEncoder(net, layer="relu2", pool="avg")
+
+
+@pytest.fixture
+def pair() -> tuple[Tensor, Tensor]:
+    return torch.randn(1, 3, 8, 8, dtype=torch.float64), torch.randn(1, 3, 8, 8, dtype=torch.float64)
+
+
+@pytest.fixture
+def readouts() -> Tensor:
+    return torch.randn(4, 6, dtype=torch.float64)
+
+
+def close(found: Any, expected: Any, rtol: float = 1e-9) -> bool:
+    return all(bool((a - b).abs().max() <= rtol * b.abs().max()) for a, b in zip(found, expected, strict=True))
+
+
+def test_pair_gradient(encoder: LatentEncoder, pair: Any, readouts: Tensor) -> None:
+    pb = ParallelBackprop(encoder, engine=ca.Saliency)
+    assert work(lambda: pb.attribute(pair, readout=readouts[0])) == (2, 2)
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_neurons_gradient(k: int, encoder: LatentEncoder, pair: Any, readouts: Tensor) -> None:
+    pb = ParallelBackprop(encoder, engine=ca.Saliency)
+    assert work(lambda: pb.attribute_neurons(pair, readouts[:k])) == (2, 2 * k)
+
+
+@pytest.mark.parametrize(("chunk", "passes"), [(3, 4), (10, 1), (None, 1)])
+@pytest.mark.parametrize("k", [1, 4])
+def test_integrated_gradients(
+    chunk: int | None, passes: int, k: int, encoder: LatentEncoder, pair: Any, readouts: Tensor
+) -> None:
+    pb = ParallelBackprop(encoder)
+    options = {"n_steps": 10, "internal_batch_size": chunk}
+    constant = 2  # forward passes that give c
+    assert work(lambda: pb.attribute(pair, readout=readouts[0], **options)) == (constant + 2 * passes, 2 * passes)
+    found = work(lambda: pb.attribute_neurons(pair, readouts[:k], **options))
+    assert found == (constant + 2 * passes, 2 * passes * k)
+
+
+def test_the_default_chunk_fills_the_bytes(
+    encoder: LatentEncoder, pair: Any, readouts: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small images of a small network: all steps at once; with less memory, as many as it holds."""
+    pb = ParallelBackprop(encoder)
+    with Count() as count:
+        pb.attribute(pair, readout=readouts[0], n_steps=10)
+    measured = 1  # the first call with images of a size measures the activations, once for both images
+    assert count.calls["aten.convolution"] == CONVOLUTIONS * (measured + 2 + 2)
+    monkeypatch.setattr(engine, "_CPU_BYTES", 4 * pb.forward_module.kept_bytes(pair[0]))
+    with Count() as count:
+        expected = pb.attribute(pair, readout=readouts[0], n_steps=10)
+    assert count.batches[2 * CONVOLUTIONS :] == [n for n in (4, 4, 2, 4, 4, 2) for _ in range(CONVOLUTIONS)]
+    assert close(expected, pb.attribute(pair, readout=readouts[0], n_steps=10, internal_batch_size=None))
+
+
+def test_kept_bytes_are_those_of_the_activations(encoder: LatentEncoder) -> None:
+    """Counted by hand: saved are the image, conv1, bn's output and relu1 (one storage each), the pool, conv2, relu2."""
+    forward = ParallelBackprop(encoder).forward_module
+    found = forward.kept_bytes(torch.randn(3, 3, 8, 8, dtype=torch.float64))
+    least = 8 * (3 * 64 + 5 * 64 + 5 * 64 + 5 * 16 + 6 * 16)  # image, conv1, relu1, pool, relu2
+    assert least <= found <= 2 * least
+    assert forward.kept_bytes(torch.randn(1, 3, 16, 16, dtype=torch.float64)) == pytest.approx(4 * found, rel=0.2)
+    assert work(lambda: forward.kept_bytes(torch.randn(7, 3, 8, 8, dtype=torch.float64))) == (0, 0)
+
+
+def test_references_averaged(encoder: LatentEncoder, readouts: Tensor) -> None:
+    """One backward pass for each image of the pair, however many references."""
+    pb = ParallelBackprop(encoder, engine=ca.Saliency)
+    x, references = torch.randn(1, 3, 8, 8).double(), torch.randn(5, 3, 8, 8).double()
+
+    def run() -> Any:
+        with torch.no_grad():
+            mean = encoder(references).mean(0)
+        return pb.attribute((x, references[:1]), readout=readouts[0], reference_latents=mean)
+
+    assert work(run) == (3, 2)
+    assert close(run(), floors.references_gradient(encoder.body, x, references, readouts[0]))
+
+
+def test_coarse_maps(encoder: LatentEncoder, pair: Any, readouts: Tensor) -> None:
+    assert work(lambda: LayerParallelBackprop(encoder).attribute(pair, readout=readouts[0])) == (4, 0)
+
+
+@pytest.mark.parametrize("truncation", ["traced", "early exit"])
+def test_nothing_behind_the_layer_runs(
+    truncation: str, net: nn.Module, pair: Any, readouts: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if truncation == "early exit":
+        monkeypatch.setattr("captum_shared.encoder.truncation.traced", lambda model, layer: None)
+    encoder = LatentEncoder(net, layer="pool")
+    for engine_class in (ca.Saliency, ca.IntegratedGradients):
+        with Count() as count:
+            maps = ParallelBackprop(encoder, engine=engine_class).attribute(pair, readout=readouts[0][:5])
+        assert count.calls["aten.convolution"] > 0
+        assert count.calls["aten.convolution"] == count.calls["aten.max_pool2d_with_indices"]  # conv2 never runs
+        assert "aten.addmm" not in count.calls
+    gradient = ParallelBackprop(encoder, engine=ca.Saliency).attribute(pair, readout=readouts[0][:5])
+    assert close(gradient, floors.through_the_whole_network(net, "pool", *pair, readouts[0][:5]))
+    assert maps[0].shape == pair[0].shape
+
+
+def test_paths_equal_the_floors(encoder: LatentEncoder, pair: Any, readouts: Tensor) -> None:
+    gradient, integrated = ParallelBackprop(encoder, engine=ca.Saliency), ParallelBackprop(encoder)
+    w, body = readouts[0], encoder.body
+    assert close(gradient.attribute(pair, readout=w), floors.pair_gradient(body, *pair, w))
+    assert close(gradient.attribute_neurons(pair, readouts), floors.neurons_gradient(body, *pair, readouts))
+    one = integrated.attribute(pair, readout=w, n_steps=9)  # Captum holds the steps in single precision
+    assert close(one, floors.pair_integrated(body, *pair, w, n_steps=9, chunk=4), rtol=1e-6)
+    found = integrated.attribute_neurons(pair, readouts, n_steps=9)
+    assert close(found, floors.neurons_integrated(body, *pair, readouts, n_steps=9, chunk=2))
+
+
+# Steps chosen by the completeness error.
+
+
+def trapezoid(encoder: nn.Module, x: Tensor, c: Tensor, intervals: int) -> Tensor:
+    """Slow: every gradient of the rule, one by one."""
+    total = torch.zeros_like(x)
+    for i in range(intervals + 1):
+        leaf = (x * i / intervals).requires_grad_()
+        gradient = torch.autograd.grad(encoder(leaf) @ c, leaf, torch.ones(1).to(x))[0]
+        total += gradient / intervals * (0.5 if i in (0, intervals) else 1)
+    return total * x
+
+
+def slow_refinement(encoder: nn.Module, x: Tensor, c: Tensor, tolerance: float, most: int) -> tuple[Tensor, int]:
+    with torch.no_grad():
+        difference = ((encoder(x) - encoder(0 * x)) @ c)[0]
+    intervals = 8
+    while True:
+        found = trapezoid(encoder, x, c, intervals)
+        if abs(found.sum() - difference) <= tolerance * abs(difference) or 2 * intervals > most:
+            return found, intervals + 1
+        intervals *= 2
+
+
+def test_automatic_steps_are_the_slow_refinement(encoder: LatentEncoder) -> None:
+    scale = torch.tensor([0.01, 1.0, 3.0]).double().view(3, 1, 1, 1)
+    x, y = scale * torch.randn(2, 3, 3, 8, 8, dtype=torch.float64)
+    c = torch.rand(3, 6, dtype=torch.float64)
+    found = ParallelBackprop(encoder).attribute(
+        (x, y), additional_forward_args=(c,), n_steps="auto", tolerance=0.02, max_steps=32, internal_batch_size=5
+    )
+    path = Path(x, torch.zeros_like(x), c.unsqueeze(1))
+    steps = refine(encoder, path, 5, tolerance=0.02, max_steps=32).n_steps
+    for n in range(3):
+        expected, counted = slow_refinement(encoder, x[n : n + 1], c[n], 0.02, 32)
+        assert close([found[0][n : n + 1]], [expected])
+        assert steps[n] == counted
+    assert len(set(steps.tolist())) > 1  # images go on by themselves
+
+
+def test_automatic_steps_reach_the_tolerance(encoder: LatentEncoder, readouts: Tensor) -> None:
+    x, y = torch.randn(2, 3, 3, 8, 8, dtype=torch.float64)
+    pb = ParallelBackprop(encoder)
+    for tolerance in (0.02, 0.001):
+        maps, delta = pb.attribute(
+            (x, y), readout=readouts[0], n_steps="auto", tolerance=tolerance, max_steps=4096, baselines=0.3,
+            return_convergence_delta=True,
+        )  # fmt: skip
+        c = pb.shared_weights((x, y), readouts[0])
+        total = 0.0
+        for image, own in zip((x, y), maps, strict=True):
+            with torch.no_grad():
+                difference = ((encoder(image) - encoder(torch.full_like(image, 0.3))) * c).sum(1)
+            error = own.flatten(1).sum(1) - difference
+            assert (error.abs() <= 1.0001 * tolerance * difference.abs()).all()
+            total = total + error
+        assert torch.allclose(delta, total, atol=1e-10)
+
+
+def test_automatic_steps_in_a_batch_are_those_of_one_at_a_time(encoder: LatentEncoder, readouts: Tensor) -> None:
+    x, y = 2 * torch.randn(2, 3, 3, 8, 8, dtype=torch.float64)
+    pb = ParallelBackprop(encoder)
+    together = pb.attribute((x, y), readout=readouts[0], n_steps="auto", tolerance=1e-3)
+    neurons = pb.attribute_neurons((x, y), readouts[:1], n_steps="auto", tolerance=1e-3)
+    for n in range(3):
+        alone = pb.attribute((x[n : n + 1], y[n : n + 1]), readout=readouts[0], n_steps="auto", tolerance=1e-3)
+        assert close([t[n : n + 1] for t in together], alone)
+        assert close([t[n : n + 1, 0] for t in neurons], alone)
+
+
+def test_no_gradient_is_computed_twice(encoder: LatentEncoder, readouts: Tensor) -> None:
+    """Points of all rounds together are those of the last one, plus the forward passes of both ends."""
+    x = 3 * torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    path = Path(x, torch.zeros_like(x), readouts[:1].unsqueeze(1))
+    with Count() as count:
+        integral = refine(encoder, path, None, tolerance=1e-9, max_steps=32)
+    assert integral.n_steps.tolist() == [33]
+    assert sum(count.batches) == CONVOLUTIONS * (33 + 2)
+
+
+@pytest.mark.parametrize(
+    ("factory", "options", "message"),
+    [
+        (lambda f: ca.NoiseTunnel(ca.IntegratedGradients(f)), {"n_steps": "auto"}, "IntegratedGradients itself"),
+        (ca.IntegratedGradients, {"n_steps": "auto", "method": "riemann_left"}, "trapezoid"),
+        (ca.IntegratedGradients, {"n_steps": "auto", "tolerance": 0.0}, "`tolerance` must be positive"),
+        (ca.IntegratedGradients, {"n_steps": "auto", "max_steps": 0}, "`max_steps` must be at least 1"),
+    ],
+)
+def test_mistakes(factory: Any, options: Any, message: str, encoder: LatentEncoder, pair: Any) -> None:
+    with pytest.raises(ValueError, match=message):
+        ParallelBackprop(encoder, engine=factory).attribute(pair, readout=torch.ones(6), **options)
+
+
+def test_the_limits_belong_to_automatic_steps(encoder: LatentEncoder, pair: Any) -> None:
+    with pytest.raises(TypeError, match="takes no argument 'tolerance'"):
+        ParallelBackprop(encoder).attribute(pair, readout=torch.ones(6), n_steps=20, tolerance=0.1)
