@@ -42,6 +42,14 @@ def is_pixel_row(method: str, rule: str) -> bool:
     return f"{method} {rule}".strip() in ROWS or (method, rule) == ORACLE
 
 
+def about_pixels(n_composites: int) -> str:
+    """The sentence above the table."""
+    return (
+        f"The first {n_composites} composites of each pair, at 1/{SHRINK} of their size, {STEPS} steps of integrated "
+        "gradients. Signed sums over cells; of unsigned maps, sums of absolute values."
+    )
+
+
 def chosen_rows() -> list[Row]:
     """The rows of the synthetic game that are played pixel by pixel."""
     return [row for row in pixel_rows() + readout_rows() + null_rows() if row.name in ROWS]

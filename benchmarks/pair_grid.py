@@ -32,7 +32,7 @@ from benchmarks.grid import (
     make_folds,
     make_problem,
 )
-from benchmarks.grid_pixels import SHRINK, STEPS, cell_sums, is_pixel_row
+from benchmarks.grid_pixels import about_pixels, cell_sums, is_pixel_row
 from benchmarks.output import Figure, Store, markdown_table, mean_scores, plot_bars, summarise, write_long, write_table
 from benchmarks.rows import Neuron, Problem, Row, layer_rows, null_rows, readout_rows
 from benchmarks.scores import Scores, to_heat
@@ -272,9 +272,8 @@ def _write(folder: Path, figures: list[Figure], n_pairs: int, n: tuple[int, int]
     pixels = [figure for figure in figures if is_pixel_row(figure.method, figure.rule)]
     sections = [("All category pairs", f"{note}\n\n{markdown_table(coarse, 'all category pairs', METRICS)}")]
     if pixels:
-        text = (f"The first {n[1]} composites of each pair, at 1/{SHRINK} of their size, {STEPS} steps. "
-                "Signed sums over cells; of unsigned maps, sums of absolute values.")  # fmt: skip
-        sections.append(("Pixel by pixel", f"{text}\n\n{markdown_table(pixels, 'all category pairs', METRICS)}"))
+        table = markdown_table(pixels, "all category pairs", METRICS)
+        sections.append(("Pixel by pixel", f"{about_pixels(n[1])}\n\n{table}"))
     if any(figure.metric in CURVES for figure in figures):
         with_curves = [figure for figure in figures if figure.metric in CURVES]
         sections.append(("Deletion (lower is better) and insertion (higher)",
