@@ -140,7 +140,7 @@ def plot_bars(path: Path, figures: Sequence[Figure], condition: str, metric: str
     axes.axvline(chance, color="0.7", lw=1, ls="--", zorder=0)
     axes.set_yticks(range(len(chosen)), [f.row for f in chosen], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.02)
+    axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel(f"{metric.replace('_', ' ')}\n95 % intervals over neurons; dashed: chance", fontsize=9)
     axes.set_title(condition, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)

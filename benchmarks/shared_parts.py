@@ -101,7 +101,9 @@ def _one_neuron(setting: Setting, index: int, n_cases: int, seed: int, device: s
     neuron, cases, counts = make_neuron(setting, index, n_cases, seed, device)
     torch.manual_seed(1000 * seed + index)
     rows = rows_of(setting) if cases else []
-    scores = {row.name: mean_scores([_explain(row, neuron, case) for case in cases]) for row in rows}
+    scores = {
+        row.name: mean_scores([_explain(row, neuron, case) for case in cases for _ in range(row.draws)]) for row in rows
+    }
     admission = {"tried": counts.tried, "admitted": counts.admitted, **counts.rejected}
     return {"rows": [(row.method, row.rule) for row in rows], "scores": scores, "admission": admission}
 
