@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmarks.rows import Neuron, Problem
+from benchmarks.rows import Neuron, Problem, randomised
 from captum_shared.encoder import LatentEncoder, encode_images
 from captum_shared.readout import fit_readout
 from captum_shared.synthetic import (
@@ -43,12 +42,14 @@ Masks = dict[str, np.ndarray]
 
 BASELINE = 0.8  # mean brightness of the images; black would put heat on every bright background
 DRIVING_KINDS = {"planted": PLANTED_KINDS, "trained": ("head", "ear", "limb", "tail", "wing", "wheel", "post")}
-"""Kinds that P and Q are drawn from; of the trained network those that it detects well."""
+"""Kinds that P, Q, D and N are drawn from; of the trained network those that it detects well."""
 THRESHOLDS = {"planted": Thresholds(), "trained": Thresholds(shared=0.10)}
 """The trained network's detectors overlap: at a tolerance of 5 % hardly a pair is admitted."""
 LEAST_DROP_OFF_BALANCE = 0.12
 """Removing a part with a quarter of the other's weight cannot lower the response by 30 %, but by 20 % at most."""
 GALLERY = 200
+MAX_TRIES = 250
+"""Pairs drawn for each that is wanted."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,12 @@ def settings() -> list[Setting]:
 
 @dataclass(frozen=True)
 class Case:
-    """An admitted pair, rendered: a problem for each reference, with the masks of all images."""
+    """An admitted pair, rendered: a problem for each reference, with the masks of all images.
 
+    `other` is the neuron of the readout swap: D and N drive it, P and Q do not.
+    """
+
+    other: Neuron
     problems: tuple[Problem, Problem]
     masks: Masks
     reference_masks: tuple[Masks, Masks]
@@ -121,19 +126,22 @@ def make_neuron(
     """
     drawn = _draw(replace(setting, name="", degrees=0.0, ceiling=None, all_rows=False), index, n_cases, seed)
     encoder, _ = _network(setting)
-    latents, weight, other = drawn.latents, drawn.weight, drawn.other_weight
+    latents = drawn.latents
+    weights = torch.stack([drawn.weight, *drawn.other_weights])
     if setting.ceiling is not None:
-        weight = _refitted(latents, weight, setting.ceiling, np.random.default_rng([seed, index, 3]))
+        weights = _refitted(latents, weights, setting.ceiling, np.random.default_rng([seed, index, 3]))
+    weights = torch.cat([weights, drawn.stranger[None]])
     if setting.degrees:
         rotation = basis_rotation(latents.shape[1], setting.degrees, seed=index)
         encoder.transform = Rotation(rotation)
-        latents, weight, other = latents @ rotation.T, rotation @ weight, rotation @ other
-    random = deepcopy(encoder)
-    _randomise(random, seed + index)
+        latents, weights = latents @ rotation.T, weights @ rotation.T
+    weight, *others, stranger = weights.to(device)
+    random = randomised(encoder, seed + index)
     layer = encoder.body.get_submodule(f"extractor.{encoder.layer}")
-    values = (encoder.to(device), layer, weight.to(device), other.to(device), latents.to(device), random.to(device))
-    cases = _cases(drawn.pairs, np.random.default_rng([seed, index, 4]), device)
-    return Neuron(*values, BASELINE), cases, drawn.counts
+    neuron = Neuron(encoder.to(device), layer, weight, stranger, latents.to(device), random.to(device), BASELINE)
+    others = [replace(neuron, weight=own) for own in others]
+    cases = _cases(drawn.pairs, others, np.random.default_rng([seed, index, 4]), device)
+    return neuron, cases, drawn.counts
 
 
 @dataclass(frozen=True)
@@ -142,7 +150,8 @@ class _Drawn:
 
     latents: Tensor
     weight: Tensor
-    other_weight: Tensor
+    other_weights: list[Tensor]
+    stranger: Tensor
     pairs: list[FactorialPair]
     counts: AdmissionCounts
 
@@ -152,40 +161,50 @@ def _draw(setting: Setting, index: int, n_cases: int, seed: int) -> _Drawn:
     rng = np.random.default_rng([seed, index])
     p, q, r, s = (str(kind) for kind in rng.permutation(DRIVING_KINDS[setting.network])[:4])
     encoder, kinds = _network(setting)
-    scenes = _gallery(setting, GALLERY, (p, q), np.random.default_rng([seed, index, 1]), kinds)
-    gallery = render_scenes(scenes)
-    latents = encode_images(encoder, gallery.images)
-    gains = _gains(latents, gallery.presence(), setting)
+    plain = replace(setting, ratio=1.0, condition=PairCondition(clutter=setting.condition.clutter))
+    latents, presence = _gallery(plain, (p, q), index, seed, GALLERY)
+    gains = _gains(latents, presence, setting)
     weight = _readout({p: 1.0, q: setting.ratio}, gains, setting)
 
     def draw(k: int) -> FactorialPair:
         return _pair(setting, p, q, np.random.default_rng([seed, index, 2, k]), kinds)
 
-    pairs, counts = admitted_pairs(draw, n_cases, encoder, weight, thresholds=_thresholds(setting))
-    return _Drawn(latents, weight, _readout({r: 1.0, s: 1.0}, gains, setting), pairs, counts)
+    def other(pair: FactorialPair) -> Tensor:
+        return _readout({pair.d: 1.0, pair.n: 1.0}, gains, setting)
+
+    limits = _thresholds(setting)
+    pairs, counts = admitted_pairs(draw, n_cases, encoder, weight, other_weight=other, thresholds=limits,
+                                   max_tries=MAX_TRIES)  # fmt: skip
+    return _Drawn(
+        latents, weight, [other(pair) for pair in pairs], _readout({r: 1.0, s: 1.0}, gains, setting), pairs, counts
+    )
 
 
 def _network(setting: Setting) -> tuple[LatentEncoder, Sequence[str]]:
     pool = "avg" if setting.cells == 1 else setting.cells
     if setting.network == "planted":
-        network = planted_network().requires_grad_(False)
-        return LatentEncoder(network, PLANTED_LAYER, pool), PLANTED_KINDS
-    network = demo_network().requires_grad_(False)
-    return LatentEncoder(network, DEMO_LAYER, pool), PART_KINDS
+        return LatentEncoder(planted_network().requires_grad_(False), PLANTED_LAYER, pool), PLANTED_KINDS
+    return LatentEncoder(demo_network().requires_grad_(False), DEMO_LAYER, pool), PART_KINDS
 
 
 def _pair(setting: Setting, p: str, q: str, rng: np.random.Generator, kinds: Sequence[str]) -> FactorialPair:
     if setting.network == "trained":
-        return compose_pair(p, q, rng, kinds=kinds)
+        return compose_pair(p, q, rng, kinds=DRIVING_KINDS["trained"])
     return sample_pair(p, q, rng, condition=setting.condition, kinds=kinds, colors=planted_colors())
 
 
-def _gallery(
-    setting: Setting, n: int, preferred: Sequence[str], rng: np.random.Generator, kinds: Sequence[str]
-) -> list[Scene]:
+@lru_cache(maxsize=256)
+def _gallery(setting: Setting, preferred: tuple[str, str], index: int, seed: int, n: int) -> tuple[Tensor, Tensor]:
+    """Latents (n, D) and presence of kinds of images that a neuron's responses are known for."""
+    rng = np.random.default_rng([seed, index, 1])
+    encoder, kinds = _network(setting)
     if setting.network == "trained":
-        return compose_gallery(n, preferred, rng, kinds=kinds)
-    return sample_gallery(n, preferred, rng, condition=setting.condition, kinds=kinds, colors=planted_colors())
+        scenes = compose_gallery(n, preferred, rng, kinds=kinds)
+    else:
+        colors = planted_colors()
+        scenes = sample_gallery(n, preferred, rng, condition=setting.condition, kinds=kinds, colors=colors)
+    gallery = render_scenes(scenes)
+    return encode_images(encoder, gallery.images), gallery.presence()
 
 
 def _detectors(setting: Setting) -> dict[str, Tensor]:
@@ -218,34 +237,28 @@ def _thresholds(setting: Setting) -> Thresholds:
     return limits if balanced else Thresholds(LEAST_DROP_OFF_BALANCE, limits.silent, limits.shared)
 
 
-def _refitted(latents: Tensor, weight: Tensor, ceiling: float, rng: np.random.Generator) -> Tensor:
-    """The readout that the library's default fit finds from noisy responses to the gallery."""
-    response = (latents @ weight).double().numpy()
-    noise = rng.standard_normal(len(response)) * response.std() * np.sqrt(1 / ceiling**2 - 1)
-    return fit_readout(latents, response + noise).readout.weight[0].detach().to(weight)
+def _refitted(latents: Tensor, weights: Tensor, ceiling: float, rng: np.random.Generator) -> Tensor:
+    """The readouts (K, D) that the library's default fit finds from noisy responses to the gallery."""
+    responses = (latents @ weights.T).double().numpy()
+    noise = rng.standard_normal(responses.T.shape).T * responses.std(axis=0) * np.sqrt(1 / ceiling**2 - 1)
+    return fit_readout(latents, responses + noise).readout.weight.detach().to(weights)
 
 
-def _randomise(encoder: nn.Module, seed: int) -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for module in encoder.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
-
-
-def _cases(pairs: Sequence[FactorialPair], rng: np.random.Generator, device: str) -> list[Case]:
+def _cases(
+    pairs: Sequence[FactorialPair], others: Sequence[Neuron], rng: np.random.Generator, device: str
+) -> list[Case]:
     references = [[_images(family, device) for family in (pair.references_a, pair.references_b)] for pair in pairs]
     cases = []
     for k, pair in enumerate(pairs):
         image, masks = render(pair.query)
-        others = [other for j, own in enumerate(references) if j != k for other in own] or references[k]
+        strangers = [family for j, own in enumerate(references) if j != k for family in own] or references[k]
         problems = [
-            Problem(image[None].to(device), own, others[int(rng.integers(len(others)))]) for own in references[k]
+            Problem(image[None].to(device), own, strangers[int(rng.integers(len(strangers)))]) for own in references[k]
         ]
         own = tuple(_reference_masks(scenes[0], role, pair.d)
                     for scenes, role in ((pair.references_a, pair.p), (pair.references_b, pair.q)))  # fmt: skip
         query_masks = {role: masks[getattr(pair, role)] for role in "pqdn"}
-        cases.append(Case((problems[0], problems[1]), query_masks, (own[0], own[1])))
+        cases.append(Case(others[k], (problems[0], problems[1]), query_masks, (own[0], own[1])))
     return cases
 
 

@@ -116,10 +116,15 @@ def compose(composite: Composite, paths: Sequence[Path], transform: Callable[[An
     """The composite as an image (1, 3, 2 H, 2 W), each photograph transformed for itself."""
     tiles: dict[int, Tensor] = {}
     for index, cell in zip(composite.photographs, composite.cells, strict=True):
-        with Image.open(paths[index]) as image:
-            tiles[cell] = transform(image.convert("RGB"))
+        tiles[cell] = load_photograph(paths[index], transform)
     rows = [torch.cat([tiles[2 * r], tiles[2 * r + 1]], dim=2) for r in (0, 1)]
     return torch.cat(rows, dim=1)[None]
+
+
+def load_photograph(path: Path, transform: Callable[[Any], Tensor]) -> Tensor:
+    """A photograph as the network takes it, (3, H, W)."""
+    with Image.open(path) as image:
+        return transform(image.convert("RGB"))
 
 
 def cell_masks(size: tuple[int, int]) -> list[np.ndarray]:
@@ -165,9 +170,9 @@ def fit_neuron(
         _ridge(latents[train], np.isin(names[train], own)) for own in (pair, pair[:1], pair[1:], other_pair)
     )
     encoder = feature_encoder(latent_transform(scaler)).eval()
-    values = [t.to(device) for t in (both, other, latents[train])]
-    neuron = Neuron(encoder.to(device), _layer(encoder), *values, deepcopy(encoder), 0.0)
-    response = (latents @ both).numpy()
+    both, other, gallery = (values.to(device) for values in (both, other, latents[train]))
+    neuron = Neuron(encoder.to(device), _layer(encoder), both, other, gallery, deepcopy(encoder), 0.0)
+    response = (latents @ both.cpu()).numpy()
     drivers = []
     for name in pair:
         own = train[names[train] == name]
@@ -175,18 +180,22 @@ def fit_neuron(
     return GridNeuron(neuron, (first.to(device), second.to(device)), (drivers[0], drivers[1]))
 
 
-def make_problem(own: GridNeuron, side: int, x: Tensor, photographs: Photographs, rng: np.random.Generator) -> Problem:
-    """The composite's feature map with references from one category: its drivers most similar for the neuron."""
-    neuron = own.neuron
+def nearest_references(own: GridNeuron, side: int, x: Tensor, photographs: Photographs) -> np.ndarray:
+    """Indices of the drivers from one category that are most similar to the composite for the neuron, best first."""
     candidates = own.references[side]
-    maps = photographs.maps[candidates].float().to(x.device)
     with torch.no_grad():
-        z, gallery = neuron.encoder(x), neuron.encoder(maps)
+        z = own.neuron.encoder(x)
+        gallery = own.neuron.encoder(photographs.maps[candidates].float().to(x.device))
     k = min(N_REFERENCES, len(candidates))
-    nearest = ReferenceMatcher(gallery).match(z, neuron.weight, k=k).index[0]
+    return candidates[ReferenceMatcher(gallery).match(z, own.neuron.weight, k=k).index[0].cpu().numpy()]
+
+
+def make_problem(own: GridNeuron, side: int, x: Tensor, photographs: Photographs, rng: np.random.Generator) -> Problem:
+    """The composite's feature map with its nearest references from one category."""
+    nearest = nearest_references(own, side, x, photographs)
     anyone = np.concatenate(own.references)
     shuffled = photographs.maps[int(rng.choice(anyone))][None].float().to(x.device)
-    return Problem(x, maps[nearest.to(maps.device)], shuffled)
+    return Problem(x, photographs.maps[nearest].float().to(x.device), shuffled)
 
 
 def _ridge(latents: Tensor, member: np.ndarray) -> Tensor:

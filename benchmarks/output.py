@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ class Figure:
     value: float
     ci_low: float
     ci_high: float
+    neurons: int = 0
+    """How many the mean is over; not in the long table, whose columns are fixed."""
 
     @property
     def row(self) -> str:
@@ -65,7 +67,8 @@ def summarise(
             values = [own[image][metric] for own in neurons if np.isfinite(own[image][metric])]
             if values:
                 low, high = bootstrap_interval(values)
-                figures.append(Figure(game, condition, *row, image, metric, float(np.mean(values)), low, high))
+                figures.append(Figure(game, condition, *row, image, metric, float(np.mean(values)), low, high,
+                                      len(values)))  # fmt: skip
     return figures
 
 
@@ -80,7 +83,8 @@ def mean_scores(scores: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict
 
 def write_long(path: Path, figures: Iterable[Figure]) -> None:
     """The long table as CSV."""
-    rows = [[f"{v:.6f}" if isinstance(v, float) else v for v in asdict(figure).values()] for figure in figures]
+    lines = [[getattr(figure, column) for column in HEADER] for figure in figures]
+    rows = [[f"{v:.6f}" if isinstance(v, float) else v for v in line] for line in lines]
     write_csv(path, HEADER, rows)
 
 
@@ -99,14 +103,14 @@ def markdown_table(figures: Sequence[Figure], condition: str, metrics: Sequence[
 
 
 def axis_table(figures: Sequence[Figure], rows: Sequence[tuple[str, str]], metric: str, image: str = "query") -> str:
-    """Rows by conditions, columns by methods, of one metric."""
+    """Rows by conditions with their numbers of neurons, columns by methods, of one metric."""
     chosen = {(f.condition, f.method, f.rule): f for f in figures if f.metric == metric and f.image == image}
-    conditions = list(dict.fromkeys(f.condition for f in figures))
+    conditions = {f.condition: f.neurons for f in chosen.values()}
     names = [" ".join(row).strip() for row in rows]
-    lines = [f"| condition | {' | '.join(names)} |", "|---" * (1 + len(rows)) + "|"]
+    lines = [f"| condition | neurons | {' | '.join(names)} |", "|---" * (2 + len(rows)) + "|"]
     lines += [
-        f"| {condition} | {' | '.join(_cell(chosen.get((condition, *row))) for row in rows)} |"
-        for condition in conditions
+        f"| {condition} | {n} | {' | '.join(_cell(chosen.get((condition, *row))) for row in rows)} |"
+        for condition, n in conditions.items()
     ]
     return "\n".join(lines)
 
@@ -136,7 +140,7 @@ def plot_bars(path: Path, figures: Sequence[Figure], condition: str, metric: str
     axes.axvline(chance, color="0.7", lw=1, ls="--", zorder=0)
     axes.set_yticks(range(len(chosen)), [f.row for f in chosen], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.02)
+    axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel(f"{metric.replace('_', ' ')}\n95 % intervals over neurons; dashed: chance", fontsize=9)
     axes.set_title(condition, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
@@ -156,7 +160,8 @@ def plot_axis(
     canvas = Canvas(figsize=(6, 3.6), layout="constrained")
     axes = canvas.subplots()
     for row in rows:
-        points = [(x, chosen[(c, *row)]) for x, c in sorted(conditions.items()) if (c, *row) in chosen]
+        found = [(x, chosen.get((condition, *row))) for x, condition in sorted(conditions.items())]
+        points = [(x, figure) for x, figure in found if figure is not None]
         if points:
             xs = [x for x, _ in points]
             (line,) = axes.plot(xs, [f.value for _, f in points], "o-", ms=4, label=" ".join(row).strip())

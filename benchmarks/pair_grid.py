@@ -32,6 +32,7 @@ from benchmarks.grid import (
     make_folds,
     make_problem,
 )
+from benchmarks.grid_pixels import about_pixels, cell_sums, is_pixel_row
 from benchmarks.output import Figure, Store, markdown_table, mean_scores, plot_bars, summarise, write_long, write_table
 from benchmarks.rows import Neuron, Problem, Row, layer_rows, null_rows, readout_rows
 from benchmarks.scores import Scores, to_heat
@@ -65,12 +66,13 @@ COARSE = ("GradCAM", "similarity without weights", "random map", "centre prior",
 def run(
     *, model: str, weights: str, layer: str, images: str | Path, labels: str | Path, categories: Sequence[str],
     out: str | Path, others: str | None = None, quick: bool = False, n_composites: int | None = None,
-    n_curves: int | None = None, image_size: int | None = None, seed: int = 0, device: str = "cpu",
-    batch_size: int = 16, progress: bool = True,
+    n_curves: int | None = None, n_pixels: int | None = None, image_size: int | None = None, seed: int = 0,
+    device: str = "cpu", batch_size: int = 16, progress: bool = True,
 ) -> list[Figure]:  # fmt: skip
-    """Run the game on category pairs and write its files; `quick` takes fewer composites and no curves."""
+    """Run the game on category pairs and write its files; `quick` takes fewer composites, no curves and no pixels."""
     n_composites = n_composites or (8 if quick else 20)
     n_curves = (0 if quick else 1) if n_curves is None else n_curves
+    n_pixels = (0 if quick else 2) if n_pixels is None else n_pixels
     folder = output_folder(out)
     paths, names = read_labels(images, labels)
     pairs = category_pairs(categories, names)
@@ -80,7 +82,7 @@ def run(
     fold = make_folds(np.array(names), rng)
     about = {"model": model, "weights": str(weights), "layer": layer, "images": str(Path(images).resolve()),
              "seed": seed, "others": others, "size": image_size, "n": n_composites, "curves": n_curves,
-             "version": 1}  # fmt: skip
+             "pixels": n_pixels, "version": 2}  # fmt: skip
     store = Store(folder / ".neurons", about)
     results = {pair: store.get({"pair": pair}) for pair in pairs}
     if not all(results.values()):
@@ -91,10 +93,13 @@ def run(
                 draw = np.random.default_rng([seed, index])
                 composites = draw_composites(pair, n_composites, photographs, others, draw)
                 other = pairs[(index + 1) % len(pairs)] if len(pairs) > 1 else _strangers(pair, names)
-                results[pair] = _one_pair(encoder, transform, photographs, composites, other, n_curves, draw, device)
-                store.put({"pair": pair}, results[pair])
+                result = _one_pair(
+                    encoder, transform, photographs, composites, other, (n_curves, n_pixels), draw, device
+                )
+                results[pair] = result
+                store.put({"pair": pair}, result)
     figures = _figures({pair: result for pair, result in results.items() if result is not None})
-    _write(folder, figures, len(pairs), n_composites)
+    _write(folder, figures, len(pairs), (n_composites, n_pixels))
     return figures
 
 
@@ -137,10 +142,11 @@ def _feature_maps(
 
 def _one_pair(
     encoder: LatentEncoder, transform: Any, photographs: Photographs, composites: Sequence[Composite],
-    other_pair: tuple[str, str], n_curves: int, rng: np.random.Generator, device: str,
+    other_pair: tuple[str, str], dear: tuple[int, int], rng: np.random.Generator, device: str,
 ) -> dict[str, Any]:  # fmt: skip
-    """Mean scores of every row over a category pair's composites."""
-    torch.manual_seed(int(rng.integers(2**31)))
+    """Mean scores of every row over a category pair's composites; of the first few (`dear`) curves, and pixels too."""
+    seed = int(rng.integers(2**31))
+    torch.manual_seed(seed)
     neurons: dict[int, GridNeuron] = {}
     scores: dict[str, list[Scores]] = {}
     for k, composite in enumerate(composites):
@@ -155,9 +161,12 @@ def _one_pair(
         for row, explain in _explainers(own):
             heats = [to_heat(explain(side, problem), size) for side, problem in enumerate(problems)]
             each = _scores(heats, composite, size)
-            if k < n_curves and row in CURVE_ROWS:
+            if k < dear[0] and row in CURVE_ROWS:
                 each["query"] |= _curves(heats, image, own.neuron, problems, encoder)
             scores.setdefault("\t".join(row), []).append(each)
+        if k < dear[1]:
+            for row, sums in cell_sums(encoder, own, image, x, photographs, transform, seed).items():
+                scores.setdefault("\t".join(row), []).append(_scores(sums, composite, (2, 2)))
     return {"scores": {row: _mean(each) for row, each in scores.items()}}
 
 
@@ -182,10 +191,13 @@ def _scores(heats: Sequence[np.ndarray], composite: Composite, size: tuple[int, 
 
 
 def _side_scores(heat: np.ndarray, shared: np.ndarray, rival: np.ndarray) -> dict[str, float]:
+    """Of heat, or of signed sums over cells, whose positive part is the heat."""
+    moved = float(np.sign(heat[shared].sum() - heat[rival].sum()))
+    heat = np.maximum(heat, 0)
     inside, beside = float(heat[shared].sum()), float(heat[rival].sum())
     total = inside + beside
     return {
-        "swap_accuracy": 0.5 + 0.5 * float(np.sign(inside - beside)),
+        "swap_accuracy": 0.5 + 0.5 * moved,
         "share_of_driving_cells": inside / total if total > 0 else 0.5,
         "p_vs_q_auroc": float(p_vs_q_auroc(heat, shared, rival)),
         "relevance_mass_accuracy": float(relevance_mass_accuracy(heat, shared)),
@@ -250,13 +262,18 @@ def _split(row: str) -> tuple[str, str]:
     return method, rule
 
 
-def _write(folder: Path, figures: list[Figure], n_pairs: int, n_composites: int) -> None:
+def _write(folder: Path, figures: list[Figure], n_pairs: int, n: tuple[int, int]) -> None:
     write_long(folder / "pair_grid.csv", figures)
     note = (
-        f"{n_pairs} category pairs, {n_composites} composites each, every one explained against both categories; "
+        f"{n_pairs} category pairs, {n[0]} composites each, every one explained against both categories; "
         "95 % bootstrap intervals over category pairs (neurons). Heat compared between the two driving cells."
     )
-    sections = [("All category pairs", f"{note}\n\n{markdown_table(figures, 'all category pairs', METRICS)}")]
+    coarse = [figure for figure in figures if not is_pixel_row(figure.method, figure.rule)]
+    pixels = [figure for figure in figures if is_pixel_row(figure.method, figure.rule)]
+    sections = [("All category pairs", f"{note}\n\n{markdown_table(coarse, 'all category pairs', METRICS)}")]
+    if pixels:
+        table = markdown_table(pixels, "all category pairs", METRICS)
+        sections.append(("Pixel by pixel", f"{about_pixels(n[1])}\n\n{table}"))
     if any(figure.metric in CURVES for figure in figures):
         with_curves = [figure for figure in figures if figure.metric in CURVES]
         sections.append(("Deletion (lower is better) and insertion (higher)",
@@ -282,10 +299,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--curves", dest="n_curves", type=int, metavar="N",
                         help="of them with deletion and insertion curves (default: 1, quick 0)")  # fmt: skip
+    parser.add_argument("--pixels", dest="n_pixels", type=int, metavar="N",
+                        help="of them explained pixel by pixel, too; takes long (default: 2, quick 0)")  # fmt: skip
     parser.add_argument(
         "--image-size", type=int, metavar="N", help="side of one cell in pixels (default: the network's)"
     )
-    parser.add_argument("--quick", action="store_true", help="fewer composites, no curves")
+    parser.add_argument("--quick", action="store_true", help="fewer composites, no curves, no pixels")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything random (default: 0)")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, mps ... (default: cpu)")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="photographs per pass (default: 16)")

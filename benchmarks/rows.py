@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -39,6 +40,8 @@ class Neuron:
         The same network with random parameters.
     baseline : float
         Of integrated gradients, DeepLift and Occlusion, in the units of the input.
+    n_steps : int
+        Of integrated gradients.
     """
 
     encoder: LatentEncoder
@@ -48,6 +51,7 @@ class Neuron:
     gallery: Tensor
     random_encoder: LatentEncoder
     baseline: float
+    n_steps: int = N_STEPS
 
     @cached_property
     def model(self) -> nn.Module:
@@ -78,7 +82,8 @@ class Row:
     """A method's name, its rule, and how it makes the maps of an image and its reference.
 
     `unsigned` maps say where the score is sensitive, not in which direction: gradients that are not multiplied by
-    the input. Their absolute value is taken before the channels are summed, as Captum's Saliency does.
+    the input. Their absolute value is taken before the channels are summed, as Captum's Saliency does. `blind` maps
+    do not depend on the reference. Scores are averaged over `draws` of maps that are random.
     """
 
     method: str
@@ -86,6 +91,7 @@ class Row:
     explain: Explain
     unsigned: bool = False
     blind: bool = False
+    draws: int = 1
 
     @property
     def name(self) -> str:
@@ -95,9 +101,7 @@ class Row:
 def _parallel(engine: Any, rule: str = "product", **arguments: Any) -> Explain:
     def explain(neuron: Neuron, problem: Problem) -> Maps:
         method = ParallelBackprop(neuron.encoder, engine=engine, rule=rule.split()[0])
-        return method.attribute(
-            _pair(problem), **_constants(neuron, problem, rule), **_with_baseline(neuron, arguments)
-        )
+        return method.attribute(_pair(problem), **_constants(neuron, problem, rule), **_with_own(neuron, arguments))
 
     return explain
 
@@ -132,7 +136,7 @@ RULE_ROWS = ("product", "product mean", "centered", "contrast", "contrast midway
 
 def _readout_alone(make: Callable[[Neuron], Any], **arguments: Any) -> Explain:
     def explain(neuron: Neuron, problem: Problem) -> Maps:
-        method, values = make(neuron), _with_baseline(neuron, arguments)
+        method, values = make(neuron), _with_own(neuron, arguments)
         maps = [method.attribute(x.clone().requires_grad_(), target=0, **values).detach() for x in _pair(problem)]
         return maps[0], maps[1]
 
@@ -156,7 +160,7 @@ def _cam_similarity(neuron: Neuron, problem: Problem) -> Maps:
         latents = [neuron.encoder(x)[0] for x in _pair(problem)]
     with GradCAM(model=neuron.encoder, target_layers=[neuron.layer]) as cam:
         maps = [
-            torch.from_numpy(cam(input_tensor=x, targets=[lambda z, c=c: torch.cosine_similarity(z, c, dim=0)]))[
+            torch.from_numpy(cam(x.clone().requires_grad_(), [lambda z, c=c: torch.cosine_similarity(z, c, dim=0)]))[
                 :, None
             ]
             for x, c in zip(_pair(problem), reversed(latents), strict=True)
@@ -168,19 +172,19 @@ def _shuffled_reference(neuron: Neuron, problem: Problem) -> Maps:
     with torch.no_grad():
         z_ref = neuron.encoder(problem.shuffled[:1])[0]
     method = ParallelBackprop(neuron.encoder)
-    arguments = _with_baseline(neuron, {"baselines": True, "n_steps": N_STEPS})
+    arguments = _with_own(neuron, _IG)
     return method.attribute(_pair(problem), readout=neuron.weight, reference_latents=z_ref, **arguments)
 
 
 def _shuffled_readout(neuron: Neuron, problem: Problem) -> Maps:
     method = ParallelBackprop(neuron.encoder)
-    arguments = _with_baseline(neuron, {"baselines": True, "n_steps": N_STEPS})
+    arguments = _with_own(neuron, _IG)
     return method.attribute(_pair(problem), readout=neuron.other_weight, **arguments)
 
 
 def _random_network(neuron: Neuron, problem: Problem) -> Maps:
     method = ParallelBackprop(neuron.random_encoder)
-    arguments = _with_baseline(neuron, {"baselines": True, "n_steps": N_STEPS})
+    arguments = _with_own(neuron, _IG)
     return method.attribute(_pair(problem), readout=neuron.weight, **arguments)
 
 
@@ -213,16 +217,29 @@ def _pair(problem: Problem) -> Maps:
     return problem.x, problem.references[:1]
 
 
-def _with_baseline(neuron: Neuron, arguments: dict[str, Any]) -> dict[str, Any]:
-    """`baselines=True` stands for the neuron's own."""
-    return {name: neuron.baseline if value is True else value for name, value in arguments.items()}
+def _with_own(neuron: Neuron, arguments: dict[str, Any]) -> dict[str, Any]:
+    """`baselines=True` and `n_steps=True` stand for the neuron's own."""
+    own = {"baselines": neuron.baseline, "n_steps": neuron.n_steps}
+    return {name: own[name] if value is True else value for name, value in arguments.items()}
+
+
+def randomised(encoder: LatentEncoder, seed: int) -> LatentEncoder:
+    """A copy with parameters drawn anew."""
+    random = deepcopy(encoder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in random.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+    return random
 
 
 def _smooth_grad(forward: nn.Module) -> Any:
     return ca.NoiseTunnel(ca.Saliency(forward))
 
 
-_IG = {"baselines": True, "n_steps": N_STEPS}
+_IG = {"baselines": True, "n_steps": True}
 _WINDOW = {"baselines": True, "sliding_window_shapes": (3, 16, 16), "strides": (3, 8, 8), "perturbations_per_eval": 64}
 
 
@@ -267,7 +284,7 @@ def readout_rows() -> list[Row]:
 def null_rows() -> list[Row]:
     """Rows that know nothing of what is shared."""
     return [
-        Row("random map", "", _random_map),
+        Row("random map", "", _random_map, draws=20),
         Row("edge map", "", _edge_map, blind=True),
         Row("centre prior", "", _center_prior, blind=True),
         Row("shuffled reference", "product", _shuffled_reference),

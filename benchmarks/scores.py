@@ -20,6 +20,7 @@ from captum_shared.metrics import (
 )
 from captum_shared.visualization import display_heat
 
+Heats = tuple[np.ndarray, np.ndarray]
 Masks = Mapping[str, np.ndarray]
 Scores = dict[str, dict[str, float]]
 """Image ("query" or "reference") -> metric -> value."""
@@ -37,20 +38,54 @@ def to_heat(attribution: Tensor, size: tuple[int, int], unsigned: bool = False) 
     return display_heat(signed[0])
 
 
-def pair_scores(heats: tuple[np.ndarray, np.ndarray], masks: Masks) -> dict[str, float]:
-    """Scores of the two maps of the image: explained against A, which shares P, and against B, which shares Q.
+def pair_scores(heats: Heats, others: Heats, masks: Masks) -> dict[str, float]:
+    """Scores of the maps of the image: explained against A, which shares P and D, and against B, which shares Q and D.
 
     Parameters
     ----------
     heats : two arrays (H, W)
+        Of the neuron that P and Q drive.
+    others : two arrays (H, W)
+        Of the other neuron, which D drives, and P and Q do not.
     masks : mapping of "p", "q", "d", "n" to bool (H, W)
     """
     each = [_target_scores(heats[0], masks, "p", "q"), _target_scores(heats[1], masks, "q", "p")]
     scores = {name: float(np.mean([scores[name] for scores in each])) for name in each[0]}
-    return {"swap_accuracy": float(swap_accuracy(*heats, masks["p"], masks["q"])), **scores}
+    return swap_scores(heats, others, masks) | scores
 
 
-def reference_scores(heats: tuple[np.ndarray, np.ndarray], masks: tuple[Masks, Masks]) -> dict[str, float]:
+def swap_scores(heats: Heats, others: Heats, masks: Masks) -> dict[str, float]:
+    """What only a map that knows both the reference and the neuron gets right; arguments as in `pair_scores`.
+
+    - ``swap_accuracy``: the reference is swapped, and the heat must move between P and Q. Maps that do not know the
+      reference score 0.5.
+    - ``readout_swap_accuracy``: the neuron is swapped, and the heat must move between P (against B: Q) and D. Maps that
+      do not know the neuron score 0.5.
+    - ``p_vs_d_auroc``: likewise as the area under the ROC curve of pixels.
+    - ``both_swaps_accuracy``: all four comparisons of the two swaps are right, a tie being half right. Maps that do not
+      know the reference, or do not know the neuron, are wrong in one of two: 0, at most 0.25 where they tie.
+    """
+    sides = (("p", "q"), ("q", "p"))
+    moves = [(_denser(heats[k], masks, own, rival), _denser(heats[1 - k], masks, rival, own),
+              _denser(heats[k], masks, own, "d"), _denser(others[k], masks, "d", own))
+             for k, (own, rival) in enumerate(sides)]  # fmt: skip
+    areas = [(p_vs_q_auroc(heats[k], masks[own], masks["d"]), p_vs_q_auroc(others[k], masks["d"], masks[own]))
+             for k, (own, _) in enumerate(sides)]  # fmt: skip
+    readout = [swap_accuracy(heats[k], others[k], masks[own], masks["d"]) for k, (own, _) in enumerate(sides)]
+    return {
+        "swap_accuracy": float(swap_accuracy(*heats, masks["p"], masks["q"])),
+        "readout_swap_accuracy": float(np.mean(readout)),
+        "both_swaps_accuracy": float(np.mean([np.prod(hits) for hits in moves])),
+        "p_vs_d_auroc": float(np.mean(areas)),
+    }
+
+
+def _denser(heat: np.ndarray, masks: Masks, one: str, other: str) -> float:
+    """1 if the heat is denser on the one part than on the other, 0.5 for a tie, else 0."""
+    return 0.5 + 0.5 * float(density_contrast(heat, masks[one], masks[other]).sign())
+
+
+def reference_scores(heats: Heats, masks: tuple[Masks, Masks]) -> dict[str, float]:
     """Scores of the maps of the references A and B, whose masks are "target", "d" and "other"."""
     each = []
     for heat, own in zip(heats, masks, strict=True):

@@ -38,13 +38,20 @@ GAME = "shared_parts"
 HELD_OUT_SEED = 1
 METRICS = (
     "swap_accuracy",
+    "readout_swap_accuracy",
+    "both_swaps_accuracy",
     "p_vs_q_auroc",
+    "p_vs_d_auroc",
     "four_part_accuracy",
     "relevance_mass_accuracy",
     "pointing_game",
     "leakage_d",
     "leakage_n",
 )
+SWAPS = ("swap_accuracy", "readout_swap_accuracy", "both_swaps_accuracy")
+CHANCE = {"swap_accuracy": 0.5, "readout_swap_accuracy": 0.5, "both_swaps_accuracy": 1 / 12, "p_vs_q_auroc": 0.5}
+"""Of maps whose parts are equally hot on average; of both swaps: the heat must order three parts of one map, and two of
+each other."""
 FEW_ROWS = (
     ("ParallelBackprop(IntegratedGradients)", "product"),
     ("ParallelBackprop(IntegratedGradients)", "matched"),
@@ -63,7 +70,7 @@ def run(
     """Run the benchmark and write its files; `quick` takes fewer neurons, cases and conditions."""
     folder = output_folder(out)
     n_neurons, n_cases = n_neurons or (3 if quick else 12), n_cases or 2
-    store = Store(folder / ".neurons", {"seed": seed, "n_cases": n_cases, "version": 1})
+    store = Store(folder / ".neurons", {"seed": seed, "n_cases": n_cases, "version": 2})
     chosen = [s for s in settings() if not quick or s.name == "base"]
     jobs = [(s, index) for s in chosen for index in range(n_neurons if s.all_rows else (n_neurons + 1) // 2)]
     results: dict[str, list[dict[str, Any]]] = {}
@@ -94,17 +101,20 @@ def _one_neuron(setting: Setting, index: int, n_cases: int, seed: int, device: s
     neuron, cases, counts = make_neuron(setting, index, n_cases, seed, device)
     torch.manual_seed(1000 * seed + index)
     rows = rows_of(setting) if cases else []
-    scores = {row.name: mean_scores([_explain(row, neuron, case) for case in cases]) for row in rows}
+    scores = {
+        row.name: mean_scores([_explain(row, neuron, case) for case in cases for _ in range(row.draws)]) for row in rows
+    }
     admission = {"tried": counts.tried, "admitted": counts.admitted, **counts.rejected}
     return {"rows": [(row.method, row.rule) for row in rows], "scores": scores, "admission": admission}
 
 
 def _explain(row: Row, neuron: Neuron, case: Case) -> Scores:
     size = (case.problems[0].x.shape[-2], case.problems[0].x.shape[-1])
-    maps = [row.explain(neuron, problem) for problem in case.problems]
-    query, reference = ([to_heat(pair[k], size, row.unsigned) for pair in maps] for k in (0, 1))
+    maps = [row.explain(own, problem) for own in (neuron, case.other) for problem in case.problems]
+    query = [to_heat(pair[0], size, row.unsigned) for pair in maps]
+    reference = [to_heat(pair[1], size, row.unsigned) for pair in maps[:2]]
     return {
-        "query": pair_scores((query[0], query[1]), case.masks),
+        "query": pair_scores((query[0], query[1]), (query[2], query[3]), case.masks),
         "reference": reference_scores((reference[0], reference[1]), case.reference_masks),
     }
 
@@ -128,21 +138,30 @@ def _write(folder: Path, figures: list[Figure], results: dict[str, list[dict[str
             for reason, n in result["admission"].items()]  # fmt: skip
     write_csv(folder / "admission.csv", ("condition", "neuron", "outcome", "pairs"), rows)
     sections = [
-        (f"{condition}, {image}", markdown_table(figures, condition, metrics, image))
+        (
+            f"{condition}, {image}",
+            f"{_neurons(results[condition])}\n\n{markdown_table(figures, condition, metrics, image)}",
+        )
         for condition in ("planted: base", "trained: base")
-        for image, metrics in (("query", METRICS), ("reference", METRICS[3:]))
+        if condition in results
+        for image, metrics in (("query", METRICS), ("reference", METRICS[-4:]))
     ]
-    sections += [(f"Axes: {metric}", axis_table(figures, FEW_ROWS, metric)) for metric in METRICS[:2]]
+    sections += [(f"Axes: {metric.replace('_', ' ')}", axis_table(figures, FEW_ROWS, metric)) for metric in CHANCE]
     sections.append(("Admission", _admission_table(results)))
     write_table(folder / "table.md", sections)
     for network in ("planted", "trained"):
-        for metric in METRICS[:2]:
-            plot_bars(folder / f"{network}_{metric}.png", figures, f"{network}: base", metric)
+        for metric, chance in CHANCE.items():
+            plot_bars(folder / f"{network}_{metric}.png", figures, f"{network}: base", metric, chance=chance)
         angles = {0.0: f"{network}: base"} | {float(a): f"{network}: rotation {a} degrees" for a in (15, 30, 45, 90)}
-        plot_axis(folder / f"{network}_rotation.png", figures, angles, FEW_ROWS, METRICS[0],
-                  f"rotation of the latent basis, degrees ({network} network)")  # fmt: skip
+        for metric in SWAPS:
+            plot_axis(folder / f"{network}_rotation_{metric}.png", figures, angles, FEW_ROWS, metric,
+                      f"rotation of the latent basis, degrees ({network} network)")  # fmt: skip
     ratios = {1.0: "planted: base"} | {r: f"planted: weight ratio Q/P {r:g}" for r in (0.25, 0.5, 2.0, 4.0)}
-    plot_axis(folder / "weight_ratio.png", figures, ratios, FEW_ROWS, METRICS[0], "weight ratio Q/P (planted network)")
+    plot_axis(folder / "weight_ratio.png", figures, ratios, FEW_ROWS, SWAPS[0], "weight ratio Q/P (planted network)")
+
+
+def _neurons(results: Sequence[dict[str, Any]]) -> str:
+    return f"{sum(bool(result['rows']) for result in results)} neurons; means with 95 % intervals over neurons."
 
 
 def _admission_table(results: dict[str, list[dict[str, Any]]]) -> str:

@@ -13,11 +13,20 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import factorial, pair_grid, rows, shared_parts
+from benchmarks import factorial, grid_pixels, pair_grid, rows, shared_parts
 from benchmarks.factorial import Setting, make_neuron, settings
 from benchmarks.grid import category_pairs, cell_masks, make_folds
-from benchmarks.output import HEADER, Figure, Store, markdown_table, mean_scores, summarise
-from benchmarks.scores import pair_scores, to_heat
+from benchmarks.output import (
+    HEADER,
+    Figure,
+    Store,
+    axis_table,
+    markdown_table,
+    mean_scores,
+    summarise,
+    write_long,
+)
+from benchmarks.scores import pair_scores, swap_scores, to_heat
 from captum_shared.synthetic import PairCondition
 
 
@@ -30,7 +39,7 @@ def _small_gallery() -> Any:
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 FEW = {"ParallelBackprop(IntegratedGradients) product", "LayerParallelBackprop product", "LayerParallelBackprop matched",
-       "IntegratedGradients", "GradCAM", "edge map", "shuffled readout product"}  # fmt: skip
+       "IntegratedGradients", "GradCAM", "edge map", "shuffled readout product", "similarity without weights"}  # fmt: skip
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -63,7 +72,15 @@ def test_shared_parts(synthetic: Path) -> None:
     for method in ("IntegratedGradients", "GradCAM", "edge map"):  # the map cannot know the reference
         assert value[method, "", "swap_accuracy"] == 0.5
         assert value[method, "", "p_vs_q_auroc"] == pytest.approx(0.5)
+        assert value[method, "", "both_swaps_accuracy"] == 0
     assert value["shuffled readout", "product", "swap_accuracy"] == 0.5
+    for method in ("similarity without weights", "edge map"):  # the map cannot know the neuron
+        assert value[method, "", "readout_swap_accuracy"] == 0.5
+        assert value[method, "", "p_vs_d_auroc"] == pytest.approx(0.5)
+    assert value["similarity without weights", "", "swap_accuracy"] == 1
+    assert value["GradCAM", "", "readout_swap_accuracy"] == 1
+    for method in ("ParallelBackprop(IntegratedGradients)", "LayerParallelBackprop"):
+        assert value[method, "product", "both_swaps_accuracy"] == 1
     assert all(float(r["ci_low"]) <= float(r["value"]) + 1e-6 <= float(r["ci_high"]) + 2e-6 for r in table)
     assert "| GradCAM |" in (synthetic / "table.md").read_text()
     assert {r["outcome"] for r in read(synthetic / "admission.csv")} >= {"tried", "admitted"}
@@ -114,6 +131,16 @@ def test_pytorch_grad_cam_row_when_installed(monkeypatch: pytest.MonkeyPatch) ->
     assert 0 < float(map_x.mean()) <= 1
 
 
+def test_pytorch_grad_cam_itself() -> None:
+    pytest.importorskip("pytorch_grad_cam")
+    (row,) = [row for row in rows.readout_rows() if row.method == "pytorch-grad-cam similarity"]
+    neuron, cases, _ = make_neuron(Setting("base", "planted"), 0, 1, 0, "cpu")
+    problem = cases[0].problems[0]
+    heat = to_heat(row.explain(neuron, problem)[0], (96, 96))
+    shared = cases[0].masks["p"] | cases[0].masks["d"]
+    assert heat[shared].mean() > 5 * heat[cases[0].masks["n"]].mean()
+
+
 def test_settings() -> None:
     names = [(setting.network, setting.name) for setting in settings()]
     assert len(set(names)) == len(names)
@@ -146,7 +173,8 @@ def test_neurons_of_settings(setting: Setting) -> None:
     assert neuron.weight.shape == neuron.gallery.shape[1:] == ((8 * setting.cells**2),)
     z = neuron.encoder(cases[0].problems[0].x)
     assert z.shape[1] == len(neuron.weight)
-    assert float(z @ neuron.weight) > float((neuron.gallery @ neuron.weight).mean())
+    for own in (neuron, cases[0].other):
+        assert float(z @ own.weight) > float((neuron.gallery @ own.weight).mean())
 
 
 def test_pair_scores_by_hand() -> None:
@@ -154,23 +182,61 @@ def test_pair_scores_by_hand() -> None:
     for k, role in enumerate("pqdn"):
         masks[role][k] = True
     on_p, on_q, on_d = (masks[role].astype(np.float32) for role in "pqd")
-    assert pair_scores((on_p, on_q), masks)["swap_accuracy"] == 1
-    assert pair_scores((on_p, on_q), masks)["four_part_accuracy"] == 1
-    assert pair_scores((on_p, on_p), masks)["swap_accuracy"] == 0.5
-    leaking = pair_scores((on_d, on_d), masks)
+    right = pair_scores((on_p, on_q), (on_d, on_d), masks)
+    assert {right[name] for name in (*SWAPS, "four_part_accuracy", "p_vs_q_auroc", "p_vs_d_auroc")} == {1}
+    leaking = pair_scores((on_d, on_d), (on_d, on_d), masks)
     assert (leaking["swap_accuracy"], leaking["four_part_accuracy"], leaking["leakage_d"]) == (0.5, 0, 1)
-    empty = pair_scores((0 * on_p, 0 * on_p), masks)
+    empty = pair_scores((0 * on_p, 0 * on_p), (0 * on_p, 0 * on_p), masks)
     assert (empty["swap_accuracy"], empty["p_vs_q_auroc"], empty["four_part_accuracy"]) == (0.5, 0.5, 0.25)
     assert empty["relevance_mass_accuracy"] == 0.25
+
+
+SWAPS = ("swap_accuracy", "readout_swap_accuracy", "both_swaps_accuracy")
+
+
+@pytest.mark.parametrize(
+    ("heats", "others", "expected"),
+    [  # maps of the neuron against A and B, of the other neuron against A and B; a letter is where all the heat is
+        ("pq", "dd", (1, 1, 1)),
+        ("pp", "dd", (0.5, 0.875, 0)),  # a map of the readout alone; against B, Q and D tie for the neuron
+        ("bb", "dd", (0.5, 1, 0.25)),  # on P and Q alike: right against D, a tie in each comparison of the references
+        ("st", "st", (1, 0.5, 0.25)),  # similarity without weights: on P and D, on Q and D
+        ("pq", "pq", (1, 0.5, 0)),  # the neuron is not known
+        ("qp", "pq", (0, 0.25, 0)),  # all wrong; in the readout swap P and D tie against A, Q and D against B
+        ("dd", "pq", (0.5, 0, 0)),
+        ("nn", "nn", (0.5, 0.5, 0.0625)),  # neither says anything: ties everywhere
+        ("--", "--", (0.5, 0.5, 0.0625)),
+        ("pq", "pd", (1, 0.75, 0.5)),  # all right against B; against A the neuron is not known
+    ],
+)
+def test_swaps_by_hand(heats: str, others: str, expected: tuple[float, float, float]) -> None:
+    masks = {role: np.zeros((4, 4), dtype=bool) for role in "pqdn"}
+    for k, role in enumerate("pqdn"):
+        masks[role][k] = True
+    places = {"b": "pq", "s": "pd", "t": "qd", "-": ""}
+
+    def maps(letters: str) -> tuple[np.ndarray, np.ndarray]:
+        first, second = (
+            sum((masks[role] for role in places.get(letter, letter)), np.zeros((4, 4))) for letter in letters
+        )
+        return first, second
+
+    scores = swap_scores(maps(heats), maps(others), masks)
+    assert tuple(scores[name] for name in SWAPS) == expected
+    if heats == others:
+        assert scores["p_vs_d_auroc"] == 0.5
 
 
 def test_summaries(tmp_path: Path) -> None:
     neurons = [{"query": {"a": 0.0, "b": float("nan")}}, {"query": {"a": 1.0, "b": 0.25}}]
     figures = summarise("g", "c", ("m", "r"), neurons)
-    assert figures[0] == Figure("g", "c", "m", "r", "query", "a", 0.5, 0.0, 1.0)
+    assert figures[0] == Figure("g", "c", "m", "r", "query", "a", 0.5, 0.0, 1.0, neurons=2)
     assert figures[1].value == 0.25
     assert mean_scores(neurons)["query"] == {"a": 0.5, "b": 0.25}
     assert "| m | r | 0.50 [0.00, 1.00] |" in markdown_table(figures, "c", ["a"])
+    assert axis_table(figures, [("m", "r")], "a").splitlines()[-1] == "| c | 2 | 0.50 [0.00, 1.00] |"
+    write_long(tmp_path / "long.csv", figures)
+    assert read(tmp_path / "long.csv")[0]["ci_high"] == "1.000000"
     store = Store(tmp_path, {"seed": 0})
     store.put({"k": 1}, {"x": 1})
     assert store.get({"k": 1}) == {"x": 1}
@@ -195,11 +261,13 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_pair_grid(photographs: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pair_grid, "CURVE_STEPS", 2)
+    monkeypatch.setattr(pair_grid, "CURVE_STEPS", 1)
+    monkeypatch.setattr(grid_pixels, "STEPS", 2)
     torch.manual_seed(0)
     words = ["--model", "squeezenet1_1", "--weights", str(tmp_path / "w.pth"), "--layer", "features.3",
              "--images", str(photographs), "--labels", str(photographs / "labels.csv"), "--image-size", "64",
-             "--categories", "red,blue", "--quick", "--curves", "1", "--composites", "4", "--out", str(tmp_path / "out")]  # fmt: skip
+             "--categories", "red,blue", "--quick", "--curves", "1", "--pixels", "1",
+             "--composites", "1", "--out", str(tmp_path / "out")]  # fmt: skip
     from torchvision.models import squeezenet1_1
 
     torch.save(squeezenet1_1().state_dict(), tmp_path / "w.pth")
@@ -210,8 +278,13 @@ def test_pair_grid(photographs: Path, tmp_path: Path, capsys: Any, monkeypatch: 
     value = {(r["method"], r["rule"], r["metric"]): float(r["value"]) for r in table if r["condition"] == "red,blue"}
     assert value["GradCAM", "", "swap_accuracy"] == 0.5
     assert value["GradCAM", "", "share_of_driving_cells"] == pytest.approx(0.5)
-    assert value["LayerParallelBackprop", "oracle", "swap_accuracy"] >= 0.75
+    assert value["LayerParallelBackprop", "oracle", "swap_accuracy"] == 1
     assert ("LayerParallelBackprop", "matched", "insertion_similarity") in value
+    for method in ("Saliency", "IntegratedGradients", "edge map"):
+        assert value[method, "", "swap_accuracy"] == 0.5
+    for rule in ("product", "matched", "oracle"):
+        assert ("ParallelBackprop(IntegratedGradients)", rule, "swap_accuracy") in value
+    assert "## Pixel by pixel" in (tmp_path / "out" / "table.md").read_text()
     assert (tmp_path / "out" / "swap_accuracy.png").is_file()
 
 
@@ -227,6 +300,18 @@ def test_pair_grid_mistakes(photographs: Path, tmp_path: Path, capsys: Any, cate
              "--labels", str(photographs / "labels.csv"), "--categories", categories, "--out", str(tmp_path)]  # fmt: skip
     assert pair_grid.main(words) == 2
     assert text in capsys.readouterr().err
+
+
+def test_sums_over_cells_by_hand() -> None:
+    attribution = torch.zeros(1, 3, 4, 4)
+    attribution[0, :, 0, 0], attribution[0, 1, 0, 1], attribution[0, 2, 3, 0] = 1.0, -1.0, -5.0
+    assert grid_pixels._sums(attribution, False).tolist() == [[2, 0], [-5, 0]]  # noise cancels before the positive part
+    assert grid_pixels._sums(attribution, True).tolist() == [[4, 0], [5, 0]]
+    first, second, third, _ = cell_masks((2, 2))
+    scores = pair_grid._side_scores(np.array([[2.0, 0.0], [-5.0, 0.0]]), first, third)
+    assert (scores["swap_accuracy"], scores["share_of_driving_cells"], scores["pointing_game"]) == (1, 1, 1)
+    below = pair_grid._side_scores(np.array([[-2.0, -1.0], [-5.0, 0.0]]), first, second)
+    assert (below["swap_accuracy"], below["share_of_driving_cells"]) == (0, 0.5)  # signed sums are compared
 
 
 def test_grid_pieces() -> None:

@@ -31,6 +31,7 @@ from captum_shared.synthetic import (
     sample_gallery,
     sample_pair,
 )
+from captum_shared.synthetic.admission import OTHER_REASONS, REASONS
 
 
 def draw(seed: int, **options: Any) -> FactorialPair:
@@ -119,12 +120,46 @@ def test_admission_by_hand() -> None:
     assert found == ["part invisible"]
 
 
-def reasons(pair: FactorialPair, effects: dict[str, float], thresholds: Thresholds | None = None) -> list[str]:
+def test_admission_of_the_other_neuron_by_hand() -> None:
+    """On D (and N) it may depend, on P and Q not: the mirror image of the first neuron's admission."""
+    pair = draw(0)
+
+    def other(**effects: float) -> list[str]:
+        return reasons(pair, {"head": 1.0, "gear": 1.0}, other=effects)
+
+    assert other(**{pair.d: 1.0, pair.n: 1.0}) == []
+    assert other(**{pair.d: 1.0}) == []
+    assert other(**{pair.d: 0.4, pair.n: 1.0}) == ["other: D does not drive"]
+    assert other(**{pair.n: 1.0}) == [
+        "other: D does not drive",
+        "other: D not shared with A",
+        "other: D not shared with B",
+    ]
+    assert other(**{pair.d: 1.0, "head": 0.5}) == ["other: P drives", "other: P shared with A"]
+    assert other(**{pair.d: 1.0, "gear": -0.5}) == ["other: Q drives"]
+    assert other(**{pair.d: -1.0}) == ["other: no response"]
+    both = reasons(pair, {"head": 1.0}, other={pair.n: 1.0})
+    assert both[:2] == ["Q does not drive", "Q not shared with B"]
+    assert set(both) <= {*REASONS, *OTHER_REASONS}
+
+
+def reasons(
+    pair: FactorialPair,
+    effects: dict[str, float],
+    thresholds: Thresholds | None = None,
+    other: dict[str, float] | None = None,
+) -> list[str]:
     def count(images: Tensor) -> Tensor:
         return LatentEncoder(planted_network(), PLANTED_LAYER)(images) > 0.001
 
-    weight = readout(**effects)
-    return rejection_reasons(pair, lambda images: count(images).float(), weight, thresholds=thresholds)
+    other_weight = None if other is None else readout(**other)
+    return rejection_reasons(
+        pair,
+        lambda images: count(images).float(),
+        readout(**effects),
+        other_weight=other_weight,
+        thresholds=thresholds,
+    )
 
 
 def test_admitted_pairs_are_counted(encoder: LatentEncoder) -> None:
@@ -133,6 +168,11 @@ def test_admitted_pairs_are_counted(encoder: LatentEncoder) -> None:
     assert len(pairs) == counts.admitted == 3
     assert counts.tried >= 3
     assert all(rejection_reasons(pair, encoder, weight) == [] for pair in pairs)
+    both, counts = admitted_pairs(draw, 2, encoder, weight, other_weight=lambda pair: readout(**{pair.d: 1.0}))
+    assert len(both) == 2
+    none, counts = admitted_pairs(draw, 1, encoder, weight, other_weight=lambda pair: readout(gear=1.0), max_tries=2)
+    assert none == []
+    assert counts.rejected["other: Q drives"] == 2
     none, counts = admitted_pairs(draw, 2, encoder, readout(head=1.0), max_tries=2)
     assert none == []
     assert counts.tried == 4

@@ -96,7 +96,10 @@ def p_vs_q_auroc(heat: ArrayLike, mask_p: ArrayLike, mask_q: ArrayLike) -> torch
 
 
 def swap_accuracy(heat_a: ArrayLike, heat_b: ArrayLike, mask_p: ArrayLike, mask_q: ArrayLike) -> torch.Tensor:
-    """How often the heat prefers the right part of the same image when the reference is swapped.
+    """How often the heat prefers the right part of the same image when the reference, or the neuron, is swapped.
+
+    Written for the reference swap. The readout swap is the same with other arguments: maps of one pair, explained for
+    a neuron that P drives and for another that Q drives. A map that knows no neuron scores 0.5 there.
 
     Parameters
     ----------

@@ -19,6 +19,11 @@ REASONS = (
     "part invisible", "no response", "P does not drive", "Q does not drive", "D drives",
     "P not shared with A", "Q shared with A", "Q not shared with B", "P shared with B",
 )  # fmt: skip
+OTHER_REASONS = (
+    "other: no response", "other: D does not drive", "other: P drives", "other: Q drives",
+    "other: D not shared with A", "other: P shared with A", "other: D not shared with B", "other: Q shared with B",
+)  # fmt: skip
+"""Of the other neuron of the readout swap."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,12 @@ class AdmissionCounts:
         self.rejected.update(reasons)
 
 
-@torch.no_grad()
 def rejection_reasons(
     pair: FactorialPair,
     latent_fn: LatentFunction,
     weight: Tensor,
     *,
+    other_weight: Tensor | None = None,
     thresholds: Thresholds | None = None,
     size: int = SIZE,
 ) -> list[str]:
@@ -77,6 +82,10 @@ def rejection_reasons(
         Images (n, 3, size, size) to latents (n, D).
     weight : Tensor (D,)
         The neuron's readout.
+    other_weight : Tensor (D,), optional
+        The readout of another neuron, for the readout swap: on the same image, against the same references, its heat
+        must lie on D. Admitted by the same thresholds with the roles exchanged: D drives it and is shared with A and
+        with B; P and Q do not drive it and are not shared.
     thresholds : Thresholds, optional
     size : int
         Side of the images in pixels.
@@ -84,24 +93,14 @@ def rejection_reasons(
     Returns
     -------
     list of str
-        Names in :data:`REASONS`; empty if the pair is admitted.
+        Names in :data:`REASONS` and, of the other neuron, in :data:`OTHER_REASONS`; empty if the pair is admitted.
     """
     limits = thresholds or Thresholds()
-    if not _all_visible(pair, size):
+    latents = _latents(pair, latent_fn, size)
+    if latents is None:
         return ["part invisible"]
-    drops, to_a, to_b = _drops(pair, latent_fn, weight, size)
-    if drops is None:
-        return ["no response"]
-    failures = {
-        "P does not drive": drops["p"] < limits.drives,
-        "Q does not drive": drops["q"] < limits.drives,
-        "D drives": abs(drops["d"]) > limits.silent,
-        "P not shared with A": to_a["p"] <= limits.shared,
-        "Q shared with A": to_a["q"] > limits.shared,
-        "Q not shared with B": to_b["q"] <= limits.shared,
-        "P shared with B": to_b["p"] > limits.shared,
-    }
-    return [reason for reason, failed in failures.items() if failed]
+    reasons = _reasons(_drops(latents, weight), limits)
+    return reasons if other_weight is None else reasons + _other_reasons(_drops(latents, other_weight), limits)
 
 
 def admitted_pairs(
@@ -110,6 +109,7 @@ def admitted_pairs(
     latent_fn: LatentFunction,
     weight: Tensor,
     *,
+    other_weight: Callable[[FactorialPair], Tensor] | None = None,
     thresholds: Thresholds | None = None,
     max_tries: int = 50,
     size: int = SIZE,
@@ -122,6 +122,8 @@ def admitted_pairs(
         0, 1, 2 ... to a pair.
     n : int
         How many are wanted; fewer are returned if `max_tries` times `n` draws do not suffice.
+    other_weight : callable, optional
+        A pair to the other neuron's readout (D,), for the readout swap.
     latent_fn, weight, thresholds, size
         As in `rejection_reasons`.
     """
@@ -129,36 +131,70 @@ def admitted_pairs(
     counts = AdmissionCounts()
     while len(pairs) < n and counts.tried < n * max_tries:
         pair = draw(counts.tried)
-        reasons = rejection_reasons(pair, latent_fn, weight, thresholds=thresholds, size=size)
+        other = None if other_weight is None else other_weight(pair)
+        reasons = rejection_reasons(pair, latent_fn, weight, other_weight=other, thresholds=thresholds, size=size)
         counts.add(reasons)
         if not reasons:
             pairs.append(pair)
     return pairs, counts
 
 
-def _all_visible(pair: FactorialPair, size: int) -> bool:
-    wanted = ((pair.query, (pair.p, pair.q, pair.d, pair.n)), (pair.references_a[0], (pair.p, pair.d)),
-              (pair.references_b[0], (pair.q, pair.d)))  # fmt: skip
-    return all(set(kinds) <= set(render(scene, size)[1]) for scene, kinds in wanted)
+Drops = tuple[dict[str, float], dict[str, float], dict[str, float]]
+"""Drops of the response, of the similarity to A and of that to B, by the part that is removed."""
 
 
-def _drops(
-    pair: FactorialPair, latent_fn: LatentFunction, weight: Tensor, size: int
-) -> tuple[dict[str, float] | None, dict[str, float], dict[str, float]]:
-    """Drops of the response, of the similarity to A and to B when P, Q or D is removed, as shares of the whole."""
+def _reasons(drops: Drops | None, limits: Thresholds) -> list[str]:
+    if drops is None:
+        return ["no response"]
+    response, to_a, to_b = drops
+    failures = {
+        "P does not drive": response["p"] < limits.drives,
+        "Q does not drive": response["q"] < limits.drives,
+        "D drives": abs(response["d"]) > limits.silent,
+        "P not shared with A": to_a["p"] <= limits.shared,
+        "Q shared with A": to_a["q"] > limits.shared,
+        "Q not shared with B": to_b["q"] <= limits.shared,
+        "P shared with B": to_b["p"] > limits.shared,
+    }
+    return [reason for reason, failed in failures.items() if failed]
+
+
+def _other_reasons(drops: Drops | None, limits: Thresholds) -> list[str]:
+    if drops is None:
+        return ["other: no response"]
+    response, to_a, to_b = drops
+    failures = {
+        "other: D does not drive": response["d"] < limits.drives,
+        "other: P drives": abs(response["p"]) > limits.silent,
+        "other: Q drives": abs(response["q"]) > limits.silent,
+        "other: D not shared with A": to_a["d"] <= limits.shared,
+        "other: P shared with A": to_a["p"] > limits.shared,
+        "other: D not shared with B": to_b["d"] <= limits.shared,
+        "other: Q shared with B": to_b["q"] > limits.shared,
+    }
+    return [reason for reason, failed in failures.items() if failed]
+
+
+@torch.no_grad()
+def _latents(pair: FactorialPair, latent_fn: LatentFunction, size: int) -> Tensor | None:
+    """Latents (7, D): the image, without parts, without P, Q and D, and both references; None if a part is hidden."""
     query = pair.query
-    scenes = [query, without_parts(query), *(query.without(kind) for kind in (pair.p, pair.q, pair.d))]
-    scenes += [pair.references_a[0], pair.references_b[0]]
-    z = latent_fn(torch.stack([render(scene, size)[0] for scene in scenes]))
-    response, similarity_a, similarity_b = (z[:5] @ (weight.to(z) * y) for y in (torch.ones_like(z[0]), z[5], z[6]))
-    whole = response[0] - response[1]
-    if not bool(whole > 0):
-        return None, {}, {}
-    return (
-        _shares(response, float(whole)),
-        _shares(similarity_a, float(similarity_a[0].abs())),
-        _shares(similarity_b, float(similarity_b[0].abs())),
-    )
+    drawn = [render(scene, size) for scene in (query, pair.references_a[0], pair.references_b[0])]
+    wanted = ((pair.p, pair.q, pair.d, pair.n), (pair.p, pair.d), (pair.q, pair.d))
+    if not all(set(kinds) <= set(masks) for kinds, (_, masks) in zip(wanted, drawn, strict=True)):
+        return None
+    removed = [without_parts(query), *(query.without(kind) for kind in (pair.p, pair.q, pair.d))]
+    image, *references = (image for image, _ in drawn)
+    return latent_fn(torch.stack([image, *(render(scene, size)[0] for scene in removed), *references]))
+
+
+def _drops(z: Tensor, weight: Tensor) -> Drops | None:
+    """When P, Q or D is removed, as shares of the whole; None if the parts do not raise the response."""
+    response, to_a, to_b = (z[:5] @ (weight.to(z) * y) for y in (torch.ones_like(z[0]), z[5], z[6]))
+    whole = float(response[0] - response[1])
+    if not whole > 0:
+        return None
+    return _shares(response, whole), _shares(to_a, float(to_a[0].abs())), _shares(to_b, float(to_b[0].abs()))
 
 
 def _shares(values: Tensor, whole: float) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -65,7 +66,7 @@ def _composite(scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The image (size, size, 3) and the index of the part that owns each pixel, -1 for the background."""
     if size < 16:
         raise ValueError(f"`size` must be at least 16 pixels, got {size}")
-    image = _draw_background(scene.background, size)
+    image = _draw_background(scene.background, size).copy()  # kept: scenes with a part removed share the rest
     owner = np.full((size, size), -1)
     for index, part in enumerate(scene.parts):
         window, ink = _paint(part, size)
@@ -74,6 +75,7 @@ def _composite(scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray]:
     return image, owner
 
 
+@lru_cache(maxsize=64)
 def _paint(part: Part, size: int) -> tuple[tuple[slice, slice], Ink]:
     """The part's paint and the window of the image that it falls in."""
     if part.kind not in KINDS:
@@ -99,6 +101,7 @@ def _to_part_frame(dx, dy, part: Part):  # type: ignore[no-untyped-def]
     return cos * dx + sin * dy, cos * dy - sin * dx
 
 
+@lru_cache(maxsize=16)
 def _draw_background(background: Background, size: int) -> np.ndarray:
     rng = np.random.default_rng(background.seed)
     y, x = (np.mgrid[:size, :size] + 0.5) / size
