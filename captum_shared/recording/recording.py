@@ -37,6 +37,12 @@ class Recording:
     TypeError, ValueError
         If shapes and counts do not fit, values are infinite or not real, or names are not unique; rows and names are
         named.
+
+    Examples
+    --------
+    >>> responses = np.random.default_rng(0).poisson(5, size=(2, 4, 3))
+    >>> Recording(responses, ["a.png", "b.png", "c.png", "d.png"], ["face", "face", "body", "body"])
+    Recording(2 neurons, 4 stimuli, 3 repeats, 2 categories)
     """
 
     def __init__(

@@ -45,6 +45,7 @@ def to_markdown(path: Path) -> tuple[str, dict[str, bytes]]:
     page, resources = exporter.from_filename(str(path), {"unique_key": path.stem, "output_files_dir": path.stem})
     page = re.sub(r"\]\(\.\./docs/", "](../", page)
     page = re.sub(r"\]\((?:\./)?([\w-]+)\.ipynb", r"](\1.md", page)
+    page = re.sub(r"!\[png\](\([^)]+\))(\s+\*)([^*]+)\*$", r"![\3]\1\2\3*", page, flags=re.MULTILINE)  # caption as text
     return page, dict(resources["outputs"])
 
 
