@@ -52,6 +52,13 @@ class ReferenceMatcher:
     ------
     TypeError, ValueError
         If the gallery is empty, not (G, D), or holds NaN; if the similarity is unknown.
+
+    Examples
+    --------
+    >>> matcher = ReferenceMatcher(torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]]))
+    >>> match = matcher.match(torch.tensor([[0.0, 1.0]]), weight=torch.tensor([1.0, 1.0]), k=2)
+    >>> match.index, match.similarity
+    (tensor([[2, 1]]), tensor([[2., 1.]]))
     """
 
     def __init__(self, gallery_latents: Tensor | np.ndarray, similarity: str = "dot") -> None:

@@ -90,6 +90,13 @@ def neuron_similarity(query: Tensor, gallery: Tensor, weight: Tensor, kind: str 
     ------
     TypeError, ValueError
         If a shape does not fit or the kind is unknown.
+
+    Examples
+    --------
+    >>> z = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
+    >>> neuron_similarity(z, z, torch.tensor([1.0, -1.0]))
+    tensor([[-3.,  3.],
+            [ 3.,  9.]])
     """
     similarity = _look_up(SIMILARITIES, kind, "similarity")
     _check_latents("query", query, ("Q", "D"))
@@ -128,6 +135,14 @@ def shared_weights(
     ------
     TypeError, ValueError
         If a shape does not fit, the rule is unknown, or the center is missing or superfluous.
+
+    Examples
+    --------
+    >>> z, z_ref, w = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 0.5]]), torch.tensor([1.0, -1.0])
+    >>> shared_weights(z, z_ref, w)
+    tensor([[ 3., -1.]])
+    >>> shared_weights(z, z_ref, w, rule="contrast", center=torch.tensor([1.0, 1.0]))
+    tensor([[ 2.0000, -0.5000]])
     """
     formula = _look_up(RULES, rule, "rule")
     _check_latents("z", z, ("N", "D"))

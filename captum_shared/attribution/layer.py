@@ -41,6 +41,15 @@ class LayerParallelBackprop(PairAttribution):
     ------
     TypeError
         If the encoder has no `feature_map`.
+
+    Examples
+    --------
+    >>> from captum_shared import LatentEncoder
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 5, stride=4), torch.nn.ReLU())
+    >>> lpb = LayerParallelBackprop(LatentEncoder(model, "1"))
+    >>> map_x, map_ref = lpb.attribute((torch.rand(1, 3, 33, 33), torch.rand(1, 3, 33, 33)), readout=torch.rand(8))
+    >>> map_x.shape, lpb.interpolate(map_x, (33, 33)).shape
+    (torch.Size([1, 1, 8, 8]), torch.Size([1, 1, 33, 33]))
     """
 
     interpolate = staticmethod(LayerAttribution.interpolate)

@@ -72,6 +72,12 @@ def encode_images(
     ------
     TypeError, ValueError
         If there are no images, all are unreadable, their sizes differ, or an argument is out of range.
+
+    Examples
+    --------
+    >>> encoder = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 5), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    >>> encode_images(encoder, torch.rand(100, 3, 32, 32), batch_size=16).shape
+    torch.Size([100, 8])
     """
     check_source(images, batch_size, unreadable, autocast)
     device = device_of(encoder, device)

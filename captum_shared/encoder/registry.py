@@ -64,6 +64,12 @@ def load_encoder(
         If the name, the layer or the weights are unknown, or the weights do not fit the network.
     FileNotFoundError
         If `weights` is a path to no file.
+
+    Examples
+    --------
+    >>> encoder, transform = load_encoder("squeezenet1_1", layer="features.12", weights=None)
+    >>> encoder(transform(torch.rand(3, 300, 400))[None]).shape
+    torch.Size([1, 512])
     """
     model, image_transform = load_network(name, weights, image_size=image_size, mean=mean, std=std)
     return LatentEncoder(model, layer, pool, transform), image_transform

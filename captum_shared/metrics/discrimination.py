@@ -30,6 +30,13 @@ def heat_density(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
     ------
     TypeError, ValueError
         If the shapes do not fit, the mask is not boolean or is empty, the heat is negative or not finite.
+
+    Examples
+    --------
+    >>> heat = torch.tensor([[4.0, 1.0], [1.0, 1.0]])
+    >>> p, q = torch.tensor([[True, False], [False, False]]), torch.tensor([[False, True], [True, True]])
+    >>> [float(heat_density(heat, part)) for part in (p, ~p)]
+    [4.0, 1.0]
     """
     values, inside = _checked(heat, mask)
     _check_not_negative(values)
@@ -48,6 +55,13 @@ def density_contrast(heat: ArrayLike, mask_p: ArrayLike, mask_q: ArrayLike) -> t
     -------
     torch.Tensor
         () or (N,) in [-1, 1]: 1 if all heat of the two is on P, -1 if on Q, 0 if there is none on either.
+
+    Examples
+    --------
+    >>> heat = torch.tensor([[4.0, 1.0], [1.0, 1.0]])
+    >>> p, q = torch.tensor([[True, False], [False, False]]), torch.tensor([[False, True], [True, True]])
+    >>> float(density_contrast(heat, p, q))
+    0.6
     """
     p, q = (heat_density(_scaled(heat), mask) for mask in (mask_p, mask_q))
     return torch.where(p + q > 0, (p - q) / (p + q), torch.zeros_like(p))
@@ -65,6 +79,13 @@ def leakage(heat: ArrayLike, target: ArrayLike, others: ArrayLike) -> torch.Tens
     -------
     torch.Tensor
         () or (N,) in [0, 1]: 0 if no heat leaks, 0.5 if the map does not tell the parts apart, or is empty on both.
+
+    Examples
+    --------
+    >>> heat = torch.tensor([[4.0, 1.0], [1.0, 1.0]])
+    >>> p, q = torch.tensor([[True, False], [False, False]]), torch.tensor([[False, True], [True, True]])
+    >>> float(leakage(heat, p, q))
+    0.2
     """
     return (1 - density_contrast(heat, target, others)) / 2
 
@@ -88,6 +109,13 @@ def p_vs_q_auroc(heat: ArrayLike, mask_p: ArrayLike, mask_q: ArrayLike) -> torch
     ------
     TypeError, ValueError
         If the shapes do not fit, a mask is not boolean or is empty, the heat is not finite.
+
+    Examples
+    --------
+    >>> heat = torch.tensor([[4.0, 1.0], [1.0, 1.0]])
+    >>> p, q = torch.tensor([[True, False], [False, False]]), torch.tensor([[False, True], [True, True]])
+    >>> float(p_vs_q_auroc(heat, p, q))
+    1.0
     """
     values, p = _checked(heat, mask_p)
     _, q = _checked(heat, mask_q)
@@ -119,6 +147,13 @@ def swap_accuracy(heat_a: ArrayLike, heat_b: ArrayLike, mask_p: ArrayLike, mask_
     ------
     TypeError, ValueError
         If the shapes do not fit, a mask is not boolean or is empty, the heat is negative or not finite.
+
+    Examples
+    --------
+    >>> heat = torch.tensor([[4.0, 1.0], [1.0, 1.0]])
+    >>> p, q = torch.tensor([[True, False], [False, False]]), torch.tensor([[False, True], [True, True]])
+    >>> float(swap_accuracy(heat, 4 - heat, p, q)), float(swap_accuracy(heat, heat, p, q))
+    (1.0, 0.5)
     """
     with_a = density_contrast(heat_a, mask_p, mask_q).sign()
     with_b = density_contrast(heat_b, mask_p, mask_q).sign()

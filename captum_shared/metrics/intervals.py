@@ -30,6 +30,12 @@ def bootstrap_interval(
     ------
     ValueError
         If there are no values, one is not finite, or the level is not between 0 and 1.
+
+    Examples
+    --------
+    >>> low, high = bootstrap_interval([0.6, 0.7, 0.8, 0.9])
+    >>> low < 0.75 < high
+    True
     """
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or sample.size == 0 or not np.isfinite(sample).all():

@@ -42,6 +42,13 @@ def relevance_mass_accuracy(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
     ----------
     Arras et al., "CLEVR-XAI: A benchmark dataset for the ground truth evaluation of neural network
     explanations", Information Fusion 81, 2022.
+
+    Examples
+    --------
+    >>> heat = torch.tensor([[4.0, 1.0], [1.0, 2.0]])
+    >>> mask = torch.tensor([[True, False], [False, True]])
+    >>> relevance_mass_accuracy(heat, mask)
+    tensor(0.7500, dtype=torch.float64)
     """
     values, inside = _checked(heat, mask)
     if bool((values < 0).any()):
@@ -79,6 +86,13 @@ def relevance_rank_accuracy(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
     References
     ----------
     Arras et al., as in `relevance_mass_accuracy`.
+
+    Examples
+    --------
+    >>> heat = torch.tensor([[4.0, 1.0], [1.0, 2.0]])
+    >>> mask = torch.tensor([[True, False], [False, True]])
+    >>> relevance_rank_accuracy(heat, mask)  # the two hottest pixels are the two of the mask
+    tensor(1., dtype=torch.float64)
     """
     values, inside = _checked(heat, mask)
     k = inside.sum(-1, keepdim=True)
@@ -118,6 +132,13 @@ def pointing_game(heat: ArrayLike, mask: ArrayLike, tolerance: float = 0) -> tor
     ----------
     Zhang et al., "Top-Down Neural Attention by Excitation Backprop", International Journal of Computer
     Vision 126, 2018.
+
+    Examples
+    --------
+    >>> heat = torch.tensor([[4.0, 1.0], [1.0, 2.0]])
+    >>> mask = torch.tensor([[True, False], [False, True]])
+    >>> pointing_game(heat, mask), pointing_game(heat, ~mask), pointing_game(heat, ~mask, tolerance=1)
+    (tensor(1., dtype=torch.float64), tensor(0., dtype=torch.float64), tensor(1., dtype=torch.float64))
     """
     if not (math.isfinite(tolerance) and tolerance >= 0):
         raise ValueError(f"`tolerance` must be at least 0 pixels and finite, got {tolerance}")

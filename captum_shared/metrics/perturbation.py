@@ -43,6 +43,12 @@ def deletion_curve(
     References
     ----------
     Petsiuk et al., "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018.
+
+    Examples
+    --------
+    >>> image = torch.tensor([[[4.0, 1.0], [1.0, 2.0]]])
+    >>> deletion_curve(image[0], image, lambda images: images.sum((1, 2, 3)), steps=4)
+    tensor([8., 4., 2., 1., 0.])
     """
     return _curve(heat, image, score, baseline, steps, keep_hottest=False)
 
@@ -58,6 +64,12 @@ def insertion_curve(
     -------
     torch.Tensor (steps + 1,)
         From the baseline to the whole image. It rises fast if the heat marks what the score depends on.
+
+    Examples
+    --------
+    >>> image = torch.tensor([[[4.0, 1.0], [1.0, 2.0]]])
+    >>> insertion_curve(image[0], image, lambda images: images.sum((1, 2, 3)), steps=4)
+    tensor([0., 4., 6., 7., 8.])
     """
     return _curve(heat, image, score, baseline, steps, keep_hottest=True)
 
@@ -77,6 +89,11 @@ def curve_area(curve: Tensor) -> Tensor:
     ------
     ValueError
         If the curve has fewer than two points.
+
+    Examples
+    --------
+    >>> curve_area(torch.tensor([8.0, 4.0, 2.0, 1.0, 0.0]))
+    tensor(2.7500)
     """
     if curve.ndim == 0 or curve.shape[-1] < 2:
         raise ValueError(f"`curve` must have at least two points, got shape {tuple(curve.shape)}")

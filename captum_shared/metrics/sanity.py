@@ -30,6 +30,12 @@ def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
     ------
     ValueError
         If the shapes differ, or a map is not finite.
+
+    Examples
+    --------
+    >>> maps = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
+    >>> [round(float(rank_correlation(maps, other)), 6) for other in (maps.exp(), -maps)]
+    [1.0, -1.0]
     """
     if maps.shape != others.shape or maps.ndim < 2:
         raise ValueError(
@@ -71,6 +77,16 @@ def cascading_randomization(
     References
     ----------
     Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018.
+
+    Examples
+    --------
+    >>> _ = torch.manual_seed(0)
+    >>> model, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 1)), torch.rand(2, 3, 8, 8)
+    >>> def gradients(model):
+    ...     leaf = x.clone().requires_grad_()
+    ...     return torch.autograd.grad(model(leaf).sum(), leaf)[0]
+    >>> list(cascading_randomization(model, gradients))
+    ['3', '0']
     """
     copy = deepcopy(model)
     layers = [(name, module) for name, module in copy.named_modules() if hasattr(module, "reset_parameters")]
@@ -110,6 +126,13 @@ def readout_randomization(
     ------
     ValueError
         If the weight is not (D,) or `repeats` is not positive.
+
+    Examples
+    --------
+    >>> z = torch.randn(2, 6, 5, 5, generator=torch.Generator().manual_seed(0))
+    >>> weight = torch.tensor([4.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    >>> readout_randomization(weight, lambda w: torch.einsum("d,ndhw->nhw", w, z), repeats=10) < 0.9
+    True
     """
     if weight.ndim != 1:
         raise ValueError(f"`weight` must be (D,), got shape {tuple(weight.shape)}")
@@ -136,6 +159,12 @@ def reference_swap(reference: Tensor, other: Tensor, explain: Callable[[Tensor],
     -------
     float
         Mean rank correlation of the maps of the same images.
+
+    Examples
+    --------
+    >>> x, reference, other = torch.rand(3, 2, 3, 8, 8)
+    >>> round(reference_swap(reference, other, lambda y: x), 6)  # a map that ignores the reference
+    1.0
     """
     return float(rank_correlation(explain(reference), explain(other)).mean())
 

@@ -74,6 +74,15 @@ def fit_readout(latents: Any, responses: Any, estimator: Any = None, cv: Any = 5
     ValueError
         For wrong shapes or counts, values that are not finite, folds that overlap, or an estimator that is
         not linear.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> latents = rng.normal(size=(100, 10))
+    >>> responses = latents[:, 0] + 0.5 * rng.normal(size=100)
+    >>> fit = fit_readout(latents, responses)
+    >>> fit.readout.weight.shape, bool(0.7 < fit.cv_r[0] < 1)
+    (torch.Size([1, 10]), True)
     """
     from sklearn.base import clone, is_classifier
 

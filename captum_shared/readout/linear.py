@@ -47,6 +47,12 @@ class LinearReadout(LinearLayer):
     ------
     ValueError
         For wrong shapes, values that are not finite, or a bias or `neuron_ids` that do not fit the weight.
+
+    Examples
+    --------
+    >>> readout = LinearReadout([[1.0, 0.0, -1.0], [0.0, 2.0, 0.0]], bias=[0.5, 0.0])
+    >>> readout(torch.tensor([[1.0, 2.0, 3.0]]))
+    tensor([[-1.5000,  4.0000]])
     """
 
     weight: Tensor
@@ -117,6 +123,17 @@ class LinearReadout(LinearLayer):
         ------
         ValueError
             If a step is not linear or not fitted; it is named.
+
+        Examples
+        --------
+        >>> from sklearn.linear_model import Ridge
+        >>> from sklearn.pipeline import make_pipeline
+        >>> from sklearn.preprocessing import StandardScaler
+        >>> latents = np.random.default_rng(0).normal(size=(50, 6))
+        >>> pipeline = make_pipeline(StandardScaler(), Ridge()).fit(latents, latents[:, :2] - latents[:, 2:4])
+        >>> readout = LinearReadout.from_estimator(pipeline)
+        >>> bool(np.allclose(readout(torch.from_numpy(latents)).numpy(), pipeline.predict(latents)))
+        True
         """
         from captum_shared.readout.folding import fold_estimator
 

@@ -35,6 +35,13 @@ def split_half_reliability(responses: Any, n_splits: int = 100, seed: int = 0) -
     ------
     ValueError
         If `responses` is not (K, n, R) or `n_splits` is not positive.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> signal, noise = rng.normal(size=(1, 500, 1)), rng.normal(size=(1, 500, 4))
+    >>> bool(0.75 < split_half_reliability(signal + noise)[0] < 0.85)  # of the mean of 4: 1 / (1 + 1 / 4)
+    True
     """
     array = np.asarray(responses, dtype=np.float64)
     if array.ndim != 3 or array.size == 0:
@@ -57,13 +64,24 @@ def noise_ceiling(reliability: Any) -> np.ndarray:
     -------
     (K,) float64 array
         NaN where the reliability is not positive.
+
+    Examples
+    --------
+    >>> noise_ceiling([0.81, -0.1]).tolist()
+    [0.9, nan]
     """
     values = np.asarray(reliability, dtype=np.float64)
     return np.sqrt(np.where(values > 0, values, np.nan))
 
 
 def ceiling_corrected(r: Any, reliability: Any) -> np.ndarray:
-    """Correlations as fractions of the noise ceiling, ``r / sqrt(reliability)``, (K,); may exceed 1 by chance."""
+    """Correlations as fractions of the noise ceiling, ``r / sqrt(reliability)``, (K,); may exceed 1 by chance.
+
+    Examples
+    --------
+    >>> ceiling_corrected([0.45], [0.81]).tolist()
+    [0.5]
+    """
     return np.asarray(r, dtype=np.float64) / noise_ceiling(reliability)
 
 

@@ -66,6 +66,17 @@ def latent_transform(*transformers: Any, nmf_least_squares: bool = False) -> Lat
         fit.
     TypeError
         If something else than an estimator is given.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> latents = torch.randn(50, 8, dtype=torch.float64)
+    >>> scaler = StandardScaler().fit(latents.numpy())
+    >>> pca = PCA(3).fit(scaler.transform(latents.numpy()))
+    >>> latent_transform(scaler, pca)(latents).shape
+    torch.Size([50, 3])
     """
     named = [pair for transformer in transformers for pair in named_steps(transformer)]
     if not named:

@@ -37,6 +37,12 @@ class Recording:
     TypeError, ValueError
         If shapes and counts do not fit, values are infinite or not real, or names are not unique; rows and names are
         named.
+
+    Examples
+    --------
+    >>> responses = np.random.default_rng(0).poisson(5, size=(2, 4, 3))
+    >>> Recording(responses, ["a.png", "b.png", "c.png", "d.png"], ["face", "face", "body", "body"])
+    Recording(2 neurons, 4 stimuli, 3 repeats, 2 categories)
     """
 
     def __init__(
@@ -100,16 +106,13 @@ class Recording:
     ) -> Recording:
         """Read a recording from disk; the kind is told by the name.
 
-        ======================  ===============================================================================
-        folder                  ``responses.npy`` or ``responses.csv``, ``stimuli.csv`` (columns `file`,
-                                `category`; rows in the order of the second axis) and images in ``stimuli/``
-        ``.csv``                a row per stimulus or, for repeats, per presentation: columns `file`, `category`
-                                (optional) and one per neuron; an empty field is a missing repeat
-        ``.nc``                 xarray Dataset: `responses` (neuroid, stimulus[, repeat]), coordinates `file` and
-                                `category` along stimulus, `neuroid`; needs ``captum-shared[netcdf]``
-        ``.nwb``                units' spike times counted in a window after each trial's start; needs
-                                ``captum-shared[nwb]``
-        ======================  ===============================================================================
+        - A folder: ``responses.npy`` or ``responses.csv``, ``stimuli.csv`` (columns `file`, `category`; rows in the
+          order of the second axis) and images in ``stimuli/``.
+        - ``.csv``: a row per stimulus or, for repeats, per presentation; columns `file`, `category` (optional) and one
+          per neuron; an empty field is a missing repeat.
+        - ``.nc``: an xarray Dataset; `responses` (neuroid, stimulus[, repeat]), coordinates `file` and `category` along
+          stimulus, and `neuroid`; needs ``captum-shared[netcdf]``.
+        - ``.nwb``: units' spike times, counted in a window after each trial's start; needs ``captum-shared[nwb]``.
 
         Parameters
         ----------

@@ -64,6 +64,16 @@ def class_distribution(
     References
     ----------
     Rafegas et al. (2020), equation 5; the division by base rates is ours.
+
+    Examples
+    --------
+    >>> model = torch.nn.Conv2d(3, 2, 3)
+    >>> images, labels = torch.rand(20, 3, 8, 8), ["dog", "cat"] * 10
+    >>> from captum_shared.selectivity import top_activations
+    >>> top = top_activations(model, "", images, k=5)
+    >>> classes, fractions = class_distribution(top, labels)
+    >>> classes, fractions.shape
+    (['cat', 'dog'], torch.Size([2, 2]))
     """
     rates = base_rates(top, labels)
     number = {label: i for i, label in enumerate(rates)}
@@ -103,6 +113,16 @@ def class_selectivity_index(
     References
     ----------
     Rafegas et al. (2020), equation 6.
+
+    Examples
+    --------
+    >>> model = torch.nn.Conv2d(3, 2, 3)
+    >>> images, labels = torch.rand(20, 3, 8, 8), ["dog", "cat"] * 10
+    >>> from captum_shared.selectivity import top_activations
+    >>> top = top_activations(model, "", images, k=5)
+    >>> index = class_selectivity_index(top, labels)  # 1: all five of one class; 0.75: of both
+    >>> set(index.tolist()) <= {0.75, 1.0}
+    True
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"`threshold` must be in (0, 1], got {threshold}")
@@ -164,6 +184,12 @@ def morcos_class_selectivity(responses: Any, labels: Sequence[Hashable | None]) 
     References
     ----------
     Morcos et al. (2018), On the importance of single directions for generalization, ICLR.
+
+    Examples
+    --------
+    >>> responses = torch.tensor([[3.0, 1.0], [3.0, 1.0], [1.0, 1.0], [1.0, 1.0]])
+    >>> morcos_class_selectivity(responses, ["dog", "dog", "cat", "cat"])
+    tensor([0.5000, 0.0000], dtype=torch.float64)
     """
     values, members = _by_class(responses, labels)
     if (values < 0).any():
@@ -194,6 +220,11 @@ def category_d_prime(responses: Any, labels: Sequence[Hashable | None], category
     ------
     ValueError
         If the category, or the rest, has fewer than two images.
+
+    Examples
+    --------
+    >>> category_d_prime(torch.tensor([[4.0], [6.0], [1.0], [3.0]]), ["dog", "dog", "cat", "cat"], "dog")
+    tensor([2.1213], dtype=torch.float64)
     """
     values, members = _by_class(responses, labels)
     inside = members.get(category, torch.zeros(len(values), dtype=torch.bool))

@@ -74,6 +74,15 @@ def top_crops(
         Pictures in [0, 1].
     inside : Tensor (n, h, w)
         True where a pixel is one of the image.
+
+    Examples
+    --------
+    >>> from captum_shared.selectivity import PixelSource, receptive_fields, top_activations
+    >>> model, images = torch.nn.Conv2d(3, 2, 5), torch.rand(20, 3, 16, 16)
+    >>> top, fields = top_activations(model, "", images, k=4), receptive_fields(model, "", (16, 16))
+    >>> crops, inside = top_crops(top, fields, PixelSource(images), unit=0)
+    >>> crops.shape, inside.shape
+    (torch.Size([4, 3, 5, 5]), torch.Size([4, 5, 5]))
     """
     some = top.strongest(n)
     units = torch.full((some.k,), unit)
@@ -105,6 +114,12 @@ def neuron_feature(activations: Tensor, crops: Tensor, inside: Tensor | None = N
     References
     ----------
     Rafegas et al. (2020), equation 2: sum_j w_j crop_j / sum_j w_j with w_j = a_j / a_1.
+
+    Examples
+    --------
+    >>> crops = torch.stack([torch.zeros(3, 4, 4), torch.ones(3, 4, 4)])
+    >>> neuron_feature(torch.tensor([3.0, 1.0]), crops).unique()
+    tensor([0.2500])
     """
     inside = torch.ones(crops.shape[0], *crops.shape[2:], dtype=torch.bool) if inside is None else inside
     if activations.shape != crops.shape[:1] or inside.shape != (crops.shape[0], *crops.shape[2:]):

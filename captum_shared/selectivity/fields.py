@@ -89,6 +89,13 @@ def receptive_fields(
     ------
     ValueError
         If the size is not two positive integers, or the network gives NaN for any image.
+
+    Examples
+    --------
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 5, stride=2), torch.nn.MaxPool2d(2))
+    >>> fields = receptive_fields(model, "1", image_size=(32, 32))
+    >>> int(fields.height.max()), int(fields.width.max())
+    (7, 7)
     """
     names = [layers] if isinstance(layers, str) else list(layers)
     height, width = _check_size(image_size)

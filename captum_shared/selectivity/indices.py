@@ -31,6 +31,11 @@ def response_loss(activations: Tensor, changed: Tensor) -> Tensor:
     References
     ----------
     Rafegas et al. (2020), equation 3.
+
+    Examples
+    --------
+    >>> response_loss(torch.tensor([[4.0, 2.0]]), torch.tensor([[2.0, -1.0]]))
+    tensor([0.6667], dtype=torch.float64)
     """
     if activations.shape != changed.shape or activations.ndim != 2:
         raise ValueError(
@@ -101,6 +106,15 @@ def color_selectivity_index(
     References
     ----------
     Rafegas et al. (2020), equation 3. Which grey is ours to choose.
+
+    Examples
+    --------
+    >>> from captum_shared.selectivity import top_activations
+    >>> model = torch.nn.Conv2d(3, 1, 1, bias=False)
+    >>> model.weight.data[:] = torch.tensor([1.0, -1.0, 0.0]).view(1, 3, 1, 1)  # red against green
+    >>> images = torch.rand(20, 3, 8, 8)
+    >>> color_selectivity_index(model, top_activations(model, "", images, k=5), images)
+    tensor([1.], dtype=torch.float64)
     """
     return transform_selectivity_index(model, top, images, grey(grey_version), pixelwise=True, **options)
 
@@ -121,6 +135,16 @@ def orientation_selectivity_index(
     Returns
     -------
     Tensor (U,)
+
+    Examples
+    --------
+    >>> from captum_shared.selectivity import top_activations
+    >>> model = torch.nn.Conv2d(3, 1, 3, bias=False)
+    >>> model.weight.data[:] = torch.tensor([-1.0, 0.0, 1.0])  # vertical edges
+    >>> images = torch.zeros(4, 3, 8, 8)
+    >>> images[..., 4:] = torch.tensor([1.0, 0.9, 0.8, 0.7]).view(4, 1, 1, 1)
+    >>> orientation_selectivity_index(model, top_activations(model, "", images, k=4), images).round(decimals=3)
+    tensor([1.], dtype=torch.float64)
     """
     return transform_selectivity_index(model, top, images, [turn(angle) for angle in angles], **options)
 

@@ -89,6 +89,13 @@ def top_activations(  # type: ignore[misc]  # the overloads are for the first ar
     References
     ----------
     Rafegas et al. (2020), Pattern Recognition Letters 136, section 2.
+
+    Examples
+    --------
+    >>> model, images = torch.nn.Conv2d(3, 8, 5), torch.rand(20, 3, 32, 32)
+    >>> top = top_activations(model, "", images, k=10)
+    >>> top.activations.shape, top.map_size
+    (torch.Size([8, 10]), (28, 28))
     """
     names = [layers] if isinstance(layers, str) else list(layers)
     check_source(images, batch_size, unreadable)

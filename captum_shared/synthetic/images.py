@@ -190,6 +190,12 @@ def make_images(
     ------
     ValueError
         If `n` is not positive, a category is unknown or `size` is too small.
+
+    Examples
+    --------
+    >>> made = make_images(3, "creature", seed=0)
+    >>> made.images.shape, made.categories
+    (torch.Size([3, 3, 96, 96]), ['creature', 'creature', 'creature'])
     """
     if n <= 0:
         raise ValueError(f"`n` must be at least 1, got {n}")

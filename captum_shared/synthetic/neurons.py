@@ -63,6 +63,13 @@ def category_neuron(
     ------
     ValueError
         If shapes disagree, a latent is not finite, or the preferred or the other categories are missing.
+
+    Examples
+    --------
+    >>> latents = torch.tensor([[1.0, 0.2], [0.9, 0.1], [0.1, 0.3], [0.0, 0.2]])
+    >>> neuron = category_neuron(latents, ["creature", "creature", "tool", "tool"], "creature", alpha=0.01)
+    >>> (neuron(latents) > 0.5).tolist()
+    [True, True, False, False]
     """
     from sklearn.linear_model import Ridge
 
@@ -139,6 +146,12 @@ def demo_images(
     ------
     ValueError
         If `preferred` is unknown or a number is not positive.
+
+    Examples
+    --------
+    >>> data = demo_images("creature", n_gallery=2, n_others=3)
+    >>> data.images.shape, data.categories[:2]
+    (torch.Size([5, 3, 96, 96]), ['creature', 'creature'])
     """
     if preferred not in CATEGORIES:
         raise ValueError(f"`preferred` must be one of {', '.join(CATEGORIES)}, got {preferred!r}")

@@ -68,6 +68,12 @@ def overlay(
     ------
     TypeError, ValueError
         As `to_image` and `display_heat`; if map and image do not fit; if an option is out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> ax = overlay(torch.rand(3, 32, 32), torch.randn(3, 32, 32))
+    >>> ax.figure.savefig("map.png")  # doctest: +SKIP
     """
     picture = to_image(image, mean, std)
     height, width = picture.shape[:2]
@@ -131,6 +137,13 @@ def pair_figure(
     ------
     TypeError, ValueError
         As `overlay`; if `images`, `maps` or `titles` are not two.
+
+    Examples
+    --------
+    >>> import torch
+    >>> images, maps = torch.rand(2, 3, 32, 32), torch.randn(2, 3, 32, 32)
+    >>> figure = pair_figure(images, maps, neuron=7, similarity=0.4)
+    >>> figure.savefig("pair.png", dpi=150)  # doctest: +SKIP
     """
     images, maps = _two(images, "images"), _two(maps, "maps")
     titles = _two(TITLES if titles is None else titles, "titles")

@@ -48,6 +48,12 @@ def display_heat(attribution: ArrayLike, smoothing: float = SMOOTHING) -> np.nda
     References
     ----------
     Lappe et al., "Parallel Backpropagation for Shared-Feature Visualization", NeurIPS 2024, the figures.
+
+    Examples
+    --------
+    >>> noise = np.tile([[1.0, -1.0], [-1.0, 1.0]], (20, 20))  # signs that cancel between neighbours
+    >>> bool(display_heat(noise, smoothing=0.05).max() < 0.1 * display_heat(noise, smoothing=0).max())
+    True
     """
     return _positive_heat(_signed_map(attribution, "attribution"), smoothing)
 

@@ -1,0 +1,75 @@
+"""What `mkdocs build` does beyond Markdown; named in mkdocs.yml."""
+
+from __future__ import annotations
+
+import html
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+from latex2mathml.converter import convert
+from mkdocs.structure.files import File, Files
+
+import commands
+import links
+import notebooks
+
+ROOT = Path(__file__).parents[2]
+TUTORIALS = ROOT / "tutorials"
+EXECUTED = ROOT / "out" / "tutorials"
+INCLUDED = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
+OPTIONAL = ("rules.md", "benchmark.md")  # pages of their own authors: left out of the menu where they are absent
+
+log = logging.getLogger("mkdocs.hooks")
+FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
+
+
+def on_config(config: Any) -> Any:
+    """The menu, with the tutorials there are."""
+    found = [{notebooks.title(path): f"tutorials/{path.stem}.md"} for path in sorted(TUTORIALS.glob("*.ipynb"))]
+    absent = [name for name in OPTIONAL if not (ROOT / "docs" / name).is_file()]
+    menu = []
+    for (section, pages), *_ in (list(item.items()) for item in config.nav):
+        kept = found if section == "Tutorials" else [page for page in pages if page not in absent]
+        menu += [{section: kept}] if kept else []
+    config.nav = menu
+    return config
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Pages that are made of files outside docs/."""
+    for target, source in INCLUDED.items():
+        text = (ROOT / source).read_text(encoding="utf-8")
+        files.append(File.generated(config, target, content=re.sub(r"\]\(docs/", "](", text)))
+    for path in sorted(TUTORIALS.glob("*.ipynb")):
+        log.info("Executing %s, unless it has been", path.name)
+        page, pictures = notebooks.to_markdown(notebooks.executed(path, EXECUTED))
+        files.append(File.generated(config, f"tutorials/{path.stem}.md", content=page))
+        for name, content in pictures.items():
+            files.append(File.generated(config, f"tutorials/{name}", content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """The help of the commands, where a page asks for it."""
+    return commands.filled(markdown)
+
+
+def on_page_content(text: str, page: Any, config: Any, files: Files) -> str:
+    """Formulas as MathML, which browsers draw without a script."""
+    return FORMULA.sub(_mathml, text)
+
+
+def on_post_build(config: Any) -> None:
+    """A broken link, anchor or picture is a warning, hence an error of a strict build."""
+    for fault in links.faults(Path(config.site_dir)):
+        log.warning(fault)
+
+
+def _mathml(match: re.Match[str]) -> str:
+    element, bracket, formula = match.groups()
+    mathml = convert(html.unescape(formula).strip(), display="block" if bracket == "[" else "inline")
+    if "\\" in mathml:
+        log.warning("a command in the formula %s is unknown to latex2mathml", formula)
+    return f'<{element} class="math">{mathml}</{element}>'

@@ -1,0 +1,67 @@
+"""Tutorials: executed once for each state of notebook and library, and turned into Markdown."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbconvert import MarkdownExporter
+
+LIBRARY = Path(__file__).parents[2] / "captum_shared"
+TIMEOUT = 600  # seconds for a cell
+
+
+def executed(path: Path, folder: Path) -> Path:
+    """The notebook with its outputs, in `folder`; executed unless that was done with this notebook and library.
+
+    Raises
+    ------
+    nbclient.exceptions.CellExecutionError
+        If a cell fails.
+    """
+    target = folder / path.name
+    key = _key(path)
+    if target.is_file() and nbformat.read(target, as_version=4).metadata.get("executed_from") == key:
+        return target
+    notebook = nbformat.read(path, as_version=4)
+    with tempfile.TemporaryDirectory() as scratch:
+        NotebookClient(notebook, timeout=TIMEOUT, resources={"metadata": {"path": scratch}}).execute()
+    notebook.metadata["executed_from"] = key
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_suffix(".tmp")
+    nbformat.write(notebook, temporary)
+    temporary.replace(target)
+    return target
+
+
+def to_markdown(path: Path) -> tuple[str, dict[str, bytes]]:
+    """The page of an executed notebook, and its pictures by name."""
+    exporter = MarkdownExporter()
+    page, resources = exporter.from_filename(str(path), {"unique_key": path.stem, "output_files_dir": path.stem})
+    page = re.sub(r"\]\(\.\./docs/", "](../", page)
+    page = re.sub(r"\]\((?:\./)?([\w-]+)\.ipynb", r"](\1.md", page)
+    page = re.sub(r"!\[png\](\([^)]+\))(\s+\*)([^*]+)\*$", r"![\3]\1\2\3*", page, flags=re.MULTILINE)  # caption as text
+    return page, dict(resources["outputs"])
+
+
+def title(path: Path) -> str:
+    """The first heading, without its number."""
+    notebook: Any = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        found = re.search(r"^# (.+)$", cell.source, re.MULTILINE) if cell.cell_type == "markdown" else None
+        if found:
+            return found[1].strip()
+    raise ValueError(f"{path} must have a heading of the first level, got none")
+
+
+def _key(path: Path) -> str:
+    """Of everything that the outputs depend on."""
+    sha = hashlib.sha256(path.read_bytes())
+    for source in sorted([*LIBRARY.rglob("*.py"), *LIBRARY.rglob("*.safetensors")]):
+        sha.update(source.read_bytes())
+    return sha.hexdigest()

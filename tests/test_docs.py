@@ -1,0 +1,137 @@
+"""The documentation: every block of Python runs, links lead somewhere, and the command line reference is complete."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+ROOT_PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
+FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SLOW = {
+    "quickstart.md",
+    "limits.md",
+    "mathematics.md",
+    "howto/memory.md",
+    "howto/layer.md",
+    "howto/cluster.md",
+}  # maps and fits
+
+sys.path.insert(0, str(DOCS / "making"))
+import commands  # noqa: E402
+import links  # noqa: E402
+import notebooks  # noqa: E402
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(DOCS).as_posix()
+
+
+def code_of(page: Path) -> str:
+    """The Python of a page, top to bottom; weights that would be downloaded are random."""
+    blocks = [code for kind, code in FENCE.findall(page.read_text()) if kind == "python"]
+    return "\n".join(blocks).replace('weights="DEFAULT"', "weights=None")
+
+
+def with_code() -> list[object]:
+    marks = {True: [pytest.mark.slow], False: []}
+    return [pytest.param(page, id=name_of(page), marks=marks[name_of(page) in SLOW]) for page in PAGES if code_of(page)]
+
+
+@pytest.mark.parametrize("page", with_code())
+def test_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code_of(page), str(page), "exec"), {"__name__": "page"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_blocks_of_a_page(page: Path) -> None:
+    """Blocks are Python, which is run, or text, which is not; lines fit the width of the page."""
+    for kind, code in FENCE.findall(page.read_text()):
+        assert kind in ("python", "text")
+        assert max(map(len, code.splitlines())) <= 98
+
+
+def anchors_of(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", ROOT_PAGES, ids=lambda page: page.name)
+def test_links_of_root_pages(page: Path) -> None:
+    """The site's own links are checked when it is built; these are read in the repository, too."""
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", page.read_text()):
+        path, _, anchor = target.partition("#")
+        linked = page.parent / path if path else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors_of(linked.read_text()), target
+
+
+def test_every_command_has_its_help_in_the_reference() -> None:
+    page = (DOCS / "cli.md").read_text()
+    assert sorted(commands.MARK.findall(page)) == sorted(commands.helps())
+    filled = commands.filled(page)
+    shown = subprocess.run(
+        [sys.executable, "-m", "captum_shared", "category", "--help"],
+        capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "88", "NO_COLOR": "1"},
+    ).stdout  # fmt: skip
+    for line in shown.split("examples:")[0].splitlines():
+        assert line in filled
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    import captum_shared as cs
+
+    listed = set(re.findall(r"^::: captum_shared\.(.+)$", "\n".join(p.read_text() for p in PAGES), re.MULTILINE))
+    names = set(cs.__all__) - {"metrics", "selectivity", "synthetic", "RULES", "SIMILARITIES"}
+    names |= {f"metrics.{name}" for name in cs.metrics.__all__}
+    names |= {f"selectivity.{name}" for name in cs.selectivity.__all__}
+    names |= {f"synthetic.{name}" for name in cs.synthetic.__all__ if not name.isupper()}
+    assert names <= listed
+    for name in listed:
+        thing: object = cs
+        for part in name.split("."):
+            thing = getattr(thing, part)
+        assert thing.__doc__
+
+
+def test_faults_of_a_site_are_found(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(
+        '<a id="here"></a><a href="b.html#there">fine</a><a href="#here">fine</a><a href="https://captum.ai">fine</a>'
+        '<a href="c.html">no page</a><a href="b.html#nowhere">no anchor</a><img src="no.png">'
+        '<script src="https://elsewhere.org/script.js"></script>'
+    )
+    (tmp_path / "b.html").write_text('<h2 id="there">There</h2>')
+    assert links.faults(tmp_path) == [
+        "a.html fetches https://elsewhere.org/script.js from elsewhere",
+        "a.html links to c.html, which does not exist",
+        "a.html links to b.html#nowhere, which does not exist",
+        "a.html links to no.png, which does not exist",
+    ]
+
+
+def test_a_notebook_is_executed_once_and_again_when_it_changes(tmp_path: Path) -> None:
+    from nbformat import v4, write
+
+    source, out, count = tmp_path / "01_a.ipynb", tmp_path / "out", tmp_path / "count"
+    code = f"open({str(count)!r}, 'a').write('x')\nprint('seen')"
+    cells = [v4.new_markdown_cell("# A title\n[next](02_b.ipynb), [why](../docs/limits.md#a)"), v4.new_code_cell(code)]
+    write(v4.new_notebook(cells=cells), source)
+    for _ in range(2):
+        page, _ = notebooks.to_markdown(notebooks.executed(source, out))
+    assert count.read_text() == "x"
+    assert "seen" in page
+    assert "[next](02_b.md), [why](../limits.md#a)" in page
+    assert notebooks.title(source) == "A title"
+
+    cells[1].source += "\nprint('again')"
+    write(v4.new_notebook(cells=cells), source)
+    assert "again" in notebooks.to_markdown(notebooks.executed(source, out))[0]
+    assert count.read_text() == "xx"
