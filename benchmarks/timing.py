@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch.utils.benchmark import Timer
+from torch.utils.benchmark.utils.timer import timer as clock
 
 
 @dataclass(frozen=True)
@@ -33,21 +33,38 @@ class Row:
     floor: float
 
 
-def compare(name: str, model: str, layer: str, path: Callable[[], Any], floor: Callable[[], Any], rounds: int) -> Row:
-    """Both once to warm up, then in turns; who goes first alternates, so that a drift of the machine favours none."""
-    timers = [Timer("run()", globals={"run": run}) for run in (path, floor)]
-    for timer in timers:
-        timer.timeit(1)
-    pairs = [_one_round(timers, turned=bool(i % 2)) for i in range(rounds)]
+def compare(
+    name: str,
+    model: str,
+    layer: str,
+    path: Callable[[], Any],
+    floor: Callable[[], Any],
+    rounds: int,
+    seconds: float | None = None,
+) -> Row:
+    """Both once to warm up, then in turns; who goes first alternates, so that a drift of the machine favours none.
+
+    With `seconds`, no more rounds than fit into them, but three at least.
+    """
+    warm = _seconds(path) + _seconds(floor)
+    if seconds is not None:
+        rounds = min(rounds, max(3, int(seconds / warm)))
+    pairs = [_one_round((path, floor), turned=bool(i % 2)) for i in range(rounds)]
     low, ratio, high = _quartiles([path / floor for path, floor in pairs])
-    seconds, floors = (statistics.median(times) for times in zip(*pairs, strict=True))
-    return Row(name, model, layer, ratio, low, high, seconds, floors)
+    own, floors = (statistics.median(times) for times in zip(*pairs, strict=True))
+    return Row(name, model, layer, ratio, low, high, own, floors)
 
 
-def _one_round(timers: list[Timer], turned: bool) -> tuple[float, float]:
-    order = (1, 0) if turned else (0, 1)
-    seconds = {which: timers[which].timeit(1).median for which in order}
+def _one_round(runs: tuple[Callable[[], Any], Callable[[], Any]], turned: bool) -> tuple[float, float]:
+    seconds = {which: _seconds(runs[which]) for which in ((1, 0) if turned else (0, 1))}
     return seconds[0], seconds[1]
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    """One run by the clock of torch.utils.benchmark, which waits for the device; its `Timer` would run three times."""
+    start = clock()
+    run()
+    return float(clock() - start)
 
 
 def _quartiles(values: list[float]) -> tuple[float, float, float]:

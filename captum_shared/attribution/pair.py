@@ -160,9 +160,9 @@ class ParallelBackprop(PairAttribution):
 
             Integrated gradients run in chunks whose activations fill 256 MB (2 GB on other devices than the CPU),
             measured with one forward pass per image size, unless `internal_batch_size` is given. With
-            ``n_steps="auto"`` each image takes the steps it needs: the trapezoid rule from 8 intervals, doubled until
-            the completeness error is at most `tolerance` (default 0.01) times the difference of c . z between image
-            and baseline, or `max_steps` (default 256) intervals are reached.
+            ``n_steps="auto"`` each image takes the steps it needs: 7, then 15, 31 ..., until the completeness error is
+            at most `tolerance` (default 0.01) times the difference of c . z between image and baseline, or the next
+            would be more than `max_steps` (default 255); in `attribute_neurons`, until this holds for all neurons.
 
         Returns
         -------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,10 @@ from torch import Tensor, nn
 
 from captum_shared.attribution.engine import differentiable
 
-# Intervals of the trapezoid with which n_steps="auto" starts; each round doubles them.
-_FIRST_STEPS = 8
+# Intervals of the rule with which n_steps="auto" starts; each round doubles them.
+_FIRST_INTERVALS = 8
 _LIMITS = ("tolerance", "max_steps")
-_TOLERANCE, _MAX_STEPS = 0.01, 256
+_TOLERANCE, _MAX_STEPS = 0.01, 255
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def is_automatic(method: Any, arguments: dict[str, Any]) -> bool:
             f'n_steps="auto" needs engine IntegratedGradients itself, got {type(method).__name__}; expected a number'
         )
     if "method" in arguments:
-        raise ValueError(f'n_steps="auto" uses the trapezoid rule; expected no `method`, got {arguments["method"]!r}')
+        raise ValueError(f'n_steps="auto" has a rule of its own; expected no `method`, got {arguments["method"]!r}')
     if not arguments.get("tolerance", _TOLERANCE) > 0:
         raise ValueError(f"`tolerance` must be positive, got {arguments['tolerance']!r}")
     if not arguments.get("max_steps", _MAX_STEPS) >= 1:
@@ -108,7 +109,8 @@ def automatic_maps(
 
 def _path(x: Tensor, shared: Tensor, arguments: dict[str, Any]) -> Path:
     baselines = arguments.get("baselines")
-    return Path(x, torch.as_tensor(0.0 if baselines is None else baselines).to(x).expand_as(x), shared)
+    start = torch.as_tensor(0.0 if baselines is None else baselines, dtype=x.dtype, device=x.device)
+    return Path(x, start.expand_as(x), shared)
 
 
 def _maps(method: IntegratedGradients, mean: Tensor, path: Path) -> Tensor:
@@ -119,29 +121,39 @@ def _maps(method: IntegratedGradients, mean: Tensor, path: Path) -> Tensor:
 def refine(
     encoder: nn.Module, path: Path, chunk: int | None, tolerance: float = _TOLERANCE, max_steps: int = _MAX_STEPS
 ) -> Integral:
-    """The trapezoid rule, doubled for each image until its relative completeness error is below `tolerance`.
+    """A nested rule, doubled for each image until its relative completeness error is at most `tolerance`.
 
-    The points of the coarser rule are half of the finer one's, so that each gradient is computed once. Images go on
-    by themselves, until their error is small for all K constants or `max_steps` intervals are reached.
+    The trapezoid rule in t, alpha = (1 - cos t) / 2: like Gauss's, its points are dense at both ends of the path, where
+    the gradients change most; unlike Gauss's, those of the coarser rule are half of the finer one's, so that no
+    gradient is computed twice. The ends themselves have no weight. Weights are normalised to one. Images go on by
+    themselves, until their error is small for all K constants or no more than `max_steps` gradients would allow it.
     """
-    n, intervals = len(path.x), min(_FIRST_STEPS, max_steps)
+    intervals = min(_FIRST_INTERVALS, max_steps + 1)
     difference = _differences(encoder, path)
-    sizes = [0.5 / intervals, *[1 / intervals] * (intervals - 1), 0.5 / intervals]
-    mean = weighted_gradients(encoder, path, sizes, [i / intervals for i in range(intervals + 1)], chunk)
-    steps = torch.full((n,), intervals + 1)
+    total, weight = _cosine_sum(encoder, path, [k / intervals for k in range(1, intervals)], chunk)
+    mean = total / weight
     delta = _delta(mean, path, difference)
-    while 2 * intervals <= max_steps:
+    steps = torch.full((len(path.x),), intervals - 1)
+    while 2 * intervals - 1 <= max_steps:
         unfinished = (delta.abs() > tolerance * difference.abs()).any(dim=1).nonzero().squeeze(1)
         if not len(unfinished):
             break
         some = path[unfinished]
-        between = [(i + 0.5) / intervals for i in range(intervals)]
-        new = weighted_gradients(encoder, some, [0.5 / intervals] * intervals, between, chunk)
-        mean[unfinished] = mean[unfinished] / 2 + new
+        new, more = _cosine_sum(encoder, some, [(k + 0.5) / intervals for k in range(intervals)], chunk)
+        total[unfinished] += new
+        weight += more
+        mean[unfinished] = total[unfinished] / weight
         delta[unfinished] = _delta(mean[unfinished], some, difference[unfinished])
         steps[unfinished.cpu()] += intervals
         intervals *= 2
     return Integral(mean, delta, steps)
+
+
+def _cosine_sum(encoder: nn.Module, path: Path, places: Sequence[float], chunk: int | None) -> tuple[Tensor, float]:
+    """Gradients at t = pi times `places`, times sin t, added up; and the sum of the sines."""
+    sines = [math.sin(math.pi * t) for t in places]
+    alphas = [(1 - math.cos(math.pi * t)) / 2 for t in places]
+    return weighted_gradients(encoder, path, sines, alphas, chunk), sum(sines)
 
 
 def weighted_gradients(

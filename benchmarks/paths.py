@@ -1,0 +1,163 @@
+"""Rows of ``benchmarks.speed`` about attribution: each path beside its hand-written loop of `benchmarks.floors`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import captum.attr as ca
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from benchmarks import floors
+from benchmarks.timing import Row, compare
+from captum_shared import LatentEncoder, ParallelBackprop
+
+# Early, middle and last layer of each network.
+LAYERS = {
+    "resnet18": ("layer1", "layer2", "layer4"),
+    "resnet50": ("layer1", "layer2", "layer4"),
+    "squeezenet1_0": ("features.3", "features.7", "features.12"),
+    "vit_b_16": ("encoder.layers.encoder_layer_0", "encoder.layers.encoder_layer_5", "encoder.layers.encoder_layer_11"),
+}
+QUICK_LAYERS = {"resnet18": ("layer4",), "squeezenet1_0": ("features.12",)}
+# Small images, so that overheads show, which larger ones would hide.
+SIZE, SIZES = 112, {"vit_b_16": 80}
+STEPS = {"resnet18": 50, "squeezenet1_0": 50}
+FEW_STEPS, NEURON_STEPS = 12, 2
+K, REFERENCES, CHUNK = 16, 8, 8
+
+Run = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One pair of random images, one readout or K of them, and a network with random weights cut at a layer."""
+
+    name: str
+    layer: str
+    model: nn.Module
+    encoder: LatentEncoder
+    x: Tensor
+    y: Tensor
+    references: Tensor
+    weights: Tensor
+
+    @property
+    def pair(self) -> tuple[Tensor, Tensor]:
+        return self.x, self.y
+
+    @property
+    def w(self) -> Tensor:
+        return self.weights[0]
+
+
+def make_problem(name: str, layer: str, device: str = "cpu", size: int | None = None, seed: int = 0) -> Problem:
+    """Random images, and what is to be explained about them."""
+    torch.manual_seed(seed)
+    size = size or SIZES.get(name, SIZE)
+    sized = {"image_size": size} if name.startswith("vit") else {}
+    model = torchvision.models.get_model(name, weights=None, **sized).eval().to(device)
+    encoder = LatentEncoder(model, layer, pool="avg")
+    x, y = torch.randn(2, 1, 3, size, size, device=device)
+    references = torch.randn(REFERENCES, 3, size, size, device=device)
+    with torch.no_grad():
+        d = encoder(x).shape[1]
+    return Problem(name, layer, model, encoder, x, y, references, torch.randn(K, d, device=device))
+
+
+def control(p: Problem) -> tuple[Run, Run]:
+    run = partial(floors.pair_gradient, p.encoder.body, *p.pair, p.w)
+    return run, run
+
+
+def pair_gradient(p: Problem) -> tuple[Run, Run]:
+    pb = ParallelBackprop(p.encoder, engine=ca.Saliency)
+    return partial(pb.attribute, p.pair, readout=p.w), control(p)[0]
+
+
+def pair_integrated(p: Problem) -> tuple[Run, Run]:
+    n_steps = STEPS.get(p.name, FEW_STEPS)
+    path = partial(ParallelBackprop(p.encoder).attribute, p.pair, readout=p.w, n_steps=n_steps)
+    return path, partial(floors.pair_integrated, p.encoder.body, *p.pair, p.w, n_steps, chunk_of_the_floor(p))
+
+
+def neurons_gradient(p: Problem) -> tuple[Run, Run]:
+    pb = ParallelBackprop(p.encoder, engine=ca.Saliency)
+    path = partial(pb.attribute_neurons, p.pair, p.weights)
+    return path, partial(floors.neurons_gradient, p.encoder.body, *p.pair, p.weights)
+
+
+def neurons_integrated(p: Problem) -> tuple[Run, Run]:
+    path = partial(ParallelBackprop(p.encoder).attribute_neurons, p.pair, p.weights, n_steps=NEURON_STEPS)
+    chunk = chunk_of_the_floor(p)
+    return path, partial(floors.neurons_integrated, p.encoder.body, *p.pair, p.weights, NEURON_STEPS, chunk)
+
+
+def calls_gradient(p: Problem) -> tuple[Run, Run]:
+    pb = ParallelBackprop(p.encoder, engine=ca.Saliency)
+    return lambda: [pb.attribute(p.pair, readout=w) for w in p.weights], neurons_gradient(p)[0]
+
+
+def calls_integrated(p: Problem) -> tuple[Run, Run]:
+    pb = ParallelBackprop(p.encoder)
+    calls = [partial(pb.attribute, p.pair, readout=w, n_steps=NEURON_STEPS) for w in p.weights]
+    return lambda: [call() for call in calls], neurons_integrated(p)[0]
+
+
+def references_averaged(p: Problem) -> tuple[Run, Run]:
+    pb = ParallelBackprop(p.encoder, engine=ca.Saliency)
+
+    def path() -> Any:
+        with torch.no_grad():
+            mean = p.encoder(p.references).mean(0)
+        return pb.attribute((p.x, p.references[:1]), readout=p.w, reference_latents=mean)
+
+    return path, partial(floors.references_gradient, p.encoder.body, p.x, p.references, p.w)
+
+
+def truncation(p: Problem) -> tuple[Run, Run]:
+    return partial(floors.through_the_whole_network, p.model, p.layer, *p.pair, p.w), pair_gradient(p)[0]
+
+
+def chunk_of_the_floor(p: Problem) -> int:
+    """A transformer's forward pass slows down in larger chunks on a CPU; a GPU is idle in smaller ones."""
+    if p.x.device.type != "cpu":
+        return 25
+    return 2 if p.name.startswith("vit") else CHUNK
+
+
+# In rows of a gain the slower side comes first: the ratio says how many times faster the package is.
+COMPARISONS: dict[str, Callable[[Problem], tuple[Run, Run]]] = {
+    "control": control,
+    "pair gradient": pair_gradient,
+    "pair integrated gradients": pair_integrated,
+    "neurons gradient": neurons_gradient,
+    "neurons integrated gradients": neurons_integrated,
+    "references averaged": references_averaged,
+    "gain of truncation": truncation,
+    "gain of neurons gradient": calls_gradient,
+    "gain of neurons integrated gradients": calls_integrated,
+}
+AT_MIDDLE_ONLY = ("gain of neurons gradient", "gain of neurons integrated gradients")
+
+
+def jobs(quick: bool) -> list[tuple[str, str, str]]:
+    """Name, model and layer of every row."""
+    layers = QUICK_LAYERS if quick else LAYERS
+    return [
+        (name, model, layer)
+        for model, some in layers.items()
+        for layer in some
+        for name in COMPARISONS
+        if name not in AT_MIDDLE_ONLY or layer == some[len(some) // 2]
+    ]
+
+
+def path_row(name: str, model: str, layer: str, device: str, size: int | None, rounds: int, seconds: float) -> Row:
+    """One row, measured."""
+    path, floor = COMPARISONS[name](make_problem(model, layer, device, size))
+    return compare(name, model, layer, path, floor, rounds, seconds)

@@ -1,0 +1,150 @@
+"""How far is each path from its floor, a hand-written minimal loop on the same work in the same run?
+
+``python -m benchmarks.speed [--quick] --out DIR`` writes ``speed.json`` and ``table.md``. Ratios are medians over
+interleaved rounds, with their quartiles; the rows `control` are a floor against itself, the noise of the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from benchmarks import paths
+from benchmarks.output import Store, write_table
+from benchmarks.timing import Row
+from captum_shared.report.files import output_folder, write_json
+
+# What the rows must reach: (at most, None) for a cost over the floor, (None, at least) for a gain.
+BOUNDS: dict[str, tuple[float | None, float | None]] = {
+    "pair gradient": (1.10, None),
+    "pair integrated gradients": (1.10, None),
+    "neurons gradient": (1.15, None),
+    "neurons integrated gradients": (1.15, None),
+    "references averaged": (1.10, None),
+    "encode": (1.05, None),
+    "match": (1.30, None),
+    "recording": (1.30, None),
+    "gain of truncation": (None, 1.50),
+    "gain of neurons gradient": (None, 2.00),
+    "gain of neurons integrated gradients": (None, 1.50),
+}
+# Other sections: functions (quick, device, rounds) -> rows, each resumed as a whole.
+SECTIONS: dict[str, Callable[[bool, str, int], list[Row]]] = {
+    # "bulk": speed_bulk.bulk_rows,  # the line to add once benchmarks/speed_bulk.py is there
+}
+
+
+def run(
+    out: str | Path, *, quick: bool = False, device: str = "cpu", size: int | None = None, progress: bool = True
+) -> list[Row]:
+    """Measure what is not measured yet, and write the files."""
+    folder = output_folder(out)
+    rounds, seconds = (5, 1.0) if quick else (15, 4.0)
+    machine = describe_machine(device)
+    settings = {"quick": quick, "size": size, **{name: value for name, value in machine.items() if name != "date"}}
+    store = Store(folder / ".rows", settings)
+    jobs: list[tuple[dict[str, Any], Callable[[], list[Row]]]] = [
+        ({"row": job}, lambda job=job: [paths.path_row(*job, device, size, rounds, seconds)])  # type: ignore[misc]
+        for job in paths.jobs(quick)
+    ]
+    jobs += [({"section": name}, lambda own=own: own(quick, device, rounds)) for name, own in SECTIONS.items()]  # type: ignore[misc]
+    rows = [row for key, measure in tqdm(jobs, "rows", disable=not progress) for row in _kept(store, key, measure)]
+    write_json(folder / "speed.json", {"machine": machine, "rows": [asdict(row) for row in rows]})
+    write_table(folder / "table.md", [("Time over the floor", table(rows)), ("Machine", _list(machine))])
+    return rows
+
+
+def _kept(store: Store, key: dict[str, Any], measure: Callable[[], list[Row]]) -> list[Row]:
+    """The rows of a job, from the folder if an earlier run has measured them."""
+    found = store.get(key)
+    if found is None:
+        found = {"rows": [asdict(row) for row in measure()]}
+        store.put(key, found)
+    return [Row(**row) for row in found["rows"]]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """One line for each row, with its bound and whether it is reached."""
+    lines = [
+        "| path | network | layer | ratio (quartiles) | bound | seconds | floor |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        ratio = f"{row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})"
+        cells = (row.name, row.model, row.layer, ratio, verdict(row), f"{row.seconds:.3g}", f"{row.floor:.3g}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n\nIn rows of a gain the slower way comes first: larger is better."
+
+
+def verdict(row: Row) -> str:
+    """The bound of a row, in bold if it is missed."""
+    most, least = BOUNDS.get(row.name, (None, None))
+    if most is None and least is None:
+        return ""
+    text = f"at most {most:.2f}" if most is not None else f"at least {least:.2f}"
+    missed = (most is not None and row.ratio > most) or (least is not None and row.ratio < least)
+    return f"**{text}: missed**" if missed else text
+
+
+def describe_machine(device: str) -> dict[str, Any]:
+    """What the figures depend on."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        "torch": torch.__version__,
+        "captum": version("captum"),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _list(facts: dict[str, Any]) -> str:
+    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__.split("\n")[0])
+    parser.add_argument("--out", default="speed", metavar="DIR", help="folder for the results; a started run goes on")
+    parser.add_argument("--quick", action="store_true", help="two networks at their last layers, few rounds")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, mps ... (default: cpu)")
+    parser.add_argument("--image-size", type=int, metavar="N",
+                        help="side of the images in pixels, a multiple of 16 (default: 112; vit_b_16 80)")  # fmt: skip
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of torch (default: torch's own choice)")
+    options = parser.parse_args(arguments)
+    warnings.filterwarnings("ignore", "Setting forward, backward hooks")
+    try:
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+        run(options.out, quick=options.quick, device=options.device, size=options.image_size)
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        print(f"benchmarks.speed: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print((Path(options.out) / "table.md").read_text())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

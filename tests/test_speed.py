@@ -1,0 +1,82 @@
+"""The command of `benchmarks.speed` on tiny problems: every path and floor give the same maps, and the files are whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import paths, speed
+from benchmarks.timing import Row, compare
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    return bool((a - b).abs().max() <= 1e-5 * b.abs().max())
+
+
+EQUAL = [name for name in paths.COMPARISONS if not name.startswith("gain of neurons")]
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_a_path_and_its_floor_give_the_same_maps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "K", 2)
+    monkeypatch.setattr(paths, "STEPS", {"squeezenet1_0": 4})
+    path, floor = paths.COMPARISONS[name](paths.make_problem("squeezenet1_0", "features.5", size=48))
+    for found, expected in zip(path(), floor(), strict=True):
+        assert close(found, expected)
+
+
+@pytest.mark.parametrize("name", [name for name in paths.COMPARISONS if name not in EQUAL])
+def test_calls_one_by_one_give_the_same_maps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "K", 2)
+    monkeypatch.setattr(paths, "NEURON_STEPS", 1)
+    calls, together = paths.COMPARISONS[name](paths.make_problem("squeezenet1_0", "features.5", size=48))
+    for side, expected in enumerate(together()):
+        assert close(torch.stack([maps[side] for maps in calls()], dim=1), expected)
+
+
+def test_the_rounds_alternate() -> None:
+    order: list[str] = []
+    row = compare("a", "b", "c", lambda: order.append("path"), lambda: order.append("floor"), 3, seconds=1e9)
+    assert order == ["path", "floor"] * 2 + ["floor", "path"] + ["path", "floor"]
+    assert row.low <= row.ratio <= row.high
+
+
+def test_every_job_has_a_row_and_bounds_have_jobs() -> None:
+    full = {name for name, _, _ in paths.jobs(quick=False)}
+    assert full == set(paths.COMPARISONS)
+    assert {name for name, _, _ in paths.jobs(quick=True)} >= {"control", "pair gradient"}
+    assert set(paths.COMPARISONS) - {"control"} <= set(speed.BOUNDS)
+
+
+def test_files_and_resuming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+
+    def fake(name: str, model: str, layer: str, *rest: Any) -> Row:
+        measured.append(name)
+        return Row(name, model, layer, 1.2, 1.1, 1.3, 0.6, 0.5)
+
+    monkeypatch.setattr(paths, "path_row", fake)
+    monkeypatch.setattr(
+        speed, "SECTIONS", {"more": lambda quick, device, rounds: [Row("match", "", "", 1, 1, 1, 1, 1)]}
+    )
+    rows = speed.run(tmp_path, quick=True, progress=False)
+    content = json.loads((tmp_path / "speed.json").read_text())
+    assert {"name", "model", "layer", "ratio", "low", "high"} <= set(content["rows"][0])
+    assert {"cpu", "cores", "threads", "torch", "captum", "date"} <= set(content["machine"])
+    table = (tmp_path / "table.md").read_text()
+    assert "**at most 1.10: missed**" in table  # pair gradient, at 1.2
+    assert "| match |" in table
+    assert len(measured) == len(rows) - 1
+    speed.run(tmp_path, quick=True, progress=False)
+    assert len(measured) == len(rows) - 1  # nothing is measured again
+
+
+@pytest.mark.parametrize(("ratio", "name", "missed"), [(1.1, "pair gradient", False), (1.11, "pair gradient", True),
+                                                       (1.5, "gain of truncation", False), (1.4, "gain of truncation", True)])  # fmt: skip
+def test_verdict(ratio: float, name: str, missed: bool) -> None:
+    assert ("missed" in speed.verdict(Row(name, "", "", ratio, ratio, ratio, 1, 1))) == missed
