@@ -149,7 +149,7 @@ def plot_bars(path: Path, figures: Sequence[Figure], condition: str, metric: str
 
 def plot_axis(
     path: Path, figures: Sequence[Figure], conditions: dict[float, str], rows: Sequence[tuple[str, str]],
-    metric: str, label: str,
+    metric: str, label: str, *, chance: float = 0.5,
 ) -> None:  # fmt: skip
     """A metric along an axis, one line for each method."""
     from matplotlib.figure import Figure as Canvas
@@ -157,20 +157,21 @@ def plot_axis(
     from captum_shared.report.files import write_figure
 
     chosen = {(f.condition, f.method, f.rule): f for f in figures if f.metric == metric and f.image == "query"}
-    canvas = Canvas(figsize=(6, 3.6), layout="constrained")
+    canvas = Canvas(figsize=(8, 3.6), layout="constrained")
     axes = canvas.subplots()
-    for row in rows:
+    spread = 0.006 * (max(conditions) - min(conditions))  # so that equal values do not hide each other
+    for place, row in enumerate(rows):
         found = [(x, chosen.get((condition, *row))) for x, condition in sorted(conditions.items())]
         points = [(x, figure) for x, figure in found if figure is not None]
         if points:
-            xs = [x for x, _ in points]
+            xs = [x + spread * (place - len(rows) / 2) for x, _ in points]
             (line,) = axes.plot(xs, [f.value for _, f in points], "o-", ms=4, label=" ".join(row).strip())
             lows, highs = [f.ci_low for _, f in points], [f.ci_high for _, f in points]
-            axes.fill_between(xs, lows, highs, color=line.get_color(), alpha=0.15, lw=0)
-    axes.axhline(0.5, color="0.7", lw=1, ls="--", zorder=0)
-    axes.set_ylim(0, 1.03)
+            axes.vlines(xs, lows, highs, color=line.get_color(), alpha=0.6, lw=1.2)
+    axes.axhline(chance, color="0.7", lw=1, ls="--", zorder=0)
+    axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel(label)
     axes.set_ylabel(metric.replace("_", " "))
-    axes.legend(fontsize=7, frameon=False)
+    axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.spines[["top", "right"]].set_visible(False)
     write_figure(path, canvas)

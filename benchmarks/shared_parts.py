@@ -101,9 +101,7 @@ def _one_neuron(setting: Setting, index: int, n_cases: int, seed: int, device: s
     neuron, cases, counts = make_neuron(setting, index, n_cases, seed, device)
     torch.manual_seed(1000 * seed + index)
     rows = rows_of(setting) if cases else []
-    scores = {
-        row.name: mean_scores([_explain(row, neuron, case) for case in cases for _ in range(row.draws)]) for row in rows
-    }
+    scores = {row.name: mean_scores([_explain(row, neuron, case) for case in cases]) for row in rows}
     admission = {"tried": counts.tried, "admitted": counts.admitted, **counts.rejected}
     return {"rows": [(row.method, row.rule) for row in rows], "scores": scores, "admission": admission}
 
@@ -155,7 +153,7 @@ def _write(folder: Path, figures: list[Figure], results: dict[str, list[dict[str
         angles = {0.0: f"{network}: base"} | {float(a): f"{network}: rotation {a} degrees" for a in (15, 30, 45, 90)}
         for metric in SWAPS:
             plot_axis(folder / f"{network}_rotation_{metric}.png", figures, angles, FEW_ROWS, metric,
-                      f"rotation of the latent basis, degrees ({network} network)")  # fmt: skip
+                      f"rotation of the latent basis, degrees ({network} network)", chance=CHANCE[metric])  # fmt: skip
     ratios = {1.0: "planted: base"} | {r: f"planted: weight ratio Q/P {r:g}" for r in (0.25, 0.5, 2.0, 4.0)}
     plot_axis(folder / "weight_ratio.png", figures, ratios, FEW_ROWS, SWAPS[0], "weight ratio Q/P (planted network)")
 
