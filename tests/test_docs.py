@@ -45,10 +45,20 @@ def with_code() -> list[object]:
     return [pytest.param(page, id=name_of(page), marks=marks[name_of(page) in SLOW]) for page in PAGES if code_of(page)]
 
 
+def output_of(page: Path) -> list[str]:
+    """The lines that a page says its code prints: blocks of text that follow a block of Python at once."""
+    return "".join(re.findall(r"^```\n\n```text\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)).splitlines()
+
+
 @pytest.mark.parametrize("page", with_code())
-def test_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_of_a_page_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And prints what the page says."""
     monkeypatch.chdir(tmp_path)
     exec(compile(code_of(page), str(page), "exec"), {"__name__": "page"})
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in output_of(page) if line not in printed] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
