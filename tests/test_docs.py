@@ -145,3 +145,12 @@ def test_a_notebook_is_executed_once_and_again_when_it_changes(tmp_path: Path) -
     write(v4.new_notebook(cells=cells), source)
     assert "again" in notebooks.to_markdown(notebooks.executed(source, out))[0]
     assert count.read_text() == "xx"
+
+
+def test_parameters_described_together_are_read_one_by_one() -> None:
+    pytest.importorskip("griffe", reason="of the extra 'docs'")
+    import docstrings
+
+    text = "Do.\n\nParameters\n----------\nx : int\na, **b\n    As in `c`.\n\n    And more.\n\nRaises\n------\nTypeError, ValueError\n    If.\n"
+    both = "a\n    As in `c`.\n\n    And more.\n**b\n    As in `c`.\n\n    And more.\n"
+    assert docstrings.separated(text) == text.replace("a, **b\n    As in `c`.\n\n    And more.\n", both)
