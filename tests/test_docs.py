@@ -45,10 +45,20 @@ def with_code() -> list[object]:
     return [pytest.param(page, id=name_of(page), marks=marks[name_of(page) in SLOW]) for page in PAGES if code_of(page)]
 
 
+def output_of(page: Path) -> list[str]:
+    """The lines that a page says its code prints: blocks of text that follow a block of Python at once."""
+    return "".join(re.findall(r"^```\n\n```text\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)).splitlines()
+
+
 @pytest.mark.parametrize("page", with_code())
-def test_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_of_a_page_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And prints what the page says."""
     monkeypatch.chdir(tmp_path)
     exec(compile(code_of(page), str(page), "exec"), {"__name__": "page"})
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in output_of(page) if line not in printed] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -135,3 +145,12 @@ def test_a_notebook_is_executed_once_and_again_when_it_changes(tmp_path: Path) -
     write(v4.new_notebook(cells=cells), source)
     assert "again" in notebooks.to_markdown(notebooks.executed(source, out))[0]
     assert count.read_text() == "xx"
+
+
+def test_parameters_described_together_are_read_one_by_one() -> None:
+    pytest.importorskip("griffe", reason="of the extra 'docs'")
+    import docstrings
+
+    text = "Do.\n\nParameters\n----------\nx : int\na, **b\n    As in `c`.\n\n    And more.\n\nRaises\n------\nTypeError, ValueError\n    If.\n"
+    both = "a\n    As in `c`.\n\n    And more.\n**b\n    As in `c`.\n\n    And more.\n"
+    assert docstrings.separated(text) == text.replace("a, **b\n    As in `c`.\n\n    And more.\n", both)

@@ -27,12 +27,11 @@ FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>
 
 def on_config(config: Any) -> Any:
     """The menu, with the tutorials there are."""
-    found = [{notebooks.title(path): f"tutorials/{path.stem}.md"} for path in sorted(TUTORIALS.glob("*.ipynb"))]
+    found = [{title: f"tutorials/{name}"} for name, title in _tutorials().items()]
     absent = [name for name in OPTIONAL if not (ROOT / "docs" / name).is_file()]
     menu = []
     for (section, pages), *_ in (list(item.items()) for item in config.nav):
-        kept = found if section == "Tutorials" else [page for page in pages if page not in absent]
-        menu += [{section: kept}] if kept else []
+        menu.append({section: [page for page in pages if page not in absent] + found * (section == "Tutorials")})
     config.nav = menu
     return config
 
@@ -52,8 +51,9 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """The help of the commands, where a page asks for it."""
-    return commands.filled(markdown)
+    """The help of the commands and the list of the tutorials, where a page asks for them."""
+    listed = "\n".join(f"1. [{title}]({name})" for name, title in _tutorials().items())
+    return commands.filled(markdown).replace("<!-- tutorials -->", listed)
 
 
 def on_page_content(text: str, page: Any, config: Any, files: Files) -> str:
@@ -65,6 +65,11 @@ def on_post_build(config: Any) -> None:
     """A broken link, anchor or picture is a warning, hence an error of a strict build."""
     for fault in links.faults(Path(config.site_dir)):
         log.warning(fault)
+
+
+def _tutorials() -> dict[str, str]:
+    """File name of the page and title of each tutorial."""
+    return {f"{path.stem}.md": notebooks.title(path) for path in sorted(TUTORIALS.glob("*.ipynb"))}
 
 
 def _mathml(match: re.Match[str]) -> str:

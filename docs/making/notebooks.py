@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -12,7 +13,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
 
-LIBRARY = Path(__file__).parents[2] / "captum_shared"
+ROOT = Path(__file__).parents[2]
+LIBRARY = ROOT / "captum_shared"
 TIMEOUT = 600  # seconds for a cell
 
 
@@ -30,7 +32,8 @@ def executed(path: Path, folder: Path) -> Path:
         return target
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as scratch:
-        NotebookClient(notebook, timeout=TIMEOUT, resources={"metadata": {"path": scratch}}).execute()
+        client = NotebookClient(notebook, timeout=TIMEOUT, resources={"metadata": {"path": scratch}})
+        client.execute(env={**os.environ, "PYTHONPATH": str(ROOT)})  # this library, not another that is installed
     notebook.metadata["executed_from"] = key
     folder.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(".tmp")
