@@ -19,6 +19,7 @@ from benchmarks.rows import N_REFERENCES, Neuron, Problem
 from captum_shared.encoder import LatentEncoder
 from captum_shared.matcher import ReferenceMatcher
 from captum_shared.readout import latent_transform
+from captum_shared.similarity import category_centers
 
 FOLDS = 4
 ALPHAS = np.logspace(1, 5, 9)
@@ -143,11 +144,15 @@ def cell_masks(size: tuple[int, int]) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class GridNeuron:
-    """A neuron driven by both categories of a pair, fitted outside one fold, with the readout of each category."""
+    """A neuron driven by both categories of a pair, fitted outside one fold, with the readout of each category.
+
+    `centers` are those of a rule that knows the gallery's categories, though not which two the neuron is driven by.
+    """
 
     neuron: Neuron
     oracle: tuple[Tensor, Tensor]
     references: tuple[np.ndarray, np.ndarray]
+    centers: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def feature_encoder(transform: Callable[[Tensor], Tensor] | None = None) -> LatentEncoder:
@@ -177,7 +182,9 @@ def fit_neuron(
     for name in pair:
         own = train[names[train] == name]
         drivers.append(own[response[own] >= np.median(response[own])])
-    return GridNeuron(neuron, (first.to(device), second.to(device)), (drivers[0], drivers[1]))
+    centers = [category_centers(neuron.gallery, neuron.weight, names[train].tolist(), name) for name in pair]
+    oracle = (first.to(device), second.to(device))
+    return GridNeuron(neuron, oracle, (drivers[0], drivers[1]), (centers[0], centers[1]))
 
 
 def nearest_references(own: GridNeuron, side: int, x: Tensor, photographs: Photographs) -> np.ndarray:

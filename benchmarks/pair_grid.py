@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def run(
     fold = make_folds(np.array(names), rng)
     about = {"model": model, "weights": str(weights), "layer": layer, "images": str(Path(images).resolve()),
              "seed": seed, "others": others, "size": image_size, "n": n_composites, "curves": n_curves,
-             "pixels": n_pixels, "version": 2}  # fmt: skip
+             "pixels": n_pixels, "version": 3}  # fmt: skip
     store = Store(folder / ".neurons", about)
     results = {pair: store.get({"pair": pair}) for pair in pairs}
     if not all(results.values()):
@@ -176,11 +177,19 @@ def _explainers(own: GridNeuron) -> list[tuple[tuple[str, str], Any]]:
         ((row.method, row.rule), lambda side, problem, row=row: row.explain(own.neuron, problem)[0]) for row in rows()
     ]
 
-    def oracle(side: int, problem: Problem) -> Tensor:
-        method, pair = LayerParallelBackprop(own.neuron.encoder), (problem.x, problem.references[:1])
-        return method.attribute(pair, additional_forward_args=(own.oracle[side][None],))[0]
+    def categories_known(side: int, problem: Problem) -> Tensor:
+        z_ref, center = own.centers[side]
+        method, pair = LayerParallelBackprop(own.neuron.encoder, rule="matched"), (problem.x, problem.references[:1])
+        return method.attribute(pair, readout=own.neuron.weight, reference_latents=z_ref, center=center)[0]
 
-    return [*found, (("LayerParallelBackprop", "oracle"), oracle)]
+    def oracle(side: int, problem: Problem, rival: float = 0.0) -> Tensor:
+        method, pair = LayerParallelBackprop(own.neuron.encoder), (problem.x, problem.references[:1])
+        weights = own.oracle[side] - rival * own.oracle[1 - side]
+        return method.attribute(pair, additional_forward_args=(weights[None],))[0]
+
+    layer = "LayerParallelBackprop"
+    return [*found, ((layer, "matched, categories known"), categories_known), ((layer, "oracle"), oracle),
+            ((layer, "oracle, other category subtracted"), partial(oracle, rival=1.0))]  # fmt: skip
 
 
 def _scores(heats: Sequence[np.ndarray], composite: Composite, size: tuple[int, int]) -> Scores:

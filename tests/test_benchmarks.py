@@ -278,7 +278,8 @@ def test_pair_grid(photographs: Path, tmp_path: Path, capsys: Any, monkeypatch: 
     value = {(r["method"], r["rule"], r["metric"]): float(r["value"]) for r in table if r["condition"] == "red,blue"}
     assert value["GradCAM", "", "swap_accuracy"] == 0.5
     assert value["GradCAM", "", "share_of_driving_cells"] == pytest.approx(0.5)
-    assert value["LayerParallelBackprop", "oracle", "swap_accuracy"] == 1
+    for rule in ("oracle", "oracle, other category subtracted", "matched, categories known"):
+        assert value["LayerParallelBackprop", rule, "swap_accuracy"] >= 0.75
     assert ("LayerParallelBackprop", "matched", "insertion_similarity") in value
     for method in ("Saliency", "IntegratedGradients", "edge map"):
         assert value[method, "", "swap_accuracy"] == 0.5

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from captum_shared import RULES, SIMILARITIES, neuron_similarity, shared_weights
+from captum_shared import RULES, SIMILARITIES, category_centers, neuron_similarity, shared_weights
 
 
 def slow_similarity(query: Tensor, gallery: Tensor, w: Tensor, kind: str) -> Tensor:
@@ -137,3 +137,56 @@ def test_mistakes() -> None:
     for error, text, mistake in cases:
         with pytest.raises(error, match=text):
             mistake()
+
+
+GALLERY = torch.tensor([[1.0, 0.0], [3.0, 2.0], [0.0, 4.0], [2.0, 2.0], [0.0, -6.0], [-6.0, -2.0]])
+NAMES = ["own", "own", "rival", "rival", "weak", "other"]
+
+
+def test_category_centers_by_hand() -> None:
+    z_ref, center = category_centers(GALLERY, torch.tensor([0.0, 1.0]), NAMES, "own", n_drivers=2)
+    assert torch.equal(z_ref, torch.tensor([2.0, 1.0]))
+    assert torch.allclose(center, torch.tensor([1.0, 3.0]))  # both drivers outside are of one category
+    names = ["own", "own", "rival", "second", "second", "other"]
+    center = category_centers(GALLERY, torch.tensor([0.0, 1.0]), names, "own", n_drivers=3)[1]
+    # drives 4 and 2 above a mean of 0: two thirds of (0, 4), a third of ((2, 2) + (0, -6)) / 2
+    assert torch.allclose(center, torch.tensor([1.0 / 3, 8.0 / 3 - 2.0 / 3]))
+
+
+@given(st.integers(0, 10_000), st.floats(0.1, 10))
+def test_category_centers_know_no_scale_order_or_basis(seed: int, scale: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    gallery, weight = (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((20, 4), (4,)))
+    names = [f"c{k % 4}" for k in range(20)]
+    expected = category_centers(gallery, weight, names, "c1", 5)
+    order = torch.randperm(20, generator=generator)
+    shuffled = category_centers(gallery[order], scale * weight, [names[k] for k in order], "c1", 5)
+    basis = torch.linalg.qr(torch.randn(4, 4, generator=generator, dtype=torch.float64))[0]
+    rotated = category_centers(gallery @ basis, weight @ basis, names, "c1", 5)
+    for value, other, turned in zip(expected, shuffled, rotated, strict=True):
+        assert torch.allclose(value, other)
+        assert torch.allclose(value @ basis, turned)
+
+
+def test_category_centers_follow_a_shift_of_the_latents() -> None:
+    weight, shift = torch.tensor([0.5, 1.0]), torch.tensor([10.0, -20.0])
+    moved = category_centers(GALLERY + shift, weight, NAMES, "own")
+    for value, other in zip(category_centers(GALLERY, weight, NAMES, "own"), moved, strict=True):
+        assert torch.allclose(value + shift, other, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gallery": GALLERY[0]}, r"`gallery` must be \(G, D\), got shape \(2,\)"),
+        ({"weight": torch.ones(3)}, r"`weight` must be \(D,\) = \(2,\), got shape \(3,\)"),
+        ({"categories": NAMES[:2]}, "name each of the 6 gallery images, got 2"),
+        ({"category": "dog"}, r"category 'dog' is not among `categories`: \['other', 'own', 'rival', 'weak'\]"),
+        ({"n_drivers": 0}, "`n_drivers` must be at least 1, got 0"),
+        ({"categories": ["own"] * 6}, "no image outside category 'own' drives the neuron"),
+    ],
+)
+def test_category_centers_refuse(change: dict[str, Any], message: str) -> None:
+    values = {"gallery": GALLERY, "weight": torch.ones(2), "categories": NAMES, "category": "own"} | change
+    with pytest.raises(ValueError, match=message):
+        category_centers(**values)
