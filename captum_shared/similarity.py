@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 Similarity = Callable[[Tensor, Tensor, Tensor], Tensor]
-Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+# z, z_ref, weight, center: (N, D), or (D,) for all but z; the center of a user's own rule may be None.
+Rule = Callable[[Tensor, Tensor, Tensor, Any], Tensor]
 
 
 def dot(query: Tensor, gallery: Tensor, weight: Tensor) -> Tensor:
@@ -108,7 +109,7 @@ def neuron_similarity(query: Tensor, gallery: Tensor, weight: Tensor, kind: str 
 
 
 def shared_weights(
-    z: Tensor, z_ref: Tensor, weight: Tensor, rule: str = "product", center: Tensor | None = None
+    z: Tensor, z_ref: Tensor, weight: Tensor, rule: str | Rule = "product", center: Tensor | None = None
 ) -> Tensor:
     """How much each latent dimension is shared by image and reference, for a neuron: the constant c of the method.
 
@@ -120,9 +121,10 @@ def shared_weights(
         Latents of the references, or the mean latents of several references for each image.
     weight : Tensor (D,) or (N, D)
         Readout of the neuron, or of one neuron per pair.
-    rule : str, default "product"
+    rule : str or callable, default "product"
         A name in `RULES`: "product" w z z_ref, the paper's; "centered" w^2 (z_ref - center);
         "contrast" \\|w\\| (z_ref - center); "matched" \\|w\\| (z_ref - s center), s = w . z_ref / w . center.
+        Or a rule of your own, (z, z_ref, weight, center) -> (N, D); its center is None unless given.
     center : Tensor (D,) or (N, D), optional
         What the reference is compared with: the mean latents of the gallery for "centered", of the neuron's strongest
         drivers for "contrast" and "matched". Required by these three, refused by "product".
@@ -144,16 +146,29 @@ def shared_weights(
     >>> shared_weights(z, z_ref, w, rule="contrast", center=torch.tensor([1.0, 1.0]))
     tensor([[ 2.0000, -0.5000]])
     """
-    formula = _look_up(RULES, rule, "rule")
+    formula = find_rule(rule)
     _check_latents("z", z, ("N", "D"))
-    for name, value in (("z_ref", z_ref), ("weight", weight)):
-        _check_like(name, value, z)
-    if (center is None) != (rule in _WITHOUT_CENTER):
+    for name, value in (("z_ref", z_ref), ("weight", weight), ("center", center)):
+        if name != "center" or value is not None:
+            _check_like(name, value, z)
+    if isinstance(rule, str) and (center is None) != (rule in _WITHOUT_CENTER):
         raise ValueError(_center_message(rule))
-    if center is None:
-        return formula(z, z_ref, weight, torch.zeros_like(z))
-    _check_like("center", center, z)
-    return formula(z, z_ref, weight, center).expand_as(z)
+    shared = formula(z, z_ref, weight, center)
+    if not isinstance(shared, Tensor) or tuple(shared.shape) not in (tuple(z.shape), tuple(z.shape[1:])):
+        found = tuple(shared.shape) if isinstance(shared, Tensor) else type(shared).__name__
+        raise ValueError(f"`rule` must return shared weights (N, D) = {tuple(z.shape)}, got {found}")
+    return shared.expand_as(z)
+
+
+def find_rule(rule: str | Rule) -> Rule:
+    """The formula of a rule in `RULES`, or the user's own.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    """
+    return rule if callable(rule) else _look_up(RULES, rule, "rule")
 
 
 def category_centers(

@@ -339,3 +339,12 @@ def test_inside_no_grad_and_inference_mode(context: Any, encoder: LatentEncoder,
         many = pb.attribute_neurons(pair_inside, w[None], n_steps=5)
     assert torch.equal(found[0], expected[0])
     assert close(many[1][:, 0], expected[1])
+
+
+def test_a_rule_of_ones_own_makes_the_maps_of_its_constant() -> None:
+    encoder = nn.Linear(5, 4).double()
+    x, x_ref, w = (torch.randn(2, n, dtype=torch.float64) for n in (5, 5, 4))
+    pb = ParallelBackprop(encoder, rule=lambda z, z_ref, w, center: w * torch.minimum(z, z_ref))
+    c = w * torch.minimum(encoder(x), encoder(x_ref)).detach()
+    for got, image in zip(pb.attribute((x, x_ref), readout=w), (x, x_ref), strict=True):
+        assert torch.allclose(got, c @ encoder.weight * image)

@@ -209,6 +209,28 @@ class Pairs(nn.Module):
         return x, x
 
 
+class Branches(nn.Module):
+    """Several modules, and a tuple: the tracer sees only the last of its operations as the layer's output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.conv(x)
+        return h, 0 * h
+
+
+def test_a_block_that_returns_a_tuple_is_refused_not_read_in_part(x: Tensor) -> None:
+    class Joined(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            a, b = self[0](x)
+            return a + b
+
+    with pytest.raises(TypeError, match="layer '0' returned a tuple; expected a tensor"):
+        LatentEncoder(Joined(Branches()).to(x), "0")(x)
+
+
 def test_mistakes(net: nn.Module, x: Tensor) -> None:
     class Reused(nn.Module):
         def __init__(self) -> None:

@@ -290,6 +290,19 @@ def test_folds_the_decision_function_of_classifiers(estimator, n_classes):
     assert LinearReadout.from_estimator(fitted).n_neurons == (1 if n_classes == 2 else 3)
 
 
+@pytest.mark.parametrize("before", [[], [preprocessing.StandardScaler()]])
+@pytest.mark.parametrize(
+    "step", [decomposition.PCA(20), decomposition.PCA(20, whiten=True), decomposition.IncrementalPCA(20)]
+)
+def test_folds_components_fitted_in_single_precision(step, before):
+    rng = np.random.default_rng(0)
+    latents = (rng.standard_normal((200, 100)) + 3).astype(np.float32)
+    pipeline = make_pipeline(*before, step, linear_model.Ridge()).fit(latents, rng.standard_normal(200))
+    readout = LinearReadout.from_estimator(pipeline)
+    predicted = readout(torch.from_numpy(latents).double()).detach().numpy()[:, 0]
+    assert np.abs(predicted - pipeline.predict(latents)).max() < 1e-4
+
+
 def test_folds_float32_and_sparse_coefficients():
     latents, responses = make_data()
     assert_folds(linear_model.Ridge().fit(latents.astype(np.float32), responses), latents)

@@ -112,16 +112,21 @@ def test_product_sums_to_the_dot_similarity() -> None:
     assert torch.allclose(shared_weights(z, z_ref, w).sum(), neuron_similarity(z, z_ref, w)[0, 0], atol=1e-6)
 
 
-def test_a_rule_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(RULES, "reference", lambda z, z_ref, w, center: z_ref - center)
-    c = shared_weights(torch.ones(1, 2), torch.ones(1, 2), torch.ones(2), "reference", torch.ones(2))
-    assert c.tolist() == [[0.0, 0.0]]
+def test_a_rule_of_ones_own() -> None:
+    z, z_ref, w, center = torch.randn(3, 4), torch.randn(4), torch.randn(4), torch.randn(4)
+    assert torch.equal(
+        shared_weights(z, z_ref, w, RULES["contrast"], center), shared_weights(z, z_ref, w, "contrast", center)
+    )
+    assert torch.equal(shared_weights(z, z_ref, w, lambda z, z_ref, w, center: w), w.expand(3, 4))
+    assert shared_weights(z, z_ref, w, lambda *latents: torch.full((4,), float(latents[3] is None))).all()
 
 
 def test_mistakes() -> None:
     z, w = torch.randn(3, 4), torch.randn(4)
     cases: list[tuple[type[Exception], str, Any]] = [
         (ValueError, r"unknown rule 'produkt'; expected one of \['product', 'centered', 'contrast', 'matched'\]", lambda: shared_weights(z, z, w, "produkt")),
+        (ValueError, r"`rule` must return shared weights \(N, D\) = \(3, 4\), got \(2, 4\)", lambda: shared_weights(z, z, w, lambda *_: z[:2])),
+        (ValueError, r"`rule` must return shared weights .* got float", lambda: shared_weights(z, z, w, lambda *_: 1.0)),
         (ValueError, r"unknown similarity 'l2'; expected one of \['dot', 'cosine'\]", lambda: neuron_similarity(z, z, w, "l2")),
         (ValueError, r"rule 'centered' needs `center`.*got None", lambda: shared_weights(z, z, w, "centered")),
         (ValueError, "rule 'product' takes no `center`; expected None", lambda: shared_weights(z, z, w, "product", w)),

@@ -211,6 +211,7 @@ def test_galleries() -> None:
         (lambda: compose_pair("head", "cabinet", 0), "must be two of at least five `kinds`, got 'head', 'cabinet'"),
         (lambda: draw(0, n_references=0), "`n_references` must be at least 1, got 0"),
         (lambda: sample_gallery(0, ("head",), 0), "`n` must be at least 1, got 0"),
+        (lambda: sample_gallery(1, PART_KINDS[:5], 0), "`preferred` must be at most four kinds, .* got 5"),
         (lambda: PairCondition(size_ratio=0), "`size_ratio` and `scale` must be positive, got 0 and 1.0"),
         (lambda: PairCondition(position="left"), "`position` must be one of free, same, got 'left'"),
         (lambda: PairCondition(occlusion=1.0), r"`occlusion` must be in \[0, 1\), got 1.0"),

@@ -20,7 +20,7 @@ from captum_shared.attribution.inputs import (
     check_shared,
     resolve_weight,
 )
-from captum_shared.similarity import RULES, shared_weights
+from captum_shared.similarity import Rule, find_rule, shared_weights
 
 # Latents of images and references, (N, D) each, to the shared weights c.
 Recipe = Callable[[Tensor, Tensor], Tensor]
@@ -33,9 +33,8 @@ class PairAttribution(GradientAttribution):
     `compute_convergence_delta`, with ``additional_forward_args=(c,)``.
     """
 
-    def __init__(self, encoder: nn.Module, rule: str = "product", center: Tensor | None = None) -> None:
-        if rule not in RULES:
-            raise ValueError(f"unknown rule {rule!r}; expected one of {list(RULES)}")
+    def __init__(self, encoder: nn.Module, rule: str | Rule = "product", center: Tensor | None = None) -> None:
+        find_rule(rule)
         self.encoder = check_encoder(encoder)
         self.forward_module = SharedForward(encoder)
         self.rule = rule

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from captum_shared.attribution.base import PairAttribution
 from captum_shared.attribution.engine import differentiable
 from captum_shared.attribution.inputs import Pair, check_pair
+from captum_shared.similarity import Rule
 
 
 @runtime_checkable
@@ -54,7 +55,7 @@ class LayerParallelBackprop(PairAttribution):
 
     interpolate = staticmethod(LayerAttribution.interpolate)
 
-    def __init__(self, encoder: nn.Module, rule: str = "product", center: Tensor | None = None) -> None:
+    def __init__(self, encoder: nn.Module, rule: str | Rule = "product", center: Tensor | None = None) -> None:
         super().__init__(encoder, rule, center)
         if not isinstance(encoder, MapEncoder):
             raise TypeError(f"`encoder` must be a LatentEncoder, whose layer has a map, got {type(encoder).__name__}")

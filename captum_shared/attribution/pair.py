@@ -23,6 +23,7 @@ from captum_shared.attribution.engine import (
 from captum_shared.attribution.inputs import Pair, check_pair, resolve_weights
 from captum_shared.attribution.neurons import neuron_maps, vector_jacobian_products
 from captum_shared.attribution.quadrature import automatic_maps, is_automatic, without_limits
+from captum_shared.similarity import Rule
 
 
 class ParallelBackprop(PairAttribution):
@@ -39,10 +40,11 @@ class ParallelBackprop(PairAttribution):
         A Captum class, or any callable that takes the forward module and returns a Captum method:
         ``lambda f: NoiseTunnel(IntegratedGradients(f))``. `Saliency` is called with ``abs=False`` unless told
         otherwise: the map is signed. The paper uses gradients and integrated gradients.
-    rule : str, default "product"
-        How c is made, a name in `RULES`; "product" is the paper's.
+    rule : str or callable, default "product"
+        How c is made: a name in `RULES`, of which "product" is the paper's, or a rule of your own, as in
+        `shared_weights`.
     center : Tensor (D,), optional
-        What the rules "centered" and "contrast" compare the reference with.
+        What the rules other than the paper's compare the reference with, as in `shared_weights`.
 
     Raises
     ------
@@ -74,7 +76,7 @@ class ParallelBackprop(PairAttribution):
         self,
         encoder: nn.Module,
         engine: EngineFactory = IntegratedGradients,
-        rule: str = "product",
+        rule: str | Rule = "product",
         center: Tensor | None = None,
     ) -> None:
         super().__init__(encoder, rule, center)

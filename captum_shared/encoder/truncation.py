@@ -42,8 +42,11 @@ def traced(model: nn.Module, layer: str) -> nn.Module | None:
     with _modes_kept(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            graph = NodePathTracer().trace(model)
+            tracer = NodePathTracer()
+            graph = tracer.trace(model)
             calls = _count_calls(graph, layer)
+            if _returns_several(tracer, layer):
+                return None
             extractor = create_feature_extractor(model, {layer: "output"}, suppress_diff_warning=True)
         except Exception:  # a tracer fails in as many ways as there are models; the early exit serves them all
             return None
@@ -143,6 +146,12 @@ def _count_calls(graph: torch.fx.Graph, layer: str) -> int:
     inside = (str(n.target) for n in graph.nodes if n.op == "call_module")
     counts = Counter(name for name in inside if name == layer or name.startswith(layer + "."))
     return min(counts.values(), default=1)
+
+
+def _returns_several(tracer: NodePathTracer, layer: str) -> bool:
+    """Whether more than the layer's last operation is used outside it: the extractor would give the last alone."""
+    inside = [n for n, name in tracer.node_to_qualname.items() if name == layer or name.startswith(layer + ".")]
+    return any(user not in inside for node in inside[:-1] for user in node.users)
 
 
 def _without_annotations(extractor: Any) -> Any:

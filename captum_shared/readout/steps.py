@@ -17,8 +17,9 @@ from torch import Tensor
 
 from captum_shared.readout.affine import AffineStep, Elementwise, Projection, Selection, is_finite
 
-TOLERANCE = 1e-9
-"""Largest deviation from an affine map that passes as rounding, relative to the sum of absolute terms."""
+TOLERANCE, SINGLE_TOLERANCE = 1e-9, 1e-6
+"""Largest deviation from an affine map that passes as rounding, relative to the sum of absolute terms; the second for
+steps fitted in single precision, part of whose arithmetic is in it."""
 
 LINEAR_STEPS = (
     "StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, PCA, IncrementalPCA, TruncatedSVD, FastICA, "
@@ -52,8 +53,13 @@ def affine_step(step: Any, label: str, nmf_least_squares: bool = False) -> Affin
     if build is None:
         raise ValueError(f"{label} {_why_not(step)}")
     affine = _finite(build(step), label)
-    check_linear(lambda x: _dense(step.transform(x)), affine, affine.bound, affine.n_features_in, label)
+    tolerance = SINGLE_TOLERANCE if _is_single(step) else TOLERANCE
+    check_linear(lambda x: _dense(step.transform(x)), affine, affine.bound, affine.n_features_in, label, tolerance)
     return affine
+
+
+def _is_single(step: Any) -> bool:
+    return any(isinstance(value, np.ndarray) and value.dtype == np.float32 for value in vars(step).values())
 
 
 def check_fitted(estimator: Any, label: str) -> None:
@@ -76,6 +82,7 @@ def check_linear(
     bound: Callable[[Tensor], Tensor],
     n_features: int,
     label: str,
+    tolerance: float = TOLERANCE,
 ) -> None:
     """Refuse `function` unless it equals `affine` at zero and on random points of all magnitudes."""
     points = _probes(n_features)
@@ -83,7 +90,7 @@ def check_linear(
     expected = affine(points).numpy()
     with np.errstate(invalid="ignore", over="ignore"):
         same = received.shape == expected.shape and bool(
-            np.all(np.abs(received - expected) <= TOLERANCE * bound(points).numpy())
+            np.all(np.abs(received - expected) <= tolerance * bound(points).numpy())
         )
     if not same:
         raise ValueError(f"{label} is not linear: its output is no affine function of its input")

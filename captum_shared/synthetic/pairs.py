@@ -219,6 +219,8 @@ def _draw_kinds(
     """Up to four kinds for each of `n` images."""
     if n < 1:
         raise ValueError(f"`n` must be at least 1, got {n}")
+    if len(preferred) > 4:
+        raise ValueError(f"`preferred` must be at most four kinds, the parts of an image, got {len(preferred)}")
     others = [kind for kind in kinds if kind not in preferred]
     drawn = []
     for index in range(n):
