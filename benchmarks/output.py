@@ -125,12 +125,14 @@ def _cell(figure: Figure | None) -> str:
 
 
 def plot_bars(path: Path, figures: Sequence[Figure], condition: str, metric: str, *, chance: float = 0.5) -> None:
-    """One point with its interval for each method, in the order of the table."""
+    """One point with its interval for each method, in the order of the table; nothing if there is none."""
     from matplotlib.figure import Figure as Canvas
 
     from captum_shared.report.files import write_figure
 
     chosen = [f for f in figures if (f.condition, f.metric, f.image) == (condition, metric, "query")]
+    if not chosen:
+        return
     canvas = Canvas(figsize=(7, 1.2 + 0.24 * len(chosen)), layout="constrained")
     axes = canvas.subplots()
     for place, f in enumerate(chosen):
@@ -151,12 +153,14 @@ def plot_axis(
     path: Path, figures: Sequence[Figure], conditions: dict[float, str], rows: Sequence[tuple[str, str]],
     metric: str, label: str, *, chance: float = 0.5,
 ) -> None:  # fmt: skip
-    """A metric along an axis, one line for each method."""
+    """A metric along an axis, one line for each method; nothing if there are fewer than two conditions to join."""
     from matplotlib.figure import Figure as Canvas
 
     from captum_shared.report.files import write_figure
 
     chosen = {(f.condition, f.method, f.rule): f for f in figures if f.metric == metric and f.image == "query"}
+    if len({f.condition for f in chosen.values()} & set(conditions.values())) < 2:
+        return
     canvas = Canvas(figsize=(8, 3.6), layout="constrained")
     axes = canvas.subplots()
     spread = 0.006 * (max(conditions) - min(conditions))  # so that equal values do not hide each other

@@ -31,10 +31,14 @@ from captum_shared.synthetic import PairCondition
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _small_gallery() -> Any:
+def _small_and_on_one_thread() -> Any:
+    """These networks take well under a millisecond; on a busy machine two threads would wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(factorial, "GALLERY", 60)
         yield
+    torch.set_num_threads(threads)
 
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
