@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmarks import paths
+from benchmarks import alternatives, paths
 from benchmarks.output import Store, write_table
 from benchmarks.timing import Row
 from captum_shared.report.files import output_folder, write_json
@@ -42,6 +42,7 @@ BOUNDS: dict[str, tuple[float | None, float | None]] = {
 }
 # Other sections: functions (quick, device, rounds) -> rows, each resumed as a whole.
 SECTIONS: dict[str, Callable[[bool, str, int], list[Row]]] = {
+    "alternatives": alternatives.alternative_rows,
     # "bulk": speed_bulk.bulk_rows,  # the line to add once benchmarks/speed_bulk.py is there
 }
 
