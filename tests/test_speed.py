@@ -79,7 +79,7 @@ def test_files_and_resuming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(("ratio", "name", "missed"), [(1.1, "pair gradient", False), (1.11, "pair gradient", True),
                                                        (1.5, "gain of truncation", False), (1.4, "gain of truncation", True)])  # fmt: skip
 def test_verdict(ratio: float, name: str, missed: bool) -> None:
-    assert ("missed" in speed.verdict(Row(name, "", "", ratio, ratio, ratio, 1, 1))) == missed
+    assert ("missed" in speed.verdict(Row(name, *speed.EARLY, ratio, ratio, ratio, 1, 1))) == missed
 
 
 @pytest.mark.parametrize("name", alternatives.ALTERNATIVES)
