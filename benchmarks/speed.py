@@ -53,7 +53,7 @@ def run(
 ) -> list[Row]:
     """Measure what is not measured yet, and write the files."""
     folder = output_folder(out)
-    rounds, seconds = (5, 1.0) if quick else (15, 4.0)
+    rounds, seconds = (5, 1.0) if quick else (15, 2.5)
     machine = describe_machine(device)
     settings = {"quick": quick, "size": size, **{name: value for name, value in machine.items() if name != "date"}}
     store = Store(folder / ".rows", settings)
