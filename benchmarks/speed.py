@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmarks import paths
+from benchmarks import alternatives, paths
 from benchmarks.output import Store, write_table
 from benchmarks.timing import Row
 from captum_shared.report.files import output_folder, write_json
@@ -40,8 +40,10 @@ BOUNDS: dict[str, tuple[float | None, float | None]] = {
     "gain of neurons gradient": (None, 2.00),
     "gain of neurons integrated gradients": (None, 1.50),
 }
+EARLY = ("resnet50", "layer1")
 # Other sections: functions (quick, device, rounds) -> rows, each resumed as a whole.
 SECTIONS: dict[str, Callable[[bool, str, int], list[Row]]] = {
+    "alternatives": alternatives.alternative_rows,
     # "bulk": speed_bulk.bulk_rows,  # the line to add once benchmarks/speed_bulk.py is there
 }
 
@@ -51,7 +53,7 @@ def run(
 ) -> list[Row]:
     """Measure what is not measured yet, and write the files."""
     folder = output_folder(out)
-    rounds, seconds = (5, 1.0) if quick else (15, 4.0)
+    rounds, seconds = (5, 1.0) if quick else (15, 2.5)
     machine = describe_machine(device)
     settings = {"quick": quick, "size": size, **{name: value for name, value in machine.items() if name != "date"}}
     store = Store(folder / ".rows", settings)
@@ -91,6 +93,8 @@ def table(rows: Sequence[Row]) -> str:
 def verdict(row: Row) -> str:
     """The bound of a row, in bold if it is missed."""
     most, least = BOUNDS.get(row.name, (None, None))
+    if row.name == "gain of truncation" and (row.model, row.layer) != EARLY:  # nothing to gain at the last layer
+        return ""
     if most is None and least is None:
         return ""
     text = f"at most {most:.2f}" if most is not None else f"at least {least:.2f}"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import paths, speed
+from benchmarks import alternatives, paths, speed
 from benchmarks.timing import Row, compare
 
 
@@ -79,4 +79,23 @@ def test_files_and_resuming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(("ratio", "name", "missed"), [(1.1, "pair gradient", False), (1.11, "pair gradient", True),
                                                        (1.5, "gain of truncation", False), (1.4, "gain of truncation", True)])  # fmt: skip
 def test_verdict(ratio: float, name: str, missed: bool) -> None:
-    assert ("missed" in speed.verdict(Row(name, "", "", ratio, ratio, ratio, 1, 1))) == missed
+    assert ("missed" in speed.verdict(Row(name, *speed.EARLY, ratio, ratio, ratio, 1, 1))) == missed
+
+
+@pytest.mark.parametrize("name", alternatives.ALTERNATIVES)
+@pytest.mark.filterwarnings("ignore:Setting forward, backward hooks")
+def test_alternatives_give_the_same_maps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alternatives, "N_STEPS", 3)
+    other, own = alternatives.ALTERNATIVES[name](paths.make_problem("resnet18", "layer1", size=32))
+    for found, expected in zip(own(), other(), strict=True):
+        assert close(found, expected)
+
+
+def test_pytorch_grad_cam_draws_the_same_coarse_map() -> None:
+    """Ours, positive part and scaled to [0, 1] as grad-cam does, at its own resolution."""
+    pytest.importorskip("pytorch_grad_cam")
+    other, own = alternatives.grad_cam(paths.make_problem("resnet18", "layer1", size=32))
+    for cam, coarse in zip(other(), own(), strict=True):
+        positive = coarse.relu()
+        enlarged = torch.nn.functional.interpolate(positive / positive.max(), (32, 32), mode="bilinear")[0, 0]
+        assert float(torch.corrcoef(torch.stack([torch.from_numpy(cam[0]).flatten(), enlarged.flatten()]))[0, 1]) > 0.99

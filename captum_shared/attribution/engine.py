@@ -18,7 +18,7 @@ _PER_IMAGE = ("baselines", "feature_mask", "stdevs", "sliding_window_shapes", "s
 _OURS = ("inputs", "target", "additional_forward_args")
 # Bytes that a forward pass of integrated gradients may keep for its backward pass. On a CPU larger chunks are no faster
 # and leave the caches; other devices need them to be busy.
-_CPU_BYTES, _DEVICE_BYTES = 256 * 2**20, 2 * 2**30
+_CPU_BYTES, _DEVICE_BYTES = 64 * 2**20, 2 * 2**30
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _NO_GRADIENT = ("does not require grad", "appears to not have been used in the graph", "unreachable")
 
