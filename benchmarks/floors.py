@@ -27,11 +27,11 @@ def pair_gradient(body: Body, x: Tensor, y: Tensor, w: Tensor) -> Maps:
     return maps[0][:, 0], maps[1][:, 0]
 
 
-def neurons_gradient(body: Body, x: Tensor, y: Tensor, weights: Tensor) -> Maps:
-    """The same for K neurons, weights (K, D): one forward pass of each image, K backward passes."""
+def neurons_gradient(body: Body, x: Tensor, y: Tensor, readouts: Tensor) -> Maps:
+    """The same for K neurons, readouts (K, D): one forward pass of each image, K backward passes."""
     x, y = x.clone().requires_grad_(), y.clone().requires_grad_()
     z, z_ref = latents(body, x), latents(body, y)
-    c = (weights * (z * z_ref)[:, None]).detach().unbind(1)
+    c = (readouts * (z * z_ref)[:, None]).detach().unbind(1)
     return _backward(z, x, c), _backward(z_ref, y, c)
 
 
@@ -51,13 +51,13 @@ def pair_integrated(body: Body, x: Tensor, y: Tensor, w: Tensor, n_steps: int, c
     return maps[0][:, 0], maps[1][:, 0]
 
 
-def neurons_integrated(body: Body, x: Tensor, y: Tensor, weights: Tensor, n_steps: int, chunk: int) -> Maps:
-    """The same for K neurons, weights (K, D): the forward pass of a chunk serves all of them."""
+def neurons_integrated(body: Body, x: Tensor, y: Tensor, readouts: Tensor, n_steps: int, chunk: int) -> Maps:
+    """The same for K neurons, readouts (K, D): the forward pass of a chunk serves all of them."""
     with torch.no_grad():
-        c = weights * latents(body, x) * latents(body, y)
-    nodes, sizes = np.polynomial.legendre.leggauss(n_steps)
-    alphas, sizes = (torch.from_numpy(v).to(x) for v in ((nodes + 1) / 2, sizes / 2))
-    return tuple(_integral(body, image, c, alphas.split(chunk), sizes.split(chunk)) for image in (x, y))  # type: ignore[return-value]
+        c = readouts * latents(body, x) * latents(body, y)
+    nodes, weights = np.polynomial.legendre.leggauss(n_steps)
+    alphas, sizes = (torch.from_numpy(v).to(x).split(chunk) for v in ((nodes + 1) / 2, weights / 2))
+    return _integral(body, x, c, alphas, sizes), _integral(body, y, c, alphas, sizes)
 
 
 def through_the_whole_network(model: nn.Module, layer: str, x: Tensor, y: Tensor, w: Tensor) -> Maps:

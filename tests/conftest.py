@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # small networks: threads that wait for each other cost more than they do
 
 
 @pytest.fixture(autouse=True)
