@@ -83,7 +83,7 @@ class Row:
 
     `unsigned` maps say where the score is sensitive, not in which direction: gradients that are not multiplied by
     the input. Their absolute value is taken before the channels are summed, as Captum's Saliency does. `blind` maps
-    do not depend on the reference.
+    do not depend on the reference. Scores are means over `draws` of maps that are random.
     """
 
     method: str
@@ -91,6 +91,7 @@ class Row:
     explain: Explain
     unsigned: bool = False
     blind: bool = False
+    draws: int = 1
 
     @property
     def name(self) -> str:
@@ -283,7 +284,7 @@ def readout_rows() -> list[Row]:
 def null_rows() -> list[Row]:
     """Rows that know nothing of what is shared."""
     return [
-        Row("random map", "", _random_map),
+        Row("random map", "", _random_map, draws=20),
         Row("edge map", "", _edge_map, blind=True),
         Row("centre prior", "", _center_prior, blind=True),
         Row("shuffled reference", "product", _shuffled_reference),

@@ -99,11 +99,16 @@ def _condition(setting: Setting) -> str:
 def _one_neuron(setting: Setting, index: int, n_cases: int, seed: int, device: str) -> dict[str, Any]:
     """Mean scores of every row over a neuron's cases, and its admission counts."""
     neuron, cases, counts = make_neuron(setting, index, n_cases, seed, device)
-    torch.manual_seed(1000 * seed + index)
     rows = rows_of(setting) if cases else []
-    scores = {row.name: mean_scores([_explain(row, neuron, case) for case in cases]) for row in rows}
+    scores = {row.name: _scores(row, neuron, cases, 1000 * seed + index) for row in rows}
     admission = {"tried": counts.tried, "admitted": counts.admitted, **counts.rejected}
     return {"rows": [(row.method, row.rule) for row in rows], "scores": scores, "admission": admission}
+
+
+def _scores(row: Row, neuron: Neuron, cases: Sequence[Case], seed: int) -> Scores:
+    """Means over the cases; each row starts from the same seed, so that it does not depend on the rows before it."""
+    torch.manual_seed(seed)
+    return mean_scores([_explain(row, neuron, case) for case in cases for _ in range(row.draws)])
 
 
 def _explain(row: Row, neuron: Neuron, case: Case) -> Scores:

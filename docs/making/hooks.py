@@ -19,7 +19,6 @@ ROOT = Path(__file__).parents[2]
 TUTORIALS = ROOT / "tutorials"
 EXECUTED = ROOT / "out" / "tutorials"
 INCLUDED = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
-OPTIONAL = ("rules.md", "benchmark.md")  # pages of their own authors: left out of the menu where they are absent
 
 log = logging.getLogger("mkdocs.hooks")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
@@ -28,11 +27,9 @@ FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>
 def on_config(config: Any) -> Any:
     """The menu, with the tutorials there are."""
     found = [{title: f"tutorials/{name}"} for name, title in _tutorials().items()]
-    absent = [name for name in OPTIONAL if not (ROOT / "docs" / name).is_file()]
-    menu = []
-    for (section, pages), *_ in (list(item.items()) for item in config.nav):
-        menu.append({section: [page for page in pages if page not in absent] + found * (section == "Tutorials")})
-    config.nav = menu
+    config.nav = [
+        {section: pages + found * (section == "Tutorials")} for item in config.nav for section, pages in item.items()
+    ]
     return config
 
 
