@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _HOMES = {
-    "encoder": ("LatentEncoder", "encode_images", "load_encoder"),
+    "encoder": ("LatentEncoder", "encode_images", "fast_encoder", "load_encoder"),
     "readout": ("LinearReadout", "ReadoutFit", "fit_readout", "latent_transform"),
     "similarity": ("RULES", "SIMILARITIES", "category_centers", "neuron_similarity", "shared_weights"),
     "matcher": ("Match", "ReferenceMatcher"),
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from captum_shared.attribution import ParallelBackprop as ParallelBackprop
     from captum_shared.encoder import LatentEncoder as LatentEncoder
     from captum_shared.encoder import encode_images as encode_images
+    from captum_shared.encoder import fast_encoder as fast_encoder
     from captum_shared.encoder import load_encoder as load_encoder
     from captum_shared.matcher import Match as Match
     from captum_shared.matcher import ReferenceMatcher as ReferenceMatcher

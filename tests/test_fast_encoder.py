@@ -1,0 +1,190 @@
+"""`fast_encoder`: the same latents and maps, without batch norms."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+import torchvision
+from captum.attr import Saliency
+from torch import Tensor, nn
+
+from captum_shared import LatentEncoder, ParallelBackprop, encode_images, fast_encoder
+from captum_shared.encoder.cache import fingerprint
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+def batch_norms(module: nn.Module) -> int:
+    return sum(isinstance(part, BATCH_NORMS) for part in module.modules())
+
+
+def ran(encoder: nn.Module, x: Tensor) -> set[str]:
+    """Names of the operations of one forward pass."""
+    with torch.profiler.profile() as profile:
+        encoder(x)
+    return {event.key for event in profile.key_averages()}
+
+
+def disturbed(model: nn.Module) -> nn.Module:
+    """Batch norms as if trained: statistics, scale and shift that are not trivial."""
+    for part in model.modules():
+        if isinstance(part, BATCH_NORMS):
+            part.running_mean.uniform_(-0.5, 0.5)
+            part.running_var.uniform_(0.5, 2.0)
+            nn.init.uniform_(part.weight, 0.5, 1.5)
+            nn.init.uniform_(part.bias, -0.5, 0.5)
+    return model.eval()
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).detach().norm() / expected.detach().norm())
+
+
+class Shared(nn.Module):
+    """A convolution called twice, one whose output is used twice, one without a batch norm, and one to fold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice = nn.Conv2d(3, 3, 3, padding=1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(3) for _ in range(4))
+        self.used_twice, self.alone, self.last = (nn.Conv2d(3, 3, 1, bias=bias) for bias in (True, True, False))
+        self.end = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norms[1](self.twice(self.norms[0](self.twice(x))))
+        x = self.used_twice(x)
+        x = x + self.norms[2](x)
+        return self.end(self.norms[3](self.last(self.alone(x))))
+
+
+class Branching(nn.Module):
+    """No tracer follows a choice by value."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x) if x.sum() > -1e9 else x
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "left"),
+    [("resnet18", "layer2", 0), ("mobilenet_v2", "features.3", 0), ("squeezenet1_0", "features.5", 0),
+     ("regnet_y_400mf", "trunk_output.block2", 0), ("densenet121", "features.denseblock1.denselayer1", 1)],
+)  # fmt: skip
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+def test_folded_latents_are_the_same(name: str, layer: str, left: int, dtype: torch.dtype, tolerance: float) -> None:
+    """densenet: its first convolution is folded, and what stands before a convolution cannot be; one more can."""
+    model = disturbed(torchvision.models.get_model(name, weights=None)).to(dtype)
+    encoder, x = LatentEncoder(model, layer), torch.randn(2, 3, 64, 64, dtype=dtype)
+    fast = fast_encoder(encoder)
+    assert batch_norms(fast) == left
+    assert relative(fast(x), encoder(x)) < tolerance
+    assert fast(x).dtype == dtype
+
+
+def test_no_batch_norm_runs(x: Tensor) -> None:
+    encoder = LatentEncoder(disturbed(torchvision.models.resnet18(weights=None)), "layer1")
+    assert any("batch_norm" in name for name in ran(encoder, x))
+    assert not any("batch_norm" in name for name in ran(fast_encoder(encoder), x))
+
+
+def test_only_what_can_be_folded_is(x: Tensor) -> None:
+    encoder = LatentEncoder(disturbed(Shared()), "end")
+    fast = fast_encoder(encoder)
+    assert batch_norms(fast) == 3
+    assert relative(fast(x), encoder(x)) < 1e-5
+
+
+@pytest.mark.parametrize("engine", [{}, {"engine": Saliency}])
+@pytest.mark.parametrize(("autocast", "tolerance"), [(None, 1e-4), (torch.bfloat16, 0.3)])
+def test_maps_are_close(engine: dict[str, type], autocast: torch.dtype | None, tolerance: float, x: Tensor) -> None:
+    encoder = LatentEncoder(disturbed(torchvision.models.resnet18(weights=None)), "layer1")
+    w, steps = torch.randn(64), {} if engine else {"n_steps": 4}
+    maps = ParallelBackprop(fast_encoder(encoder, autocast), **engine).attribute((x, x.flip(0)), readout=w, **steps)
+    expected = ParallelBackprop(encoder, **engine).attribute((x, x.flip(0)), readout=w, **steps)
+    for found, own in zip(maps, expected, strict=True):
+        assert found.dtype == torch.float32
+        assert relative(found, own) < tolerance
+
+
+def test_half_precision_is_used_and_left_again(x: Tensor) -> None:
+    encoder = LatentEncoder(disturbed(torchvision.models.resnet18(weights=None)), "layer1")
+    fast = fast_encoder(encoder, torch.bfloat16)
+    dtypes = []
+    fast.body.body.register_forward_hook(lambda module, inputs, output: dtypes.append(output.dtype))
+    assert fast(x).dtype == torch.float32
+    assert dtypes == [torch.bfloat16]
+    assert 0 < relative(fast(x), encoder(x)) < 0.05
+
+
+def test_the_original_is_as_it_was(x: Tensor) -> None:
+    encoder = LatentEncoder(disturbed(torchvision.models.resnet18(weights=None)), "layer1")
+    state, latents = copy.deepcopy(encoder.state_dict()), encoder(x)
+    strides = [p.stride() for p in encoder.parameters()]
+    fast = fast_encoder(encoder)
+    with torch.no_grad():
+        for parameter in fast.parameters():
+            parameter.zero_()
+    assert all(torch.equal(value, state[name]) for name, value in encoder.state_dict().items())
+    assert torch.equal(encoder(x), latents)
+    assert [p.stride() for p in encoder.parameters()] == strides
+    assert all(p.requires_grad for p in encoder.parameters())
+    assert not any(p.requires_grad for p in fast.parameters())
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+def test_pickle_and_deepcopy(autocast: torch.dtype | None, x: Tensor) -> None:
+    encoder = LatentEncoder(disturbed(torchvision.models.resnet18(weights=None)), "layer1", transform=nn.Tanh())
+    fast = fast_encoder(encoder, autocast)
+    for twin in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
+        assert torch.equal(twin(x), fast(x))
+        assert [m.training for m in twin.modules()] == [m.training for m in fast.modules()]
+
+
+def test_fast_of_fast_is_the_same(x: Tensor) -> None:
+    fast = fast_encoder(LatentEncoder(disturbed(torchvision.models.resnet18(weights=None)), "layer1"))
+    assert torch.equal(fast_encoder(fast)(x), fast(x))
+
+
+def test_latents_are_kept_apart_by_precision() -> None:
+    encoder = LatentEncoder(disturbed(torchvision.models.resnet18(weights=None)), "layer1")
+    encoders = encoder, fast_encoder(encoder), fast_encoder(encoder, torch.bfloat16)
+    assert len({fingerprint(own, None, None) for own in encoders}) == 3
+    images = torch.rand(3, 3, 32, 32)
+    assert relative(encode_images(encoders[1], images), encode_images(encoder, images)) < 1e-5
+
+
+def test_networks_that_cannot_be_traced_say_so(x: Tensor) -> None:
+    net = disturbed(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
+    encoder = LatentEncoder(Branching(net), "net.1")
+    with pytest.warns(UserWarning, match="cannot be traced, so its batch norms are not folded"):
+        fast = fast_encoder(encoder.eval())
+    assert batch_norms(fast) == 1
+    assert relative(fast(x), encoder(x)) < 1e-5
+
+
+def test_outputs_that_are_tuples_come_back_in_full_precision(x: Tensor) -> None:
+    net = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3)), nn.Identity()).eval()
+    net[0].register_forward_hook(lambda module, inputs, output: (output, inputs[0]))
+    encoder = LatentEncoder(net, "0", pool=lambda outputs: outputs[0].mean((2, 3)))
+    assert [part.dtype for part in fast_encoder(encoder, torch.bfloat16).layer_output(x)] == [torch.float32] * 2
+
+
+def test_mistakes() -> None:
+    model = torchvision.models.resnet18(weights=None).eval()
+    with pytest.raises(TypeError, match="`encoder` must be a LatentEncoder, got ResNet"):
+        fast_encoder(model)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"`autocast` must be .*, got torch.float32"):
+        fast_encoder(LatentEncoder(model, "layer1"), torch.float32)
+    with pytest.raises(ValueError, match=r"must be in evaluation mode.*in training mode\. Call encoder\.eval\(\)"):
+        fast_encoder(LatentEncoder(model.train(), "layer1"))
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(2, 3, 32, 32)
