@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import alternatives, paths, speed
+from benchmarks import alternatives, memory, paths, speed
 from benchmarks.timing import Row, compare
 
 
@@ -99,3 +99,16 @@ def test_pytorch_grad_cam_draws_the_same_coarse_map() -> None:
         positive = coarse.relu()
         enlarged = torch.nn.functional.interpolate(positive / positive.max(), (32, 32), mode="bilinear")[0, 0]
         assert float(torch.corrcoef(torch.stack([torch.from_numpy(cam[0]).flatten(), enlarged.flatten()]))[0, 1]) > 0.99
+
+
+@pytest.mark.slow  # two fresh processes import torch
+def test_peaks_of_fresh_processes() -> None:
+    """More pixels take more memory."""
+    small, large = (memory.peak("floor", "squeezenet1_0", "features.3", "cpu", size) for size in (48, 144))
+    assert 0 <= small < large
+
+
+def test_a_row_of_memory_is_a_median(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = iter([3, 2, 5, 5, 4, 2])
+    monkeypatch.setattr(memory, "peak", lambda *rest: next(peaks))
+    assert memory.memory_row("a", "b", "cpu", rounds=3) == Row("peak memory", "a", "b", 1.5, 1.0, 2.0, 3, 2)
