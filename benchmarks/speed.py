@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmarks import alternatives, paths, speed_bulk
+from benchmarks import alternatives, memory, paths, speed_bulk
 from benchmarks.output import Store, write_table
 from benchmarks.timing import Row
 from captum_shared.report.files import output_folder, write_json
@@ -38,6 +38,7 @@ BOUNDS: dict[str, tuple[float | None, float | None]] = {
     "encode files": (1.25, None),
     "match": (1.30, None),
     "recording": (1.30, None),
+    "peak memory": (1.30, None),
     "gain of truncation": (None, 1.50),
     "gain of neurons gradient": (None, 2.00),
     "gain of neurons integrated gradients": (None, 1.50),
@@ -46,6 +47,7 @@ EARLY = ("resnet50", "layer1")
 # Other sections: functions (quick, device, rounds) -> rows, each resumed as a whole.
 SECTIONS: dict[str, Callable[[bool, str, int], list[Row]]] = {
     "alternatives": alternatives.alternative_rows,
+    "memory": memory.memory_rows,
     "bulk": speed_bulk.bulk_rows,
 }
 
@@ -92,7 +94,10 @@ def table(rows: Sequence[Row]) -> str:
         ratio = f"{row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})"
         cells = (row.name, row.model, row.layer, ratio, verdict(row), f"{row.seconds:.3g}", f"{row.floor:.3g}")
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n\nIn rows of a gain the slower way comes first: larger is better."
+    return (
+        "\n".join(lines)
+        + "\n\nIn rows of a gain the slower way comes first: larger is better. Rows of memory are in MB."
+    )
 
 
 def verdict(row: Row) -> str:

@@ -46,7 +46,7 @@ def compare(
 
     With `seconds`, no more rounds than fit into them, but three at least.
     """
-    warm = _seconds(path) + _seconds(floor)
+    warm = seconds_of(path) + seconds_of(floor)
     if seconds is not None:
         rounds = min(rounds, max(3, int(seconds / warm)))
     pairs = [_one_round((path, floor), turned=bool(i % 2)) for i in range(rounds)]
@@ -56,11 +56,11 @@ def compare(
 
 
 def _one_round(runs: tuple[Callable[[], Any], Callable[[], Any]], turned: bool) -> tuple[float, float]:
-    seconds = {which: _seconds(runs[which]) for which in ((1, 0) if turned else (0, 1))}
+    seconds = {which: seconds_of(runs[which]) for which in ((1, 0) if turned else (0, 1))}
     return seconds[0], seconds[1]
 
 
-def _seconds(run: Callable[[], Any]) -> float:
+def seconds_of(run: Callable[[], Any]) -> float:
     """One run by the clock of torch.utils.benchmark, which waits for the device; its `Timer` would run three times."""
     start = clock()
     run()

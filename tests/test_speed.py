@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import alternatives, paths, speed
+from benchmarks import alternatives, growth, memory, paths, speed
 from benchmarks.timing import Row, compare
 
 
@@ -99,3 +99,39 @@ def test_pytorch_grad_cam_draws_the_same_coarse_map() -> None:
         positive = coarse.relu()
         enlarged = torch.nn.functional.interpolate(positive / positive.max(), (32, 32), mode="bilinear")[0, 0]
         assert float(torch.corrcoef(torch.stack([torch.from_numpy(cam[0]).flatten(), enlarged.flatten()]))[0, 1]) > 0.99
+
+
+@pytest.mark.slow  # two fresh processes import torch
+def test_peaks_of_fresh_processes() -> None:
+    """More pixels take more memory."""
+    small, large = (memory.peak("floor", "squeezenet1_0", "features.3", "cpu", size) for size in (48, 144))
+    assert 0 <= small < large
+
+
+def test_a_row_of_memory_is_a_median(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = iter([3, 2, 5, 5, 4, 2])
+    monkeypatch.setattr(memory, "peak", lambda *rest: next(peaks))
+    assert memory.memory_row("a", "b", "cpu", rounds=3) == Row("peak memory", "a", "b", 1.5, 1.0, 2.0, 3, 2)
+
+
+def test_growth_measures_points_in_fresh_processes_and_how_straight_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = [growth.Point("steps", value, seconds, 2) for value, seconds in ((1, 1.0), (2, 2.0), (3, 3.6))]
+    assert growth.straightness(points[:2]) == pytest.approx(0, abs=1e-12)
+    # The line through (1, 1), (2, 2), (3, 3.6) is 1.3 x - 0.4: off by 0.1, 0.2 and 0.1.
+    assert growth.straightness(points) == pytest.approx(0.2 / 3.6)
+    assert growth.straightness(points, "mb") == pytest.approx(0, abs=1e-12)
+    monkeypatch.setattr(growth, "_in_a_fresh_process", lambda axis, value: growth.Point(axis, value, value / 7, 5))
+    found = growth.run(tmp_path, quick=True, progress=False)
+    assert len(found) == 3 * len(growth.AXES)
+    assert (tmp_path / "growth.png").stat().st_size > 1000
+    assert (tmp_path / "growth.csv").read_text().splitlines()[:2] == [
+        "axis,value,seconds,mb",
+        f"pairs of images,1,{1 / 7},5",
+    ]
+
+
+def test_a_point_of_growth(capsys: pytest.CaptureFixture[str]) -> None:
+    growth.measure("images in the gallery", 100)
+    assert set(json.loads(capsys.readouterr().out)) == {"seconds", "mb"}

@@ -1,0 +1,72 @@
+"""Peak memory of a pair with integrated gradients beside that of the hand-written chunked loop.
+
+``python -m benchmarks.memory`` prints both peaks in MB and their ratio. Each is the peak of a fresh
+process above what it took before, with its imports and the network. `benchmarks.speed` has the same rows.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import torch
+
+from benchmarks import paths
+from benchmarks.timing import Row
+
+MODELS = {"resnet18": "layer4", "squeezenet1_0": "features.12"}
+SIZE = 224
+SIDES = ("path", "floor")
+
+
+def memory_rows(quick: bool, device: str, rounds: int) -> list[Row]:
+    """Rows of a ratio of peaks; `seconds` and `floor` hold the peaks, in MB."""
+    return [memory_row(model, layer, device, 1 if quick else 3) for model, layer in MODELS.items()]
+
+
+def memory_row(model: str, layer: str, device: str, rounds: int, size: int = SIZE) -> Row:
+    """The median of `rounds` with the lowest and the highest; fresh processes differ a little."""
+    peaks = [[peak(side, model, layer, device, size) for side in SIDES] for _ in range(rounds)]
+    _, (own, floor) = sorted((path / loop, (path, loop)) for path, loop in peaks)[rounds // 2]
+    ratios = [path / loop for path, loop in peaks]
+    return Row("peak memory", model, layer, own / floor, min(ratios), max(ratios), own, floor)
+
+
+def peak(side: str, model: str, layer: str, device: str, size: int) -> int:
+    """What the peak memory of a fresh process grows by, in MB, when it explains one pair in 50 steps, by a side."""
+    code = f"from benchmarks.memory import explain; print(explain({side!r}, {model!r}, {layer!r}, {device!r}, {size}))"
+    # One malloc arena: how threads scatter free memory over arenas would drown what is measured.
+    environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    return int(done.stdout)
+
+
+def explain(side: str, model: str, layer: str, device: str, size: int) -> int:
+    """Run one side in this process, and return what the peak grew by, in MB: of the process, or of the GPU."""
+    run = paths.pair_integrated(paths.make_problem(model, layer, device, size))[SIDES.index(side)]
+    before = peak_so_far(device)
+    run()
+    return peak_so_far(device) - before
+
+
+def peak_so_far(device: str) -> int:
+    """MB: of this process, or of the GPU."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() // 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2 ** (20 if sys.platform == "darwin" else 10)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; its only argument is the device."""
+    device = (list(sys.argv[1:] if arguments is None else arguments) or ["cpu"])[0]
+    for row in memory_rows(False, device, 0):
+        spread = f"({row.low:.2f} to {row.high:.2f})"
+        print(f"{row.model} {row.layer}: {row.seconds:.0f} / {row.floor:.0f} MB = {row.ratio:.2f} {spread}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
