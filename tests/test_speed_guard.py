@@ -93,20 +93,23 @@ def test_integrated_gradients(
     assert found == (constant + 2 * passes, 2 * passes * k)
 
 
+@pytest.mark.parametrize(("images", "chunks"), [(1000, (8, 2)), (5, (5, 5)), (0, (4, 4, 2))])
 def test_the_default_chunk_fills_the_bytes(
-    encoder: LatentEncoder, pair: Any, readouts: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Small images of a small network: all steps at once; with less memory, as many as it holds."""
+    encoder: LatentEncoder, pair: Any, readouts: Tensor, images: int, chunks: tuple[int, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """As many images as the memory holds, but no fewer than four, nor more than eight, at a time."""
     pb = ParallelBackprop(encoder)
+    monkeypatch.setattr(engine, "_CPU_BYTES", images * pb.forward_module.kept_bytes(pair[0]))
     with Count() as count:
-        pb.attribute(pair, readout=readouts[0], n_steps=10)
+        found = pb.attribute(pair, readout=readouts[0], n_steps=10)
+    assert count.batches[2 * CONVOLUTIONS :] == [n for n in 2 * chunks for _ in range(CONVOLUTIONS)]
+    assert close(found, pb.attribute(pair, readout=readouts[0], n_steps=10, internal_batch_size=None))
+    other = ParallelBackprop(encoder)
+    with Count() as count:
+        other.attribute(pair, readout=readouts[0], n_steps=10)
     measured = 1  # the first call with images of a size measures the activations, once for both images
-    assert count.calls["aten.convolution"] == CONVOLUTIONS * (measured + 2 + 2)
-    monkeypatch.setattr(engine, "_CPU_BYTES", 4 * pb.forward_module.kept_bytes(pair[0]))
-    with Count() as count:
-        expected = pb.attribute(pair, readout=readouts[0], n_steps=10)
-    assert count.batches[2 * CONVOLUTIONS :] == [n for n in (4, 4, 2, 4, 4, 2) for _ in range(CONVOLUTIONS)]
-    assert close(expected, pb.attribute(pair, readout=readouts[0], n_steps=10, internal_batch_size=None))
+    assert count.calls["aten.convolution"] == CONVOLUTIONS * (measured + 2 + 2 * len(chunks))
 
 
 def test_kept_bytes_are_those_of_the_activations(encoder: LatentEncoder) -> None:

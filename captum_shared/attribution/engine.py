@@ -16,9 +16,10 @@ EngineFactory = Callable[[nn.Module], Any]
 # Arguments of which Captum takes one per input when the inputs are a tuple.
 _PER_IMAGE = ("baselines", "feature_mask", "stdevs", "sliding_window_shapes", "strides")
 _OURS = ("inputs", "target", "additional_forward_args")
-# Bytes that a forward pass of integrated gradients may keep for its backward pass. On a CPU larger chunks are no faster
-# and leave the caches; other devices need them to be busy.
+# Bytes that a forward pass of integrated gradients may keep for its backward pass. On a CPU larger chunks leave the
+# caches, and of fewer images than four late layers make poor use of their weights; other devices need to be busy.
 _CPU_BYTES, _DEVICE_BYTES = 64 * 2**20, 2 * 2**30
+_CPU_IMAGES = 4, 8
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _NO_GRADIENT = ("does not require grad", "appears to not have been used in the graph", "unreachable")
 
@@ -162,8 +163,11 @@ def with_defaults(method: Any, forward: SharedForward, x: Tensor, arguments: dic
 
 def chunk_size(forward: SharedForward, x: Tensor, n: int) -> int:
     """Images per forward pass of integrated gradients: as many as the bytes allow, at least the `n` of the batch."""
-    most = _CPU_BYTES if x.device.type == "cpu" else _DEVICE_BYTES
-    return max(n, most // max(1, forward.kept_bytes(x)), 1)
+    kept = max(1, forward.kept_bytes(x))
+    if x.device.type != "cpu":
+        return max(n, _DEVICE_BYTES // kept)
+    fewest, most = _CPU_IMAGES
+    return max(n, min(max(_CPU_BYTES // kept, fewest), most))
 
 
 def run_engine(method: Any, forward: SharedForward, x: Tensor, shared: Tensor, arguments: dict[str, Any]) -> Any:
