@@ -126,7 +126,7 @@ def _draw(path: Path, points: Sequence[Point]) -> None:
         for row, (of, label) in enumerate((("seconds", "seconds"), ("mb", "peak memory, MB"))):
             ax = axes[row, column]
             ax.plot([p.value for p in own], [getattr(p, of) for p in own], "o-", color=("tab:red", "0.35")[row], ms=4)
-            ax.set_ylim(bottom=0)
+            ax.set_ylim(0, 1.1 * max(getattr(p, of) for p in own))
             ax.set_xlim(left=0)
             ax.set_xlabel(name if row else "", fontsize=9)
             ax.set_ylabel("" if column else label, fontsize=9)

@@ -11,6 +11,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -56,6 +57,10 @@ def peak_so_far(device: str) -> int:
     """MB: of this process, or of the GPU."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated() // 2**20
+    status = Path("/proc/self/status")
+    if status.is_file():  # Linux, where `ru_maxrss` of a new process starts at the peak of the one that started it
+        lines = status.read_text().splitlines()
+        return next(int(line.split()[1]) // 2**10 for line in lines if line.startswith("VmHWM:"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2 ** (20 if sys.platform == "darwin" else 10)
 
 

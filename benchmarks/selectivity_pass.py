@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from benchmarks.memory import peak_so_far
 from captum_shared.encoder.truncation import truncate
 from captum_shared.selectivity import top_activations
 
@@ -83,9 +83,7 @@ def peak_in_this_process(n: int, size: int, device: str) -> int:
     """Peak memory in MB of a pass over `n` images: of the process, or of the GPU."""
     model = torchvision.models.get_model(MODEL, weights=None).eval().to(device)
     top_activations(model, LAYERS, Noise(n, size), batch_size=BATCH)
-    if device != "cpu":
-        return torch.cuda.max_memory_allocated() // 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return peak_so_far(device)
 
 
 def peak(n: int, size: int, device: str) -> int:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -135,3 +138,12 @@ def test_growth_measures_points_in_fresh_processes_and_how_straight_they_lie(
 def test_a_point_of_growth(capsys: pytest.CaptureFixture[str]) -> None:
     growth.measure("images in the gallery", 100)
     assert set(json.loads(capsys.readouterr().out)) == {"seconds", "mb"}
+
+
+@pytest.mark.slow  # a fresh process imports torch
+def test_the_peak_of_a_new_process_is_its_own() -> None:
+    """Not that of the process that started it, at which `ru_maxrss` begins."""
+    held = np.ones(3 * 10**8)
+    code = "from benchmarks.memory import peak_so_far; print(peak_so_far('cpu'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 100 < int(done.stdout) < held.nbytes / 2**20 / 2
