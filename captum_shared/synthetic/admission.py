@@ -99,8 +99,8 @@ def rejection_reasons(
     latents = _latents(pair, latent_fn, size)
     if latents is None:
         return ["part invisible"]
-    reasons = _reasons(_drops(latents, weight), limits)
-    return reasons if other_weight is None else reasons + _other_reasons(_drops(latents, other_weight), limits)
+    reasons = _reasons(_drops(latents, weight), limits, _NEURON)
+    return reasons if other_weight is None else reasons + _reasons(_drops(latents, other_weight), limits, _OTHER)
 
 
 def admitted_pairs(
@@ -143,36 +143,31 @@ Drops = tuple[dict[str, float], dict[str, float], dict[str, float]]
 """Drops of the response, of the similarity to A and of that to B, by the part that is removed."""
 
 
-def _reasons(drops: Drops | None, limits: Thresholds) -> list[str]:
-    if drops is None:
-        return ["no response"]
-    response, to_a, to_b = drops
-    failures = {
-        "P does not drive": response["p"] < limits.drives,
-        "Q does not drive": response["q"] < limits.drives,
-        "D drives": abs(response["d"]) > limits.silent,
-        "P not shared with A": to_a["p"] <= limits.shared,
-        "Q shared with A": to_a["q"] > limits.shared,
-        "Q not shared with B": to_b["q"] <= limits.shared,
-        "P shared with B": to_b["p"] > limits.shared,
-    }
-    return [reason for reason, failed in failures.items() if failed]
+@dataclass(frozen=True)
+class _Roles:
+    """Which parts drive a neuron and which do not; for each reference, the part shared with it and the one not."""
+
+    drives: str
+    silent: str
+    a: tuple[str, str]
+    b: tuple[str, str]
+    prefix: str = ""
 
 
-def _other_reasons(drops: Drops | None, limits: Thresholds) -> list[str]:
+_NEURON = _Roles(drives="pq", silent="d", a=("p", "q"), b=("q", "p"))
+_OTHER = _Roles(drives="d", silent="pq", a=("d", "p"), b=("d", "q"), prefix="other: ")
+
+
+def _reasons(drops: Drops | None, limits: Thresholds, roles: _Roles) -> list[str]:
     if drops is None:
-        return ["other: no response"]
+        return [f"{roles.prefix}no response"]
     response, to_a, to_b = drops
-    failures = {
-        "other: D does not drive": response["d"] < limits.drives,
-        "other: P drives": abs(response["p"]) > limits.silent,
-        "other: Q drives": abs(response["q"]) > limits.silent,
-        "other: D not shared with A": to_a["d"] <= limits.shared,
-        "other: P shared with A": to_a["p"] > limits.shared,
-        "other: D not shared with B": to_b["d"] <= limits.shared,
-        "other: Q shared with B": to_b["q"] > limits.shared,
-    }
-    return [reason for reason, failed in failures.items() if failed]
+    failures = {f"{part.upper()} does not drive": response[part] < limits.drives for part in roles.drives}
+    failures |= {f"{part.upper()} drives": abs(response[part]) > limits.silent for part in roles.silent}
+    for name, drop, (shared, other) in (("A", to_a, roles.a), ("B", to_b, roles.b)):
+        failures[f"{shared.upper()} not shared with {name}"] = drop[shared] <= limits.shared
+        failures[f"{other.upper()} shared with {name}"] = drop[other] > limits.shared
+    return [f"{roles.prefix}{reason}" for reason, failed in failures.items() if failed]
 
 
 @torch.no_grad()
