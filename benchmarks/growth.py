@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ import torchvision
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.memory import peak_so_far
+from benchmarks.memory import in_a_fresh_process, peak_so_far
 from benchmarks.timing import seconds_of
 from captum_shared import LatentEncoder, ParallelBackprop, ReferenceMatcher
 from captum_shared.report.files import output_folder, write_csv, write_figure
@@ -85,7 +83,7 @@ def run(out: str | Path, *, quick: bool = False, progress: bool = True) -> list[
     """Measure all points, and write the files; `quick` takes three points of each axis."""
     folder = output_folder(out)
     jobs = [(axis, value) for axis, (_, values) in AXES.items() for value in (values[::2] if quick else values)]
-    points = [_in_a_fresh_process(*job) for job in tqdm(jobs, "points", disable=not progress)]
+    points = [_point(*job) for job in tqdm(jobs, "points", disable=not progress)]
     write_csv(
         folder / "growth.csv", ("axis", "value", "seconds", "mb"), [(p.axis, p.value, p.seconds, p.mb) for p in points]
     )
@@ -93,11 +91,9 @@ def run(out: str | Path, *, quick: bool = False, progress: bool = True) -> list[
     return points
 
 
-def _in_a_fresh_process(axis: str, value: int) -> Point:
-    code = f"from benchmarks.growth import measure; measure({axis!r}, {value})"
-    environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # as in benchmarks.memory
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    return Point(axis, value, **json.loads(done.stdout.splitlines()[-1]))
+def _point(axis: str, value: int) -> Point:
+    printed = in_a_fresh_process(f"from benchmarks.growth import measure; measure({axis!r}, {value})")
+    return Point(axis, value, **json.loads(printed.splitlines()[-1]))
 
 
 def measure(axis: str, value: int) -> None:

@@ -38,11 +38,16 @@ def memory_row(model: str, layer: str, device: str, rounds: int, size: int = SIZ
 
 def peak(side: str, model: str, layer: str, device: str, size: int) -> int:
     """What the peak memory of a fresh process grows by, in MB, when it explains one pair in 50 steps, by a side."""
-    code = f"from benchmarks.memory import explain; print(explain({side!r}, {model!r}, {layer!r}, {device!r}, {size}))"
+    call = f"explain({side!r}, {model!r}, {layer!r}, {device!r}, {size})"
+    return int(in_a_fresh_process(f"from benchmarks.memory import explain; print({call})"))
+
+
+def in_a_fresh_process(code: str) -> str:
+    """What the code prints."""
     # One malloc arena: how threads scatter free memory over arenas would drown what is measured.
     environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    return int(done.stdout)
+    return done.stdout
 
 
 def explain(side: str, model: str, layer: str, device: str, size: int) -> int:

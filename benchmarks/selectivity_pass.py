@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from benchmarks.memory import peak_so_far
+from benchmarks.memory import in_a_fresh_process, peak_so_far
 from captum_shared.encoder.truncation import truncate
 from captum_shared.selectivity import top_activations
 
@@ -88,11 +85,8 @@ def peak_in_this_process(n: int, size: int, device: str) -> int:
 
 def peak(n: int, size: int, device: str) -> int:
     """The same in a fresh process."""
-    code = f"from benchmarks.selectivity_pass import peak_in_this_process as p; print(p({n}, {size}, {device!r}))"
-    # One malloc arena: how threads scatter free memory over arenas would drown what is measured.
-    environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    return int(done.stdout)
+    call = f"peak_in_this_process({n}, {size}, {device!r})"
+    return int(in_a_fresh_process(f"from benchmarks.selectivity_pass import peak_in_this_process; print({call})"))
 
 
 def main() -> None:

@@ -125,7 +125,7 @@ def test_growth_measures_points_in_fresh_processes_and_how_straight_they_lie(
     # The line through (1, 1), (2, 2), (3, 3.6) is 1.3 x - 0.4: off by 0.1, 0.2 and 0.1.
     assert growth.straightness(points) == pytest.approx(0.2 / 3.6)
     assert growth.straightness(points, "mb") == pytest.approx(0, abs=1e-12)
-    monkeypatch.setattr(growth, "_in_a_fresh_process", lambda axis, value: growth.Point(axis, value, value / 7, 5))
+    monkeypatch.setattr(growth, "_point", lambda axis, value: growth.Point(axis, value, value / 7, 5))
     found = growth.run(tmp_path, quick=True, progress=False)
     assert len(found) == 3 * len(growth.AXES)
     assert (tmp_path / "growth.png").stat().st_size > 1000
