@@ -44,7 +44,8 @@ class ReferenceMatcher:
     ----------
     gallery_latents : Tensor or array (G, D)
         Latents of the candidates: the within-category images, in the paper those that drive the neuron. A memory-mapped
-        array is read in blocks.
+        array is read in blocks. The search runs where the gallery is, in its dtype: queries, readouts and exclusions
+        are moved there, the gallery never is, and the match is there, too.
     similarity : str, default "dot"
         A name in `SIMILARITIES`.
 
@@ -172,9 +173,9 @@ def top_k(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     k : int
     """
     best, index = values.topk(min(k + 1, values.shape[1]), dim=1)
-    tied = (best[:, 1:] == best[:, :-1]).any(1)
+    tied = (best[:, 1:] == best[:, :-1]).any(1).nonzero().squeeze(1)
     best, index = best[:, :k], index[:, :k]
-    if tied.any():
+    if len(tied):
         order = values[tied].sort(dim=1, descending=True, stable=True)
         best[tied], index[tied] = order.values[:, :k], order.indices[:, :k]
     return best, index
@@ -186,8 +187,8 @@ def _improve(values: Tensor, index: Tensor, block: Tensor, start: int) -> None:
     The block's images come behind those seen, from `start` on, so that of equal ones those stay.
     """
     k = values.shape[-1]
-    better = block.amax(-1) > values[..., -1]
-    if better.any():
+    better = (block.amax(-1) > values[..., -1]).nonzero(as_tuple=True)  # places: a mask would be searched at each use
+    if len(better[0]):
         best, place = top_k(block[better], min(k, block.shape[-1]))
         best, place = torch.cat([values[better], best], 1), torch.cat([index[better], place + start], 1)
         best, order = best.sort(dim=1, descending=True, stable=True)

@@ -90,7 +90,7 @@ def neuron_similarity(query: Tensor, gallery: Tensor, weight: Tensor, kind: str 
     Raises
     ------
     TypeError, ValueError
-        If a shape does not fit or the kind is unknown.
+        If a shape does not fit, the tensors are on several devices, or the kind is unknown.
 
     Examples
     --------
@@ -105,6 +105,7 @@ def neuron_similarity(query: Tensor, gallery: Tensor, weight: Tensor, kind: str 
     _check_tensor("weight", weight)
     if weight.ndim not in (1, 2) or weight.shape[-1] != query.shape[1]:
         raise ValueError(f"`weight` must be (D,) or (K, D) with D = {query.shape[1]}, got shape {tuple(weight.shape)}")
+    _check_devices(query=query, gallery=gallery, weight=weight)
     return similarity(query, gallery, weight)
 
 
@@ -136,7 +137,8 @@ def shared_weights(
     Raises
     ------
     TypeError, ValueError
-        If a shape does not fit, the rule is unknown, or the center is missing or superfluous.
+        If a shape does not fit, the tensors are on several devices, the rule is unknown, or the center is missing or
+        superfluous.
 
     Examples
     --------
@@ -151,6 +153,7 @@ def shared_weights(
     for name, value in (("z_ref", z_ref), ("weight", weight), ("center", center)):
         if name != "center" or value is not None:
             _check_like(name, value, z)
+    _check_devices(z=z, z_ref=z_ref, weight=weight, center=center)
     if isinstance(rule, str) and (center is None) != (rule in _WITHOUT_CENTER):
         raise ValueError(_center_message(rule))
     shared = formula(z, z_ref, weight, center)
@@ -203,13 +206,14 @@ def category_centers(
     Raises
     ------
     TypeError, ValueError
-        If a shape does not fit, the category is not among the categories, `n_drivers` is below 1, or no image outside
-        the category drives the neuron above the gallery's mean.
+        If a shape or a device does not fit, the category is not among the categories, `n_drivers` is below 1, or no
+        image outside the category drives the neuron above the gallery's mean.
     """
     _check_latents("gallery", gallery, ("G", "D"))
     _check_tensor("weight", weight)
     if tuple(weight.shape) != (gallery.shape[1],):
         raise ValueError(f"`weight` must be (D,) = ({gallery.shape[1]},), got shape {tuple(weight.shape)}")
+    _check_devices(gallery=gallery, weight=weight)
     if len(categories) != len(gallery):
         raise ValueError(f"`categories` must name each of the {len(gallery)} gallery images, got {len(categories)}")
     if category not in categories:
@@ -258,6 +262,13 @@ def _look_up(table: dict[str, Any], name: str, noun: str) -> Any:
 def _check_tensor(name: str, value: Any) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"`{name}` must be a tensor, got {type(value).__name__}")
+
+
+def _check_devices(**tensors: Tensor | None) -> None:
+    devices = {name: str(value.device) for name, value in tensors.items() if value is not None}
+    if len(set(devices.values())) > 1:
+        found = ", ".join(f"`{name}` on {device}" for name, device in devices.items())
+        raise ValueError(f"expected one device, got {found}")
 
 
 def _check_latents(name: str, value: Any, shape: tuple[str | int, str | int]) -> None:

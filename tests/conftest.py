@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import other_device
 import pytest
 import torch
 from torch import nn
@@ -24,6 +25,18 @@ def data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data not found at {folder}; set CAPTUM_SHARED_DATA")
     return folder
+
+
+DEVICES = {"other": other_device.AVAILABLE, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+
+
+@pytest.fixture(params=[name for name, there in DEVICES.items() if there] or ["none"])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A device other than the CPU: the stand-in of these tests, and CUDA and MPS where the machine has them."""
+    if request.param == "none":
+        pytest.skip(f"none of the devices {list(DEVICES)} here")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # 10 bits of mantissa, where the CPU has 23
+    return str(request.param)
 
 
 class SmallNet(nn.Module):

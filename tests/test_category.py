@@ -97,6 +97,15 @@ def test_files_of_the_command(run: Any, capsys: Any) -> None:
     assert "2/2" in capsys.readouterr().err
 
 
+def test_another_device_finds_the_same(run: Any, device: str) -> None:
+    assert run("cpu", device="cpu") == run("away", device=device) == 0
+    expected, found = (read(Path(out, "pairs.csv")) for out in ("cpu", "away"))
+    for name in ("image", "reference"):
+        assert [row[name] for row in found] == [row[name] for row in expected]
+    for name in ("similarity", "response"):
+        assert [float(row[name]) for row in found] == pytest.approx([float(row[name]) for row in expected], abs=1e-4)
+
+
 def test_same_seed_same_files_and_latents_from_the_cache(run: Any) -> None:
     assert run("a") == run("b") == run("a") == 0
     for name in ("pairs.csv", "pair_01.png", "index.html", "summary.json"):

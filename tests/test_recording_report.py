@@ -107,6 +107,17 @@ def test_maps_are_those_of_parallel_backprop(recording: Path, tiny: torch.nn.Mod
             assert np.abs(found - wanted).max() < 2e-3 * np.abs(wanted).max()
 
 
+def test_another_device_finds_the_same(recording: Path, device: str) -> None:
+    assert cli.main(command(recording, "cpu", device="cpu")) == cli.main(command(recording, "away", device=device)) == 0
+    expected, found = (read(Path(out, "pairs.csv")) for out in ("cpu", "away"))
+    for name in ("neuron", "image", "reference"):
+        assert [row[name] for row in found] == [row[name] for row in expected]
+    for neuron in {row["neuron"] for row in expected}:
+        maps, own = (np.load(Path(out, "maps", f"neuron_{neuron}.npy")) for out in ("cpu", "away"))
+        assert np.abs(maps).max() > 0
+        assert np.abs(own - maps).max() < 2e-3 * np.abs(maps).max()
+
+
 def test_drivers_are_above_the_threshold(recording: Path, tiny: torch.nn.Module) -> None:
     explain(recording, tiny, Path("out"), threshold=0.8, references="category")
     data = Recording.load(recording)

@@ -93,6 +93,18 @@ def test_files_of_the_command_and_planted_truth(photographs: Path, capsys: Any) 
     assert "20/20" in capsys.readouterr().err
 
 
+def test_another_device_finds_the_same(photographs: Path, device: str) -> None:
+    assert run(photographs, "cpu", device="cpu") == run(photographs, "away", device=device) == 0
+    expected, found = (read(Path(out, "units.csv")) for out in ("cpu", "away"))
+    for name in expected[0]:
+        values, own = ([row[name] for row in rows] for rows in (expected, found))
+        if name.endswith("selectivity"):
+            values, own = ([float(value or "nan") for value in some] for some in (values, own))
+            assert own == pytest.approx(values, abs=1e-4, nan_ok=True)
+        elif name in ("layer", "unit", "top_class", "population_code"):
+            assert own == values
+
+
 class Page(HTMLParser):
     """Finds what a page loads, and which tags have no end."""
 

@@ -11,6 +11,8 @@ import torch
 from captum.attr import Attribution, IntegratedGradients, Saliency
 from torch import Tensor, nn
 
+from captum_shared.attribution.inputs import Pair, check_device
+
 EngineFactory = Callable[[nn.Module], Any]
 
 # Arguments of which Captum takes one per input when the inputs are a tuple.
@@ -122,16 +124,22 @@ def check_arguments(method: Any, arguments: dict[str, Any]) -> None:
             raise TypeError(f"engine {type(method).__name__} takes no argument {name!r}; it takes {sorted(known)}")
 
 
-def split_arguments(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_arguments(arguments: dict[str, Any], pair: Pair) -> tuple[dict[str, Any], dict[str, Any]]:
     """The engine's arguments for the image and for the reference.
 
     As in Captum, where the inputs are a tuple, an argument may be a tuple of two, one for each.
+
+    Raises
+    ------
+    ValueError
+        If there is not one of a kind for each, or one is not on the device of its images.
     """
     _check_baselines(arguments.get("baselines"))
     sides: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for name, value in arguments.items():
         both = value if name in _PER_IMAGE and _is_per_image(name, value) else (value, value)
-        for side, own in zip(sides, both, strict=True):
+        for side, own, x in zip(sides, both, pair, strict=True):
+            check_device(f"`{name}`", own, x)
             side[name] = own
     return sides
 

@@ -27,6 +27,8 @@ def check_pair(inputs: Any, encoder: nn.Module) -> Pair:
     )
     if len(x) != len(x_ref):
         raise ValueError(f"images and references must come in pairs, got {len(x)} images and {len(x_ref)} references")
+    if x.device != x_ref.device:
+        raise ValueError(f"images are on {x.device}, references are on {x_ref.device}; expected one device")
     return x, x_ref
 
 
@@ -86,7 +88,14 @@ def check_shared(shared: Any, z: Tensor) -> Tensor:
         found = f"shape {tuple(shared.shape)}" if isinstance(shared, Tensor) else type(shared).__name__
         n, d = z.shape
         raise ValueError(f"the shared weights c in `additional_forward_args` must be (N, D) = ({n}, {d}), got {found}")
+    check_device("the shared weights c in `additional_forward_args`", shared, z)
     return check_finite(shared.detach())
+
+
+def check_device(name: str, value: Any, x: Tensor) -> None:
+    """Refuse a tensor that is not where the images `x` are."""
+    if isinstance(value, Tensor) and value.device != x.device:
+        raise ValueError(f"{name} must be on the device of the images, {x.device}, got {value.device}")
 
 
 def check_finite(shared: Tensor) -> Tensor:

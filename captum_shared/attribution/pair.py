@@ -140,7 +140,8 @@ class ParallelBackprop(PairAttribution):
         Parameters
         ----------
         inputs : tuple of two Tensors
-            Out-of-category images and their references, (N, C, H, W) each. Their sizes may differ.
+            Out-of-category images and their references, (N, C, H, W) each, on the encoder's device, where baselines
+            and masks must be, too. Their sizes may differ.
         baselines : number, Tensor or tuple of two, optional
             As in Captum, for the engines that take baselines; a tuple holds one for each image of the pair. Captum's
             default is zero, for normalised images the mean colour. The paper leaves it open.
@@ -151,7 +152,8 @@ class ParallelBackprop(PairAttribution):
         return_convergence_delta : bool, default False
             Also return the sum of both images' deltas, (N,), for engines that have one.
         readout : Tensor (D,) or (N, D), or LinearReadout
-            The neuron's readout w, or one per pair.
+            The neuron's readout w, or one per pair. `readout`, `center` and `reference_latents` may be on any device:
+            they are few numbers, often made on the CPU, and are copied to the images'.
         center : Tensor (D,) or (N, D), optional
             Instead of the center given to the class.
         reference_latents : Tensor (D,) or (N, D), optional
@@ -170,7 +172,7 @@ class ParallelBackprop(PairAttribution):
         Returns
         -------
         maps : tuple of two Tensors
-            Signed, in the shapes and the dtype of the inputs.
+            Signed, in the shapes and the dtype of the inputs, on their device.
         delta : Tensor
             If `return_convergence_delta`.
 
@@ -187,7 +189,7 @@ class ParallelBackprop(PairAttribution):
                 maps = self._gradient_maps(pair, lambda z, z_ref: recipe(z, z_ref).unsqueeze(1), arguments)
                 return maps[0].squeeze(1), maps[1].squeeze(1)
             shared = self._constant(pair, recipe)
-            sides = split_arguments(arguments)
+            sides = split_arguments(arguments, pair)
             results = [self._one_side(x, shared, own) for x, own in zip(pair, sides, strict=True)]
         if return_convergence_delta:
             (map_x, delta), (map_ref, delta_ref) = results
@@ -231,7 +233,7 @@ class ParallelBackprop(PairAttribution):
             if is_plain_gradient(self.engine):
                 return self._gradient_maps(pair, recipe, arguments)
             shared = self._constant(pair, recipe)
-            sides = split_arguments(arguments)
+            sides = split_arguments(arguments, pair)
             maps = [
                 neuron_maps(self.engine, self.forward_module, x, shared, own)
                 for x, own in zip(pair, sides, strict=True)

@@ -163,18 +163,18 @@ def weighted_gradients(
 
     At most `chunk` points go through the network at once (all of them if None), but the N of one step always do.
     """
+    weights = torch.tensor(sizes, dtype=path.x.dtype, device=path.x.device)  # once: a GPU waits for each such copy
     per_chunk = max(1, (chunk or len(path.x) * len(alphas)) // len(path.x))
     total = torch.zeros_like(path.x).unsqueeze(1).repeat(1, path.shared.shape[1], *[1] * (path.x.ndim - 1))
     for first in range(0, len(alphas), per_chunk):
         own = slice(first, first + per_chunk)
-        _add_chunk(total, encoder, path, sizes[own], alphas[own])
+        _add_chunk(total, encoder, path, weights[own], alphas[own])
     return total
 
 
-def _add_chunk(total: Tensor, encoder: nn.Module, path: Path, sizes: Sequence[float], alphas: Sequence[float]) -> None:
+def _add_chunk(total: Tensor, encoder: nn.Module, path: Path, weights: Tensor, alphas: Sequence[float]) -> None:
     """One forward pass, and a backward pass for each constant, added up at once: no gradient is kept."""
     points = torch.cat([path.start + alpha * (path.x - path.start) for alpha in alphas]).requires_grad_()
-    weights = torch.tensor(sizes, dtype=points.dtype, device=points.device)
     last = path.shared.shape[1] - 1
     with torch.enable_grad(), differentiable():
         z = encoder(points)

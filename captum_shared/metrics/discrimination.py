@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from captum_shared.metrics.localization import ArrayLike, _checked, _shaped
+from captum_shared.metrics.localization import ArrayLike, _checked, _shaped, _tensor
 
 
 def heat_density(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
@@ -172,7 +172,7 @@ def _scaled(heat: ArrayLike) -> ArrayLike:
     """Each map over its peak, so that no sum overflows or vanishes."""
     if heat.ndim not in (2, 3):
         return heat  # refused by the check that follows
-    values = torch.as_tensor(heat).double()
+    values = _tensor(heat, "heat").double()
     peak = values.amax((-2, -1), keepdim=True) if values.numel() else values
     return torch.where((peak > 0) & peak.isfinite(), values / peak, values)
 

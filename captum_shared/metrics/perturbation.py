@@ -32,13 +32,14 @@ def deletion_curve(
     Returns
     -------
     torch.Tensor (steps + 1,)
-        From the whole image to the baseline, in equal numbers of pixels. It falls fast if the heat marks what the
-        score depends on; `curve_area` gives its mean.
+        On the CPU; from the whole image to the baseline, in equal numbers of pixels. It falls fast if the heat marks
+        what the score depends on; `curve_area` gives its mean.
 
     Raises
     ------
     TypeError, ValueError
-        If the shapes do not fit, the heat is not finite, `steps` is not positive, or the scores are not (n,).
+        If the shapes do not fit, the heat is not finite, the baseline is not on the image's device, `steps` is not
+        positive, or the scores are not (n,).
 
     References
     ----------
@@ -105,6 +106,8 @@ def _curve(
     heat: ArrayLike, image: Tensor, score: Score, baseline: float | Tensor, steps: int, keep_hottest: bool
 ) -> Tensor:
     values = _checked_heat(heat, image, steps)
+    if isinstance(baseline, Tensor) and baseline.device != image.device:
+        raise ValueError(f"`baseline` must be on the device of `image`, {image.device}, got {baseline.device}")
     empty = torch.as_tensor(baseline, dtype=image.dtype, device=image.device).expand_as(image)
     rank = torch.empty_like(values, dtype=torch.long)
     rank[values.argsort(descending=True, stable=True)] = torch.arange(len(values))

@@ -95,9 +95,9 @@ def cascading_randomization(
     original = explain(model)
     correlations = {}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         for name, module in reversed(layers):
-            module.reset_parameters()
+            _reset_on_cpu(module)
             correlations[name] = float(rank_correlation(original, explain(copy)).mean())
     return correlations
 
@@ -167,6 +167,14 @@ def reference_swap(reference: Tensor, other: Tensor, explain: Callable[[Tensor],
     1.0
     """
     return float(rank_correlation(explain(reference), explain(other)).mean())
+
+
+def _reset_on_cpu(module: nn.Module) -> None:
+    """Random parameters from the CPU's generator: the same for every device, whose own generators are left alone."""
+    where = {tensor.device for tensor in (*module.parameters(), *module.buffers())}
+    module.cpu().reset_parameters()  # type: ignore[operator]
+    if len(where) == 1:
+        module.to(where.pop())
 
 
 def _centered_ranks(values: Tensor) -> Tensor:

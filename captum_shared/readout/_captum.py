@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 class LinearLayer(nn.Module):
@@ -16,6 +18,21 @@ class LinearLayer(nn.Module):
     """
 
     _rule: Any = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        try:
+            return super()._apply(fn, recurse)
+        except TypeError:  # a device without float64, such as Apple's MPS, whose latents are float32 at most
+            return super()._apply(lambda t: fn(t.float() if t.dtype == torch.float64 else t), recurse)
+
+    def check_device(self, latents: Tensor) -> None:
+        """Refuse latents that are elsewhere than the layer's own numbers."""
+        own = next(self.buffers())
+        if own.device != latents.device:
+            raise ValueError(
+                f"`latents` are on {latents.device}, the {type(self).__name__} is on {own.device}; expected one: "
+                "move the readout, or the encoder that holds the transform, by its `.to(...)`"
+            )
 
     @property
     def rule(self) -> Any:

@@ -23,8 +23,8 @@ class LinearReadout(LinearLayer):
 
     Weight and bias are buffers, not parameters: a readout is fitted, not trained further, and no optimiser
     picks it up. The product is taken in the dtype of the latents, so that a float64 readout serves a float32
-    encoder; `.to(...)` moves and converts it as any module. ``torch.nn.Sequential(encoder, readout)`` is what
-    Captum's own methods take, with ``target`` the neuron.
+    encoder; `.to(...)` moves and converts it as any module, to float32 on a device that has no float64.
+    ``torch.nn.Sequential(encoder, readout)`` is what Captum's own methods take, with ``target`` the neuron.
 
     Parameters
     ----------
@@ -88,6 +88,7 @@ class LinearReadout(LinearLayer):
             raise ValueError(f"`latents` must be (N, {self.n_latents}), got shape {tuple(latents.shape)}")
         if not latents.is_floating_point():
             raise TypeError(f"`latents` must be of a floating dtype, got {latents.dtype}")
+        self.check_device(latents)
         return F.linear(latents, self.weight.to(latents.dtype), self.bias.to(latents.dtype))
 
     def extra_repr(self) -> str:

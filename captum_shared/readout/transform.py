@@ -31,6 +31,8 @@ class LatentTransform(nn.Sequential):
             raise ValueError(f"`latents` must be (N, {self.n_features_in}), got shape {tuple(latents.shape)}")
         if not latents.is_floating_point():
             raise TypeError(f"`latents` must be of a floating dtype, got {latents.dtype}")
+        first: Any = self[0]
+        first.check_device(latents)
         return super().forward(latents)
 
 

@@ -173,8 +173,9 @@ def standardized(encoder: LatentEncoder, latents: Tensor) -> Tensor:
     from sklearn.preprocessing import StandardScaler
 
     scale = latent_transform(StandardScaler().fit(latents.double().numpy()))
+    standard = scale(latents)  # where they are: the encoder's copy may move elsewhere
     encoder.transform = scale.to(next(encoder.parameters()).device)
-    return scale(latents)
+    return standard
 
 
 def area_under_curve(member: np.ndarray, response: np.ndarray) -> float:

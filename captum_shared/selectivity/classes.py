@@ -237,7 +237,7 @@ def category_d_prime(responses: Any, labels: Sequence[Hashable | None], category
 
 
 def _by_class(responses: Any, labels: Sequence[Hashable | None]) -> tuple[Tensor, dict[Any, Tensor]]:
-    values = torch.as_tensor(responses).double()
+    values = torch.as_tensor(responses).cpu().double()
     if values.ndim != 2 or len(values) != len(labels):
         raise ValueError(f"`responses` must be (n, U) for n = {len(labels)} labels, got shape {tuple(values.shape)}")
     if values.isnan().any():

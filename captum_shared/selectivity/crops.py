@@ -38,8 +38,10 @@ def cut(images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(f"`boxes` must be (n, 4) with one box per image, n = {len(images)}, got {tuple(boxes.shape)}")
     if len(boxes[:, 2:].unique(dim=0)) != 1:
         raise ValueError(f"`boxes` must have one size, got {boxes[:, 2:].unique(dim=0).tolist()}")
-    rows, row_inside = _lines(boxes[:, 0], int(boxes[0, 2]), images.shape[2])
-    columns, column_inside = _lines(boxes[:, 1], int(boxes[0, 3]), images.shape[3])
+    height, width = boxes[0, 2:].tolist()
+    tops, lefts = boxes[:, :2].to(images.device).T
+    rows, row_inside = _lines(tops, height, images.shape[2])
+    columns, column_inside = _lines(lefts, width, images.shape[3])
     which = torch.arange(len(images), device=images.device)[:, None, None]
     crops = images.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     return crops, row_inside[:, :, None] & column_inside[:, None, :]

@@ -165,5 +165,5 @@ def _read_off(maps: Tensor, views: list[_View], top: TopActivations, responses: 
     """Write what the units of each view respond at their positions to where their activations are."""
     places = [(i, unit, rank) for i, view in enumerate(views) for crop in view.crops for unit, rank in crop.entries]
     i, units, ranks = torch.tensor(places).T
-    values = maps.flatten(2).cpu()[i, units, top.positions[units, ranks]]
-    responses[units, ranks] = values.to(responses.dtype)
+    where = torch.stack([i, units, top.positions[units, ranks]]).to(maps.device)
+    responses[units, ranks] = maps.flatten(2)[tuple(where)].to(responses)  # the maps themselves stay where they are
