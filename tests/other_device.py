@@ -27,6 +27,8 @@ _WAITING = {
     aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default, aten.equal.default,
     aten._unique2.default, aten.unique_dim.default, aten.bincount.default, aten.repeat_interleave.Tensor,
 }  # fmt: skip
+# PyTorch makes these by enlarging an empty tensor, which a tensor that stands for another cannot do.
+_MADE_WHOLE = ("arange", "arange.start", "arange.start_step", "linspace", "eye", "eye.m", "randperm")
 _IN_HALF = ("conv2d", "linear", "matmul")  # enough of what autocast runs in half precision
 
 
@@ -119,6 +121,8 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     result = func(*held_args, **held_kwargs)
     if device.type == "cpu":
         return result
+    if func._schema.is_mutable and args[0].shape != args[0].held.shape:
+        raise NotImplementedError(f"the stand-in cannot enlarge a tensor ({func})")
     wrapped = tree_map(lambda part: OtherTensor(part) if isinstance(part, Tensor) else part, result)
     return return_and_correct_aliasing(func, args, kwargs, wrapped)
 
@@ -175,6 +179,16 @@ def _empty_strided(size: Any, stride: Any, *, dtype: Any = None, **rest: Any) ->
     return OtherTensor(torch.empty_strided(size, stride, dtype=dtype))
 
 
+def _made_whole(name: str) -> Callable[..., Tensor]:
+    packet, _, overload = name.partition(".")
+    make = getattr(getattr(aten, packet), overload or "default")
+
+    def run(*args: Any, device: Any = None, pin_memory: Any = None, **options: Any) -> Tensor:
+        return OtherTensor(make(*args, device="cpu", **options))
+
+    return run
+
+
 def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:
     return _copy(target, source)
 
@@ -200,6 +214,8 @@ def _register() -> list[torch.library.Library]:
     kernels.impl("empty.memory_format", _empty, "PrivateUse1")
     kernels.impl("empty_strided", _empty_strided, "PrivateUse1")
     kernels.impl("_copy_from", _copy_from, "PrivateUse1")
+    for name in _MADE_WHOLE:
+        kernels.impl(name, _made_whole(name), "PrivateUse1")
     everything.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
     for name in _IN_HALF:
         kernels.impl(name, _in_half(name), "AutocastPrivateUse1")

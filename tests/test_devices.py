@@ -270,6 +270,10 @@ def test_readouts_and_centers_may_be_anywhere(
         with traffic() as seen:
             agree(method.attribute(inputs, readout=readout, n_steps=3, **own), expected, device)
         assert all(numbers([shape]) <= 2 * D for shape in seen.to_device)
+    weights = torch.stack([weight, -weight])
+    expected_neurons = ParallelBackprop(encoder, rule="matched").attribute_neurons(pair, weights, n_steps=3, **own)
+    for readouts in (weights, cs.LinearReadout(weights)):
+        agree(method.attribute_neurons(inputs, readouts, n_steps=3, **own), expected_neurons, device)
     at_home = ParallelBackprop(encoder, rule="matched").attribute(
         pair, readout=weight.to(device), n_steps=3, **{name: value.to(device) for name, value in own.items()}
     )

@@ -101,11 +101,24 @@ def test_generators_of_the_cpu_are_refused() -> None:
         torch.rand(3, device="other", generator=torch.Generator())
 
 
-@pytest.mark.parametrize("make", [torch.zeros, torch.ones, torch.rand, torch.arange, torch.empty, torch.eye])
+@pytest.mark.parametrize(
+    "make", [torch.zeros, torch.ones, torch.rand, torch.empty, torch.eye, torch.arange, torch.randperm]
+)
 def test_made_on_the_device(make) -> None:
     with traffic() as seen:
-        assert make(3, device="other").device == torch.device("other", 0)
+        made = make(3, device="other")
+    assert made.device == torch.device("other", 0)
+    assert made.shape == made.cpu().shape == make(3).shape
     assert seen == other_device.Traffic()
+
+
+def test_ranges_have_their_length() -> None:
+    assert torch.arange(2, 8, 2, device="other").tolist() == [2, 4, 6]
+    assert len(torch.arange(5, device="other")[1:]) == 4
+    assert torch.linspace(0, 1, 3, device="other").shape == (3,)
+    assert torch.eye(2, 3, device="other").shape == (2, 3)
+    with pytest.raises(NotImplementedError, match="cannot enlarge"):
+        torch.zeros(1, device="other").resize_(3)
 
 
 def test_views_share_what_they_show() -> None:

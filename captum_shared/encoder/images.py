@@ -49,7 +49,7 @@ def encode_images(
         Applied to each image, such as the one that `load_encoder` returns. Without one, paths are scaled to [0, 1].
     batch_size : int, default 32
     device : str or torch.device, optional
-        Where to compute; the encoder is moved there. Default: where the encoder is.
+        Where to compute; the encoder is moved there. Default: where the encoder is. Images follow it batch by batch.
     progress : bool, default False
         Whether to show a progress bar.
     cache : path, optional
