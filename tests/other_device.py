@@ -209,6 +209,9 @@ def _register() -> list[torch.library.Library]:
         def get_amp_supported_dtype(self) -> list[torch.dtype]:
             return [torch.float16, torch.bfloat16]
 
+        def is_available(self) -> bool:
+            return False  # to `torch.accelerator`, which would wait for streams that are not there
+
     backend_registration._setup_privateuseone_for_python_backend("other", backend_module=Module())
     kernels, everything = torch.library.Library("aten", "IMPL"), torch.library.Library("_", "IMPL")
     kernels.impl("empty.memory_format", _empty, "PrivateUse1")

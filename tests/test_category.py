@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from other_device import traffic
 from PIL import Image
 
 from captum_shared import cli
@@ -98,7 +99,11 @@ def test_files_of_the_command(run: Any, capsys: Any) -> None:
 
 
 def test_another_device_finds_the_same(run: Any, device: str) -> None:
-    assert run("cpu", device="cpu") == run("away", device=device) == 0
+    with traffic() as seen:
+        assert run("cpu", device="cpu") == 0
+        assert seen.to_device == []
+        assert run("away", device=device) == 0
+    assert device != "other" or {shape[1:] for shape in seen.to_device} >= {(3, 32, 32)}  # images went there
     expected, found = (read(Path(out, "pairs.csv")) for out in ("cpu", "away"))
     for name in ("image", "reference"):
         assert [row[name] for row in found] == [row[name] for row in expected]

@@ -517,6 +517,7 @@ def test_sanity_checks(encoder: LatentEncoder, away: LatentEncoder, pair: Pair, 
             weight.to(where), by_weight
         )
 
+    agree(metrics.rank_correlation(*moved(pair, device)), metrics.rank_correlation(*pair), "cpu")
     (cascade, shuffled), (expected, expected_shuffled) = explained(device), explained("cpu")
     assert cascade == pytest.approx(expected, abs=0.01)
     assert shuffled == pytest.approx(expected_shuffled, abs=0.01)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from other_device import traffic
 from recordings import SIZE, explain, files_of
 
 from captum_shared import RULES, LatentEncoder, Recording, cli, explain_recording
@@ -108,7 +109,11 @@ def test_maps_are_those_of_parallel_backprop(recording: Path, tiny: torch.nn.Mod
 
 
 def test_another_device_finds_the_same(recording: Path, device: str) -> None:
-    assert cli.main(command(recording, "cpu", device="cpu")) == cli.main(command(recording, "away", device=device)) == 0
+    with traffic() as seen:
+        assert cli.main(command(recording, "cpu", device="cpu")) == 0
+        assert seen.to_device == []
+        assert cli.main(command(recording, "away", device=device)) == 0
+    assert device != "other" or {shape[1:] for shape in seen.to_device} >= {(3, SIZE, SIZE)}  # images went there
     expected, found = (read(Path(out, "pairs.csv")) for out in ("cpu", "away"))
     for name in ("neuron", "image", "reference"):
         assert [row[name] for row in found] == [row[name] for row in expected]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from other_device import traffic
 from PIL import Image
 
 from captum_shared import cli
@@ -94,7 +95,11 @@ def test_files_of_the_command_and_planted_truth(photographs: Path, capsys: Any) 
 
 
 def test_another_device_finds_the_same(photographs: Path, device: str) -> None:
-    assert run(photographs, "cpu", device="cpu") == run(photographs, "away", device=device) == 0
+    with traffic() as seen:
+        assert run(photographs, "cpu", device="cpu") == 0
+        assert seen.to_device == []
+        assert run(photographs, "away", device=device) == 0
+    assert device != "other" or {shape[1:] for shape in seen.to_device} >= {(3, 24, 24)}  # images went there
     expected, found = (read(Path(out, "units.csv")) for out in ("cpu", "away"))
     for name in expected[0]:
         values, own = ([row[name] for row in rows] for rows in (expected, found))
