@@ -112,6 +112,40 @@ def test_the_default_chunk_fills_the_bytes(
     assert count.calls["aten.convolution"] == CONVOLUTIONS * (measured + 2 + 2 * len(chunks))
 
 
+@pytest.mark.parametrize("given", [{}, {"internal_batch_size": 4}])
+@pytest.mark.parametrize("n_steps", [6, "auto"])
+def test_no_forward_pass_keeps_more_than_a_chunk_however_many_pairs(
+    n_steps: Any, given: dict[str, int], encoder: LatentEncoder, readouts: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eleven pairs in chunks of four images; where one pair goes by itself, several of its steps go together."""
+    monkeypatch.setattr(engine, "_CPU_IMAGES", (4, 4))
+    x, y, baselines = torch.randn(3, 11, 3, 8, 8, dtype=torch.float64)
+    pb = ParallelBackprop(encoder)
+    c = pb.shared_weights((x, y), readouts[0])
+    options: dict[str, Any] = {"n_steps": n_steps, "baselines": (baselines, 0.1)}
+    runs: list[Callable[[], Any]] = [
+        lambda: pb.attribute((x, y), readout=readouts[0], **options, **given),
+        lambda: pb.attribute_neurons((x, y), readouts, **options, **given),
+    ]
+    for run in runs:
+        with Count() as count:
+            run()
+        kept = [batch for batch in count.batches if batch != 11]  # all eleven at once only for c and c . z
+        assert set(kept) <= {1, 2, 3, 4}
+        assert kept.count(4) > len(kept) / 2
+    found, delta = pb.attribute((x, y), readout=readouts[0], return_convergence_delta=True, **options, **given)
+    for i in range(11):
+        one = {"n_steps": n_steps, "baselines": (baselines[i : i + 1], 0.1), "internal_batch_size": None}
+        own, own_delta = pb.attribute(
+            (x[i : i + 1], y[i : i + 1]), additional_forward_args=(c[i : i + 1],), return_convergence_delta=True, **one
+        )
+        assert close([side[i : i + 1] for side in found], own)
+        assert delta[i] == pytest.approx(own_delta.item(), rel=1e-6, abs=1e-9)
+    several = pb.attribute_neurons((x, y), readouts, **options, **given)
+    whole = pb.attribute_neurons((x, y), readouts, **options, internal_batch_size=None)
+    assert close(several, whole)
+
+
 def test_kept_bytes_are_those_of_the_activations(encoder: LatentEncoder) -> None:
     """Counted by hand: saved are the image, conv1, bn's output and relu1 (one storage each), the pool, conv2, relu2."""
     forward = ParallelBackprop(encoder).forward_module

@@ -28,7 +28,7 @@ class Path:
     start: Tensor
     shared: Tensor
 
-    def __getitem__(self, which: Tensor) -> Path:
+    def __getitem__(self, which: Tensor | slice) -> Path:
         return Path(self.x[which], self.start[which], self.shared[which])
 
 
@@ -161,13 +161,17 @@ def weighted_gradients(
 ) -> Tensor:
     """Sum of ``sizes`` times the gradients J^T c at ``alphas`` along the paths, (N, K, ...).
 
-    At most `chunk` points go through the network at once (all of them if None), but the N of one step always do.
+    At most `chunk` points go through the network at once, all of them if None: several steps of all images, or one
+    step of some of them.
     """
-    per_chunk = max(1, (chunk or len(path.x) * len(alphas)) // len(path.x))
+    n, n_steps = len(path.x), len(alphas)
+    most = chunk or n * n_steps
     total = torch.zeros_like(path.x).unsqueeze(1).repeat(1, path.shared.shape[1], *[1] * (path.x.ndim - 1))
-    for first in range(0, len(alphas), per_chunk):
-        own = slice(first, first + per_chunk)
-        _add_chunk(total, encoder, path, sizes[own], alphas[own])
+    for block in (slice(first, first + most) for first in range(0, n, most)):
+        some = path[block]
+        per_chunk = most // len(some.x)
+        for own in (slice(first, first + per_chunk) for first in range(0, n_steps, per_chunk)):
+            _add_chunk(total[block], encoder, some, sizes[own], alphas[own])
     return total
 
 
