@@ -28,7 +28,7 @@ from benchmarks import selectivity_pass
 from benchmarks.timing import Row, compare, fastest
 from captum_shared import LatentEncoder, Recording, ReferenceMatcher, encode_images, explain_recording
 from captum_shared.encoder.layers import LayerScan
-from captum_shared.encoder.registry import preprocessing
+from captum_shared.encoder.registry import load_network, preprocessing
 from captum_shared.readout.nested import fit_candidate
 from captum_shared.report.recording.encoding import folds_of, splits_of, without_empty_dimensions
 from captum_shared.selectivity import top_activations
@@ -165,7 +165,7 @@ def experiment(folder: Path, quick: bool, device: str) -> Experiment:
     kinds = ("a", "b", "c", "d")
     n_stimuli, n_neurons = (40, 3) if quick else (120, 8)
     torch.manual_seed(0)
-    model = torchvision.models.squeezenet1_1(weights=None).eval().to(device)
+    model = load_network("squeezenet1_1", weights=None)[0].to(device)
     paths = photographs(folder / "recording", n_stimuli, kinds)
     z = encode_images(LatentEncoder(model, "features.7"), paths, preprocessing(SIZE)).double().numpy()
     z = (z - z.mean(0)) / (z.std(0) + 1e-6)
