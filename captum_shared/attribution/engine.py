@@ -112,6 +112,8 @@ def check_arguments(method: Any, arguments: dict[str, Any]) -> None:
     TypeError
         Naming the argument and those that the engine takes.
     """
+    if not arguments:
+        return
     layers = [method]
     while hasattr(layers[-1], "attribution_method"):
         layers.append(layers[-1].attribution_method)
