@@ -139,8 +139,8 @@ def refine(
     error = torch.full_like(delta, math.inf)
     taken = torch.full((len(path.x),), steps)
     while 2 * steps <= max_steps:
-        unfinished = ((error > tolerance) | (delta.abs() > tolerance * difference.abs())).any(dim=1)
-        unfinished = unfinished.nonzero().squeeze(1)
+        coarse = (error > tolerance) | (delta.abs() > tolerance * difference.abs())
+        unfinished = coarse.any(dim=1).nonzero().squeeze(1)
         if not len(unfinished):
             break
         steps *= 2
@@ -165,7 +165,7 @@ def _relative_size(change: Tensor, mean: Tensor, path: Path) -> Tensor:
     wide = torch.promote_types(path.x.dtype, torch.float32)  # a norm in half precision may overflow
     maps = ((part * (path.x - path.start).unsqueeze(1)).flatten(2) for part in (change, mean))
     own, whole = (torch.linalg.vector_norm(part, dim=2, dtype=wide) for part in maps)
-    return torch.where(own > 0, own / whole, 0.0)
+    return torch.where(own > 0, own / whole, 0.0).to(mean.dtype)
 
 
 def weighted_gradients(
