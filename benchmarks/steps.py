@@ -223,18 +223,25 @@ def draw(path: Path, summary: Sequence[dict[str, Any]]) -> None:
     for axes, of in zip(figure.subplots(1, 3), MEASURES, strict=True):
         for rule in dict.fromkeys(line["rule"] for line in summary):
             own = sorted((line["gradients"], line[of]["mean"]) for line in summary if line["rule"] == rule)
-            style: dict[str, Any] = {"color": "tab:red", "lw": 0, "ms": 7, "zorder": 3} if rule == AUTO else {"ms": 4}
+            style: dict[str, Any] = {"color": "black", "lw": 0, "ms": 7, "zorder": 3} if rule == AUTO else {"ms": 4}
             if min(error for _, error in own) > 1e-6:  # what is complete by construction has no error to draw
                 axes.plot(*zip(*own, strict=True), "o-", label=rule, **style)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xticks([9, 18, 36, 50, 72, 100], ["9", "18", "36", "50", "72", "100"], minor=False)
-        axes.xaxis.minorticks_off()
+        places = [place for place in (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2) if _inside(place, axes)]
+        axes.set_yticks(places, [f"{100 * place:g} %" for place in places])
+        axes.minorticks_off()
         axes.set_xlabel("gradients")
         axes.set_title(f"relative error: {of}", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*figure.axes[1].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
     write_figure(path, figure)
+
+
+def _inside(place: float, axes: Any) -> bool:
+    low, high = axes.get_ylim()
+    return bool(low <= place <= high)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

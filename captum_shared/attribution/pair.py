@@ -164,7 +164,7 @@ class ParallelBackprop(PairAttribution):
             than the CPU of as many as fill 2 GB), measured with one forward pass per image size, unless
             `internal_batch_size` is given. With ``n_steps="auto"`` each image takes the steps it needs: 18, then 36, 72
             ..., until both the completeness error, relative to the difference of c . z between image and baseline, and
-            the estimated relative error of the map are at most `tolerance` (default 0.02), or the next would be more
+            the estimated relative error of the map are at most `tolerance` (default 0.015), or the next would be more
             than `max_steps` (default 288); in `attribute_neurons`, until this holds for all neurons. The points are
             dense near the baseline: 36 of them are as good as 50 of Captum's.
 

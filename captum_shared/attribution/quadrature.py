@@ -17,7 +17,7 @@ from captum_shared.attribution.engine import differentiable
 # Points of the rule with which n_steps="auto" starts; each round doubles them. 36 are as good as 50 of Gauss's.
 _FIRST_STEPS = 9
 _LIMITS = ("tolerance", "max_steps")
-_TOLERANCE, _MAX_STEPS = 0.02, 288
+_TOLERANCE, _MAX_STEPS = 0.015, 288
 
 
 @dataclass(frozen=True)
