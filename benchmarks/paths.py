@@ -13,7 +13,7 @@ import torchvision
 from torch import Tensor, nn
 
 from benchmarks import floors
-from benchmarks.timing import Row, compare
+from benchmarks.timing import Row, compare, fastest
 from captum_shared import LatentEncoder, ParallelBackprop
 
 # Early, middle and last layer of each network.
@@ -28,7 +28,9 @@ QUICK_LAYERS = {"resnet18": ("layer4",), "squeezenet1_0": ("features.12",)}
 SIZE, SIZES = 112, {"vit_b_16": 80}
 STEPS = {"resnet18": 50, "squeezenet1_0": 50}
 FEW_STEPS, NEURON_STEPS = 12, 2
-K, REFERENCES, CHUNK = 16, 8, 8
+K, REFERENCES = 16, 8
+# Images per forward pass, of which the loop of integrated gradients takes the fastest.
+CHUNKS, DEVICE_CHUNKS = (2, 4, 8, 16), (10, 25, 50)
 
 Run = Callable[[], Any]
 
@@ -80,9 +82,15 @@ def pair_gradient(p: Problem) -> tuple[Run, Run]:
 
 
 def pair_integrated(p: Problem) -> tuple[Run, Run]:
+    path, loop = integrated_runs(p)
+    return path, partial(loop, best_chunk(p, loop))
+
+
+def integrated_runs(p: Problem) -> tuple[Run, Callable[[int], Any]]:
+    """The path, and the loop in chunks of as many images as one tells it."""
     n_steps = STEPS.get(p.name, FEW_STEPS)
     path = partial(ParallelBackprop(p.encoder).attribute, p.pair, readout=p.w, n_steps=n_steps)
-    return path, partial(floors.pair_integrated, p.encoder.body, *p.pair, p.w, n_steps, chunk_of_the_floor(p))
+    return path, partial(floors.pair_integrated, p.encoder.body, *p.pair, p.w, n_steps)
 
 
 def neurons_gradient(p: Problem) -> tuple[Run, Run]:
@@ -93,8 +101,7 @@ def neurons_gradient(p: Problem) -> tuple[Run, Run]:
 
 def neurons_integrated(p: Problem) -> tuple[Run, Run]:
     path = partial(ParallelBackprop(p.encoder).attribute_neurons, p.pair, p.weights, n_steps=NEURON_STEPS)
-    chunk = chunk_of_the_floor(p)
-    return path, partial(floors.neurons_integrated, p.encoder.body, *p.pair, p.weights, NEURON_STEPS, chunk)
+    return path, partial(floors.neurons_integrated, p.encoder.body, *p.pair, p.weights, NEURON_STEPS, NEURON_STEPS)
 
 
 def calls_gradient(p: Problem) -> tuple[Run, Run]:
@@ -123,11 +130,9 @@ def truncation(p: Problem) -> tuple[Run, Run]:
     return partial(floors.through_the_whole_network, p.model, p.layer, *p.pair, p.w), pair_gradient(p)[0]
 
 
-def chunk_of_the_floor(p: Problem) -> int:
-    """A transformer's forward pass slows down in larger chunks on a CPU; a GPU is idle in smaller ones."""
-    if p.x.device.type != "cpu":
-        return 25
-    return 2 if p.name.startswith("vit") else CHUNK
+def best_chunk(p: Problem, loop: Callable[[int], Any]) -> int:
+    """The chunk with which the loop is fastest here."""
+    return fastest(CHUNKS if p.x.device.type == "cpu" else DEVICE_CHUNKS, loop)
 
 
 # In rows of a gain the slower side comes first: the ratio says how many times faster the package is.

@@ -25,10 +25,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks import selectivity_pass
-from benchmarks.timing import Row, compare
+from benchmarks.timing import Row, compare, fastest
 from captum_shared import LatentEncoder, Recording, ReferenceMatcher, encode_images, explain_recording
 from captum_shared.encoder.layers import LayerScan
-from captum_shared.encoder.registry import preprocessing
+from captum_shared.encoder.registry import load_network, preprocessing
 from captum_shared.readout.nested import fit_candidate
 from captum_shared.report.recording.encoding import folds_of, splits_of, without_empty_dimensions
 from captum_shared.selectivity import top_activations
@@ -165,7 +165,7 @@ def experiment(folder: Path, quick: bool, device: str) -> Experiment:
     kinds = ("a", "b", "c", "d")
     n_stimuli, n_neurons = (40, 3) if quick else (120, 8)
     torch.manual_seed(0)
-    model = torchvision.models.squeezenet1_1(weights=None).eval().to(device)
+    model = load_network("squeezenet1_1", weights=None)[0].to(device)
     paths = photographs(folder / "recording", n_stimuli, kinds)
     z = encode_images(LatentEncoder(model, "features.7"), paths, preprocessing(SIZE)).double().numpy()
     z = (z - z.mean(0)) / (z.std(0) + 1e-6)
@@ -231,18 +231,22 @@ def recording_floor(
                 inside, own = categories == category, [k for k, name in enumerate(preferred) if name == category]
                 fit_candidate(z[inside], responses.T[inside][:, own], [])
         for layer, image, n in counts:
-            map_floor(encoders[layer], image.to(device), n, e.options["n_steps"])
+            map_floor(encoders[layer], image.to(device), n, e.options["n_steps"], chunk)
 
+    layer, image, n = counts[0]
+    chunk = fastest((4, 8, e.options["n_steps"]), lambda own: map_floor(encoders[layer], image.to(device), n, 16, own))
     return run
 
 
-def map_floor(encoder: nn.Module, image: Tensor, n: int, n_steps: int) -> Tensor:
-    """Integrated gradients of `n` neurons: one batch of all steps, a backward pass for each neuron."""
-    steps = torch.linspace(0, 1, n_steps, device=image.device)[:, None, None, None]
-    points = (steps * image).requires_grad_()
-    z = encoder(points)
-    parts = [torch.autograd.grad(z, points, torch.ones_like(z), retain_graph=k < n - 1)[0] for k in range(n)]
-    return torch.stack([part.mean(0) * image for part in parts])
+def map_floor(encoder: nn.Module, image: Tensor, n: int, n_steps: int, chunk: int) -> Tensor:
+    """Integrated gradients of `n` neurons: chunks of steps, a backward pass of each for every neuron."""
+    maps = torch.zeros(n, *image.shape, device=image.device)
+    for steps in torch.linspace(0, 1, n_steps, device=image.device)[:, None, None, None].split(chunk):
+        points = (steps * image).requires_grad_()
+        z = encoder(points)
+        for k in range(n):
+            maps[k] += torch.autograd.grad(z, points, torch.ones_like(z), retain_graph=k < n - 1)[0].sum(0)
+    return maps * image / n_steps
 
 
 def main() -> None:

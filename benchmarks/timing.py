@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch.utils.benchmark.utils.timer import timer as clock
@@ -53,6 +54,14 @@ def compare(
     low, ratio, high = _quartiles([path / floor for path, floor in pairs])
     own, floors = (statistics.median(times) for times in zip(*pairs, strict=True))
     return Row(name, model, layer, ratio, low, high, own, floors)
+
+
+def fastest(choices: Sequence[int], run: Callable[[int], Any], repeats: int = 2) -> int:
+    """The choice with which `run` takes the least time: once to warm up, then the best of some repeats."""
+    for choice in choices:
+        run(choice)
+    times = [min(seconds_of(partial(run, choice)) for _ in range(repeats)) for choice in choices]
+    return choices[times.index(min(times))]
 
 
 def _one_round(runs: tuple[Callable[[], Any], Callable[[], Any]], turned: bool) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import captum.attr as ca
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_shared import LatentEncoder, LayerParallelBackprop, LinearReadout, ParallelBackprop
+from captum_shared.attribution.inputs import is_finite
 
 X = torch.randn(2, 3, 8, 8).double()
 W = torch.randn(6).double()
@@ -137,3 +139,10 @@ def test_neurons(net: nn.Module) -> None:
         ParallelBackprop(LatentEncoder(net, "relu2"), rule="centered").attribute_neurons(
             (X, X), W[None], center=torch.ones(2, 6)
         )
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_finite_means_every_value(value: float) -> None:
+    assert is_finite(torch.full((9,), 6e4, dtype=torch.float16))  # whose sum is infinite
+    for other in (0.0, 6e4, -6e4, math.inf, -math.inf):
+        assert not is_finite(torch.tensor([0.0, value, other], dtype=torch.float16))

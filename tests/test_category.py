@@ -15,7 +15,7 @@ from PIL import Image
 
 from captum_shared import cli
 from captum_shared.encoder.registry import preprocessing
-from captum_shared.report.category import pictures_of, standardized
+from captum_shared.report.category import black_and_white, pictures_of, standardized
 
 NETWORK = """
 import torch
@@ -172,7 +172,7 @@ def test_too_few_images(run: Any, photographs: Path, capsys: Any) -> None:
 def test_pictures_are_as_the_network_sees_them() -> None:
     transform = preprocessing(24, mean=(0.1, 0.5, 0.3), std=(0.2, 1.0, 0.4))
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8))
-    picture = pictures_of(transform, transform(image)[None])[0]
+    picture = pictures_of(transform(image), black_and_white(transform))
     assert torch.allclose(picture, torch.tensor(np.asarray(image)).permute(2, 0, 1) / 255, atol=1e-5)
 
 

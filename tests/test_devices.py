@@ -273,11 +273,11 @@ def test_no_step_waits_for_the_device(
 def test_automatic_steps_wait_once_a_round(away: LatentEncoder, pair: Pair, weight: Tensor, counted: str) -> None:
     inputs, w = moved(pair, counted), weight.to(counted)
     with traffic() as seen:
-        ParallelBackprop(away).attribute(inputs, readout=w, n_steps="auto", tolerance=1e-9)
-    rounds = 6  # 7, 15 ... 255 gradients
+        ParallelBackprop(away).attribute(inputs, readout=w, n_steps="auto", tolerance=1e-9, max_steps=144)
+    rounds = 5  # 9, 18 ... 144 gradients
     assert len(seen.waits) <= 4 + 2 * rounds
     assert numbers(seen.to_host) <= 2 * rounds * len(pair[0])
-    assert numbers(seen.to_device) <= 2 * (1 + 255)
+    assert numbers(seen.to_device) <= 2 * (1 + 144)
 
 
 def test_readouts_and_centers_may_be_anywhere(

@@ -245,6 +245,18 @@ def test_load_encoder_from_a_file(weights: Path) -> None:
     assert torch.equal(small(Image.new("RGB", (300, 260), "white")), torch.ones(3, 96, 96))
 
 
+def test_torchvision_networks_have_their_channels_last_and_the_same_latents(weights: Path) -> None:
+    encoder, _ = load_encoder("squeezenet1_1", "features.5", weights=weights)
+    model = torchvision.models.squeezenet1_1(weights=None).eval()
+    load_weights(model, weights)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert encoder.layer_output(images).is_contiguous(memory_format=torch.channels_last)
+        expected = LatentEncoder(model, "features.5")
+        assert expected.layer_output(images).is_contiguous()
+        assert torch.allclose(encoder(images), expected(images), rtol=1e-5, atol=1e-6)
+
+
 def test_weights_in_wrappers_of_training_scripts(weights: Path, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
@@ -277,6 +289,7 @@ def test_own_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path_before = list(sys.path)
     encoder, transform = load_encoder("my_networks:tiny", "1", weights=None, image_size=32)
     assert encoder(transform(Image.new("RGB", (50, 40)))[None]).shape == (1, 4)
+    assert encoder.layer_output(torch.randn(2, 3, 9, 9)).is_contiguous()  # its own code may count on that
     assert sys.path == path_before
     for name, text in [
         ("my_networks:answer", "has no callable 'answer'"),

@@ -373,11 +373,11 @@ def test_folds_random_pipelines(chosen, seed, nested, data):
     latents, responses = make_data(seed, n_latents=data.draw(st.integers(5, 12)))
     steps, reached = [], latents
     for name in chosen:
-        if reached.shape[1] < 2 or np.linalg.cond(reached - reached.mean(0)) > 1e6:
-            break  # scaling a direction without variance gives rounding errors
         step = steps_of(data.draw(st.integers(2, reached.shape[1])))[name]
-        if hasattr(step, "fit"):
-            reached = fit(step, reached, responses[:, 0]).transform(reached)
+        after = fit(step, reached, responses[:, 0]).transform(reached) if hasattr(step, "fit") else reached
+        if after.shape[1] < 2 or np.linalg.cond(after - after.mean(0)) > 1e6:
+            break  # directions without variance are rounding errors, which a later step or the model scales up
+        reached = after
         steps.append((f"step{len(steps)}", step))
     model = linear_model.Ridge().fit(reached, responses)
     if nested and len(steps) > 1:

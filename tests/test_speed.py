@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import alternatives, growth, memory, paths, speed
-from benchmarks.timing import Row, compare
+from benchmarks.timing import Row, compare, fastest
 
 
 def close(a: Tensor, b: Tensor) -> bool:
@@ -85,6 +85,17 @@ def test_verdict(ratio: float, name: str, missed: bool) -> None:
     assert ("missed" in speed.verdict(Row(name, *speed.EARLY, ratio, ratio, ratio, 1, 1))) == missed
 
 
+def test_the_fastest_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After one run each; the best of two decides, not the worst or the first."""
+    now, calls = [0.0], {2: iter([9, 5, 4]), 4: iter([9, 8, 3]), 8: iter([1, 6, 7])}
+
+    def run(choice: int) -> None:
+        now[0] += next(calls[choice])
+
+    monkeypatch.setattr("benchmarks.timing.clock", lambda: now[0])
+    assert fastest((2, 4, 8), run) == 4
+
+
 @pytest.mark.parametrize("name", alternatives.ALTERNATIVES)
 @pytest.mark.filterwarnings("ignore:Setting forward, backward hooks")
 def test_alternatives_give_the_same_maps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,14 +118,14 @@ def test_pytorch_grad_cam_draws_the_same_coarse_map() -> None:
 @pytest.mark.slow  # two fresh processes import torch
 def test_peaks_of_fresh_processes() -> None:
     """More pixels take more memory."""
-    small, large = (memory.peak("floor", "squeezenet1_0", "features.3", "cpu", size) for size in (48, 144))
+    small, large = (memory.peak("floor", "squeezenet1_0", "features.3", "cpu", size, 4) for size in (48, 144))
     assert 0 <= small < large
 
 
 def test_a_row_of_memory_is_a_median(monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = iter([3, 2, 5, 5, 4, 2])
     monkeypatch.setattr(memory, "peak", lambda *rest: next(peaks))
-    assert memory.memory_row("a", "b", "cpu", rounds=3) == Row("peak memory", "a", "b", 1.5, 1.0, 2.0, 3, 2)
+    assert memory.memory_row("a", "b", "cpu", rounds=3, chunk=4) == Row("peak memory", "a", "b", 1.5, 1.0, 2.0, 3, 2)
 
 
 def test_growth_measures_points_in_fresh_processes_and_how_straight_they_lie(

@@ -112,6 +112,40 @@ def test_the_default_chunk_fills_the_bytes(
     assert count.calls["aten.convolution"] == CONVOLUTIONS * (measured + 2 + 2 * len(chunks))
 
 
+@pytest.mark.parametrize("given", [{}, {"internal_batch_size": 4}])
+@pytest.mark.parametrize("n_steps", [6, "auto"])
+def test_no_forward_pass_keeps_more_than_a_chunk_however_many_pairs(
+    n_steps: Any, given: dict[str, int], encoder: LatentEncoder, readouts: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eleven pairs in chunks of four images; where one pair goes by itself, several of its steps go together."""
+    monkeypatch.setattr(engine, "_CPU_IMAGES", (4, 4))
+    x, y, baselines = torch.randn(3, 11, 3, 8, 8, dtype=torch.float64)
+    pb = ParallelBackprop(encoder)
+    c = pb.shared_weights((x, y), readouts[0])
+    options: dict[str, Any] = {"n_steps": n_steps, "baselines": (baselines, 0.1)}
+    runs: list[Callable[[], Any]] = [
+        lambda: pb.attribute((x, y), readout=readouts[0], **options, **given),
+        lambda: pb.attribute_neurons((x, y), readouts, **options, **given),
+    ]
+    for run in runs:
+        with Count() as count:
+            run()
+        kept = [batch for batch in count.batches if batch != 11]  # all eleven at once only for c and c . z
+        assert set(kept) <= {1, 2, 3, 4}
+        assert kept.count(4) > len(kept) / 2
+    found, delta = pb.attribute((x, y), readout=readouts[0], return_convergence_delta=True, **options, **given)
+    for i in range(11):
+        one = {"n_steps": n_steps, "baselines": (baselines[i : i + 1], 0.1), "internal_batch_size": None}
+        own, own_delta = pb.attribute(
+            (x[i : i + 1], y[i : i + 1]), additional_forward_args=(c[i : i + 1],), return_convergence_delta=True, **one
+        )
+        assert close([side[i : i + 1] for side in found], own)
+        assert delta[i] == pytest.approx(own_delta.item(), rel=1e-6, abs=1e-9)
+    several = pb.attribute_neurons((x, y), readouts, **options, **given)
+    whole = pb.attribute_neurons((x, y), readouts, **options, internal_batch_size=None)
+    assert close(several, whole)
+
+
 def test_kept_bytes_are_those_of_the_activations(encoder: LatentEncoder) -> None:
     """Counted by hand: saved are the image, conv1, bn's output and relu1 (one storage each), the pool, conv2, relu2."""
     forward = ParallelBackprop(encoder).forward_module
@@ -172,44 +206,112 @@ def test_paths_equal_the_floors(encoder: LatentEncoder, pair: Any, readouts: Ten
 # Steps chosen by the completeness error.
 
 
-def cosine_rule(encoder: nn.Module, x: Tensor, c: Tensor, intervals: int) -> Tensor:
-    """Slow: every gradient of the rule, one by one."""
-    total, weight = torch.zeros_like(x), 0.0
-    for t in torch.linspace(0, math.pi, intervals + 1, dtype=torch.float64)[1:-1]:
-        leaf = (x * (1 - t.cos()) / 2).requires_grad_()
-        total += t.sin() * torch.autograd.grad(encoder(leaf) @ c, leaf, torch.ones(1).to(x))[0]
-        weight += t.sin()
-    return total / weight * x
+def graded_rule(encoder: nn.Module, x: Tensor, c: Tensor, steps: int) -> Tensor:
+    """Slow: every gradient of the trapezoid rule in the square root of alpha, one by one."""
+    total = torch.zeros_like(x)
+    for u in torch.linspace(0, 1, steps + 1, dtype=torch.float64)[1:]:
+        leaf = (x * u**2).requires_grad_()
+        weight = 2 * u / steps if u < 1 else 1 / steps
+        total += weight * torch.autograd.grad(encoder(leaf) @ c, leaf, torch.ones(1).to(x))[0]
+    return total * x
+
+
+def relative_errors(encoder: nn.Module, x: Tensor, c: Tensor, steps: int) -> tuple[Tensor, float]:
+    """The rule's map, and the larger of its two errors."""
+    with torch.no_grad():
+        difference = ((encoder(x) - encoder(0 * x)) @ c)[0]
+    before, found = graded_rule(encoder, x, c, steps // 2), graded_rule(encoder, x, c, steps)
+    change = (found - before).norm() / math.sqrt(3) / found.norm()
+    return found, float(torch.maximum(change, abs(found.sum() / difference - 1)))
 
 
 def slow_refinement(encoder: nn.Module, x: Tensor, c: Tensor, tolerance: float, most: int) -> tuple[Tensor, int]:
-    with torch.no_grad():
-        difference = ((encoder(x) - encoder(0 * x)) @ c)[0]
-    intervals = 8
+    steps = 18
     while True:
-        found = cosine_rule(encoder, x, c, intervals)
-        if abs(found.sum() - difference) <= tolerance * abs(difference) or 2 * intervals - 1 > most:
-            return found, intervals - 1
-        intervals *= 2
+        found, error = relative_errors(encoder, x, c, steps)
+        if error <= tolerance or 2 * steps > most:
+            return found, steps
+        steps *= 2
 
 
 def test_automatic_steps_are_the_slow_refinement(encoder: LatentEncoder) -> None:
     x, y = 3 * torch.randn(2, 3, 3, 8, 8, dtype=torch.float64)
     c = torch.rand(3, 6, dtype=torch.float64)
     path = Path(x, torch.zeros_like(x), c.unsqueeze(1))
-    difference = ((encoder(x) - encoder(0 * x)) * c).sum(1).detach()
-    first = refine(encoder, path, 5, max_steps=7).delta.squeeze(1).abs() / difference.abs()
-    tolerance = 1.0001 * float(first.median())  # reached at once by two of the three images
-    steps = refine(encoder, path, 5, tolerance=tolerance, max_steps=63).n_steps
-    assert sorted(steps.tolist())[:2] == [7, 7]
-    assert steps.max() > 7
+    errors = [relative_errors(encoder, x[n : n + 1], c[n], 18)[1] for n in range(3)]
+    tolerance = 1.0001 * sorted(errors)[1]  # reached as soon as can be by two of the three images
+    steps = refine(encoder, path, 5, tolerance=tolerance, max_steps=80).n_steps
+    assert sorted(steps.tolist())[:2] == [18, 18]
+    assert steps.max() > 18
     found = ParallelBackprop(encoder).attribute(
-        (x, y), additional_forward_args=(c,), n_steps="auto", tolerance=tolerance, max_steps=63, internal_batch_size=5
+        (x, y), additional_forward_args=(c,), n_steps="auto", tolerance=tolerance, max_steps=80, internal_batch_size=5
     )
     for n in range(3):
-        expected, counted = slow_refinement(encoder, x[n : n + 1], c[n], tolerance, 63)
+        expected, counted = slow_refinement(encoder, x[n : n + 1], c[n], tolerance, 80)
         assert close([found[0][n : n + 1]], [expected])
         assert steps[n] == counted
+
+
+class Square(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x**2
+
+
+@pytest.mark.parametrize(("tolerance", "steps"), [(0.02, 18), (0.004, 36), (0.001, 72), (1e-9, 144)])
+def test_automatic_steps_in_closed_form(tolerance: float, steps: int) -> None:
+    """Of squares, where the sum of k^3 gives the rule: (1 + 1 / n^2) x^2, which changes by 3 / n^2 in the last round."""
+    x = torch.rand(2, 5, dtype=torch.float64)
+    path = Path(x, torch.zeros_like(x), torch.ones(2, 1, 5).double())
+    integral = refine(Square(), path, None, tolerance=tolerance, max_steps=150)
+    assert integral.n_steps.tolist() == [steps, steps]
+    assert (math.sqrt(3) / (steps**2 + 1) <= tolerance) == (steps < 144)
+    assert torch.allclose(integral.mean[:, 0] * x, (1 + 1 / steps**2) * x**2, rtol=1e-12)
+    assert torch.allclose(integral.delta[:, 0], (x**2).sum(1) / steps**2, rtol=1e-9)
+
+
+def test_automatic_steps_of_a_linear_model_are_exact() -> None:
+    x = torch.randn(2, 5, dtype=torch.float64)
+    linear = nn.Linear(5, 4).double()
+    c = torch.rand(2, 3, 4, dtype=torch.float64)
+    integral = refine(linear, Path(x, torch.ones_like(x), c), None)
+    assert integral.n_steps.tolist() == [18, 18]
+    assert torch.allclose(integral.mean, c @ linear.weight, rtol=1e-12)
+    same = refine(linear, Path(x, x, c), None)  # an image that is its baseline: nothing to explain, no division by zero
+    assert same.n_steps.tolist() == [18, 18]
+    assert same.delta.abs().max() == 0
+
+
+def test_automatic_steps_converge_to_captum(encoder: LatentEncoder, readouts: Tensor) -> None:
+    """Twice the tolerance bounds the error of each map, here of rectified convolutions; as does Captum's finest rule."""
+    x, y = torch.randn(2, 3, 3, 8, 8, dtype=torch.float64)
+    pb = ParallelBackprop(encoder)
+    fine = pb.attribute((x, y), readout=readouts[0], n_steps=1000)
+    for tolerance in (0.03, 0.003):
+        found = pb.attribute((x, y), readout=readouts[0], n_steps="auto", tolerance=tolerance, max_steps=4096)
+        for own, exact in zip(found, fine, strict=True):
+            assert ((own - exact).flatten(1).norm(dim=1) <= 2 * tolerance * exact.flatten(1).norm(dim=1)).all()
+
+
+def test_an_image_goes_on_until_all_neurons_are_fine(encoder: LatentEncoder) -> None:
+    x, c = 2 * torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.rand(2, 3, 6, dtype=torch.float64)
+    path = Path(x, torch.zeros_like(x), c)
+    error = relative_errors(encoder, x[:1], c[0, 0], 36)[1]
+    alone = [refine(encoder, Path(x, path.start, own), 4, tolerance=error).n_steps for own in c.split(1, dim=1)]
+    together = refine(encoder, path, 4, tolerance=error)
+    assert together.n_steps.tolist() == torch.stack(alone).amax(0).tolist()
+    assert len(set(torch.stack(alone).flatten().tolist())) > 1
+
+
+def test_automatic_steps_in_half_precision() -> None:
+    """Gradients of 500: their sum over the points of a rule would overflow."""
+    x = torch.rand(1, 3, 8, 8).half()
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(192, 1)).half()
+    nn.init.constant_(linear[1].weight, 500.0)
+    integral = refine(
+        linear, Path(x, torch.zeros_like(x), torch.ones(1, 1, 1).half()), 4, tolerance=-1.0
+    )  # never reached
+    assert integral.n_steps.tolist() == [288]
+    assert torch.allclose(integral.mean.float(), torch.tensor(500.0), rtol=0.01)
 
 
 def test_automatic_steps_reach_the_tolerance(encoder: LatentEncoder, readouts: Tensor) -> None:
@@ -246,10 +348,11 @@ def test_no_gradient_is_computed_twice(encoder: LatentEncoder, readouts: Tensor)
     """Points of all rounds together are those of the last one, plus the forward passes of both ends."""
     x = 3 * torch.randn(1, 3, 8, 8, dtype=torch.float64)
     path = Path(x, torch.zeros_like(x), readouts[:1].unsqueeze(1))
-    with Count() as count:
-        integral = refine(encoder, path, None, tolerance=1e-9, max_steps=32)
-    assert integral.n_steps.tolist() == [31]
-    assert sum(count.batches) == CONVOLUTIONS * (31 + 2)
+    for most, steps in ((4, 4), (9, 9), (17, 9), (40, 36), (71, 36), (72, 72)):
+        with Count() as count:
+            integral = refine(encoder, path, None, tolerance=1e-9, max_steps=most)
+        assert integral.n_steps.tolist() == [steps]
+        assert sum(count.batches) == CONVOLUTIONS * (steps + 2)
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,8 @@ def check_arguments(method: Any, arguments: dict[str, Any]) -> None:
     TypeError
         Naming the argument and those that the engine takes.
     """
+    if not arguments:
+        return
     layers = [method]
     while hasattr(layers[-1], "attribution_method"):
         layers.append(layers[-1].attribution_method)
@@ -164,18 +166,21 @@ def with_defaults(method: Any, forward: SharedForward, x: Tensor, arguments: dic
     if isinstance(inner, Saliency):
         return {"abs": False, **arguments}
     if isinstance(inner, IntegratedGradients) and "internal_batch_size" not in arguments:
-        noisy = 1 if inner is method else arguments.get("nt_samples_batch_size") or arguments.get("nt_samples", 5)
-        return {"internal_batch_size": chunk_size(forward, x, len(x) * noisy), **arguments}
+        chunk = chunk_size(forward, x)
+        if inner is not method:  # Captum sends the noisy samples of a batch through the network at once
+            samples = arguments.get("nt_samples_batch_size") or arguments.get("nt_samples", 5)
+            chunk = max(chunk, len(x) * samples)
+        return {"internal_batch_size": chunk, **arguments}
     return arguments
 
 
-def chunk_size(forward: SharedForward, x: Tensor, n: int) -> int:
-    """Images per forward pass of integrated gradients: as many as the bytes allow, at least the `n` of the batch."""
+def chunk_size(forward: SharedForward, x: Tensor) -> int:
+    """Images like `x` (N, ...) per forward pass of integrated gradients: as many as the bytes allow."""
     kept = max(1, forward.kept_bytes(x))
     if x.device.type != "cpu":
-        return max(n, _DEVICE_BYTES // kept)
+        return max(1, _DEVICE_BYTES // kept)
     fewest, most = _CPU_IMAGES
-    return max(n, min(max(_CPU_BYTES // kept, fewest), most))
+    return min(max(_CPU_BYTES // kept, fewest), most)
 
 
 def run_engine(method: Any, forward: SharedForward, x: Tensor, shared: Tensor, arguments: dict[str, Any]) -> Any:
@@ -186,14 +191,38 @@ def run_engine(method: Any, forward: SharedForward, x: Tensor, shared: Tensor, a
     ValueError
         If the encoder gives no gradient with respect to the images.
     """
-    # A tuple, since DeepLiftShap unpacks a bare tensor; a fresh leaf, so that the user's tensor is never touched.
-    leaf = x.detach().requires_grad_()
     with unchanged(forward), differentiable():
         own = with_defaults(method, forward, x, arguments)
-        result = method.attribute(leaf, additional_forward_args=(shared,), **own)
+        results = [_attribute(method, x[some], shared[some], _of_block(own, some, len(x)))
+                   for some in _blocks(method, len(x), own)]  # fmt: skip
+    if len(results) == 1:
+        return results[0]
+    if isinstance(results[0], tuple):
+        return tuple(torch.cat(parts) for parts in zip(*results, strict=True))
+    return torch.cat(results)
+
+
+def _attribute(method: Any, x: Tensor, shared: Tensor, arguments: dict[str, Any]) -> Any:
+    # A tuple, since DeepLiftShap unpacks a bare tensor; a fresh leaf, so that the user's tensor is never touched.
+    leaf = x.detach().requires_grad_()
+    result = method.attribute(leaf, additional_forward_args=(shared,), **arguments)
     if isinstance(result, tuple):
         return result[0].detach().to(x.dtype), result[1].detach()
     return result.detach().to(x.dtype)
+
+
+def _blocks(method: Any, n: int, arguments: dict[str, Any]) -> list[slice]:
+    """The n images; for integrated gradients in blocks, where Captum's would take all of one step at once."""
+    most = (arguments.get("internal_batch_size") or n) if type(method) is IntegratedGradients else n
+    return [slice(first, first + most) for first in range(0, n, most)]
+
+
+def _of_block(arguments: dict[str, Any], block: slice, n: int) -> dict[str, Any]:
+    """The arguments of a block of the n images: those with one baseline for each have their own."""
+    baselines = arguments.get("baselines")
+    if isinstance(baselines, Tensor) and baselines.ndim and len(baselines) == n:
+        return {**arguments, "baselines": baselines[block]}
+    return arguments
 
 
 @contextmanager

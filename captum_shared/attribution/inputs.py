@@ -66,7 +66,7 @@ def resolve_weight(readout: Any, target: Any, z: Tensor) -> Tensor:
             f"`readout` must be (D,) = ({d},) or (N, D) = ({n}, {d}), got shape {tuple(weight.shape)}. Under "
             "NoiseTunnel and sensitivity_max, which repeat pairs, pass a LinearReadout with one `target` per pair"
         )
-    if not bool(weight.isfinite().all()):
+    if not is_finite(weight):
         raise ValueError("`readout` must be finite, got NaN or infinity")
     return (weight[0] if len(weight) == 1 and weight.ndim == 2 else weight).to(z)
 
@@ -77,7 +77,7 @@ def resolve_weights(readouts: Any, z: Tensor) -> Tensor:
     if not isinstance(weights, Tensor) or weights.ndim != 2 or weights.shape[1] != z.shape[1]:
         found = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
         raise ValueError(f"`readouts` must be (K, D) with D = {z.shape[1]}, got {found}")
-    if not bool(weights.isfinite().all()):
+    if not is_finite(weights):
         raise ValueError("`readouts` must be finite, got NaN or infinity")
     return weights.detach().to(z)
 
@@ -100,11 +100,16 @@ def check_device(name: str, value: Any, x: Tensor) -> None:
 
 def check_finite(shared: Tensor) -> Tensor:
     """Shared weights without NaN and infinity, which half precision makes of large latents."""
-    if not bool(shared.isfinite().all()):
+    if not is_finite(shared):
         raise ValueError(
             f"the shared weights hold NaN or infinity ({shared.dtype}); expected finite latents and readout"
         )
     return shared
+
+
+def is_finite(x: Tensor) -> bool:
+    """Whether all values are finite: so is then their sum, which takes a twentieth of the time, unless it overflows."""
+    return bool(x.sum().isfinite()) or bool(x.isfinite().all())
 
 
 def _check_images(name: str, x: Any, encoder: nn.Module) -> Tensor:
@@ -117,7 +122,7 @@ def _check_images(name: str, x: Any, encoder: nn.Module) -> Tensor:
     parameter = next(encoder.parameters(), None)
     if parameter is not None and parameter.device != x.device:
         raise ValueError(f"{name} are on {x.device}, the encoder is on {parameter.device}; expected one device")
-    if not bool(x.isfinite().all()):
+    if not is_finite(x):
         raise ValueError(f"{name} must be finite, got NaN or infinity")
     return x.detach().clone() if x.is_inference() else x.detach()
 

@@ -164,10 +164,12 @@ class ParallelBackprop(PairAttribution):
 
             Integrated gradients run in chunks of four to eight images whose activations fill 64 MB (on other devices
             than the CPU of as many as fill 2 GB), measured with one forward pass per image size, unless
-            `internal_batch_size` is given. With ``n_steps="auto"`` each image takes the steps it needs: 7, then 15, 31
-            ..., until the completeness error is at most `tolerance` (default 0.01) times the difference of c . z
-            between image and baseline, or the next would be more than `max_steps` (default 255); in
-            `attribute_neurons`, until this holds for all neurons.
+            `internal_batch_size` is given: several steps of all pairs, or one step of some of them. With
+            ``n_steps="auto"`` each image takes the steps it needs: 18, then 36, 72 ..., until both the completeness
+            error, relative to the difference of c . z between image and baseline, and the estimated relative error of
+            the map are at most `tolerance` (default 0.015), or the next would be more than `max_steps` (default 288);
+            in `attribute_neurons`, until this holds for all neurons. The points are dense near the baseline: 36 of them
+            are as good as 50 of Captum's.
 
         Returns
         -------

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from captum_shared.attribution.engine import differentiable
 
-# Intervals of the rule with which n_steps="auto" starts; each round doubles them.
-_FIRST_INTERVALS = 8
+# Points of the rule with which n_steps="auto" starts; each round doubles them. 36 are as good as 50 of Gauss's.
+_FIRST_STEPS = 9
 _LIMITS = ("tolerance", "max_steps")
-_TOLERANCE, _MAX_STEPS = 0.01, 255
+_TOLERANCE, _MAX_STEPS = 0.015, 288
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Path:
     start: Tensor
     shared: Tensor
 
-    def __getitem__(self, which: Tensor) -> Path:
+    def __getitem__(self, which: Tensor | slice) -> Path:
         return Path(self.x[which], self.start[which], self.shared[which])
 
 
@@ -121,39 +121,51 @@ def _maps(method: IntegratedGradients, mean: Tensor, path: Path) -> Tensor:
 def refine(
     encoder: nn.Module, path: Path, chunk: int | None, tolerance: float = _TOLERANCE, max_steps: int = _MAX_STEPS
 ) -> Integral:
-    """A nested rule, doubled for each image until its relative completeness error is at most `tolerance`.
+    """A nested rule, doubled for each image until two relative errors are at most `tolerance`.
 
-    The trapezoid rule in t, alpha = (1 - cos t) / 2: like Gauss's, its points are dense at both ends of the path, where
-    the gradients change most; unlike Gauss's, those of the coarser rule are half of the finer one's, so that no
-    gradient is computed twice. The ends themselves have no weight. Weights are normalised to one. Images go on by
-    themselves, until their error is small for all K constants or no more than `max_steps` gradients would allow it.
+    The trapezoid rule in u, alpha = u^2: along the path of a ReLU network the gradients jump, most often near the
+    baseline, and errors fall as 1 / n for any rule, with a constant that depends on where its points are. Those of the
+    coarser rule are half of the finer one's, so that no gradient is computed twice; the baseline has no weight.
+
+    One error is that of completeness, the other the map's own, estimated from its change: each pixel's errors of the
+    two rules are such that error(n)^2 = error(2n)^2 + change^2, if the jumps are independent. The sum over pixels
+    alone would not do: it is often right by chance long before the map is. Images go on by themselves, until both
+    errors are small for all K constants or no more than `max_steps` gradients would allow it.
     """
-    intervals = min(_FIRST_INTERVALS, max_steps + 1)
+    steps = min(_FIRST_STEPS, max_steps)
     difference = _differences(encoder, path)
-    total, weight = _cosine_sum(encoder, path, [k / intervals for k in range(1, intervals)], chunk)
-    mean = total / weight
+    mean = _graded_sum(encoder, path, range(1, steps + 1), steps, chunk)
     delta = _delta(mean, path, difference)
-    steps = torch.full((len(path.x),), intervals - 1)
-    while 2 * intervals - 1 <= max_steps:
-        unfinished = (delta.abs() > tolerance * difference.abs()).any(dim=1).nonzero().squeeze(1)
+    error = torch.full_like(delta, math.inf)
+    taken = torch.full((len(path.x),), steps)
+    while 2 * steps <= max_steps:
+        coarse = (error > tolerance) | (delta.abs() > tolerance * difference.abs())
+        unfinished = coarse.any(dim=1).nonzero().squeeze(1)
         if not len(unfinished):
             break
-        some = path[unfinished]
-        new, more = _cosine_sum(encoder, some, [(k + 0.5) / intervals for k in range(intervals)], chunk)
-        total[unfinished] += new
-        weight += more
-        mean[unfinished] = total[unfinished] / weight
-        delta[unfinished] = _delta(mean[unfinished], some, difference[unfinished])
-        steps[unfinished.cpu()] += intervals
-        intervals *= 2
-    return Integral(mean, delta, steps)
+        steps *= 2
+        some, half = path[unfinished], mean[unfinished] / 2
+        new = _graded_sum(encoder, some, range(1, steps, 2), steps, chunk)
+        mean[unfinished] = half + new
+        delta[unfinished] = _delta(half + new, some, difference[unfinished])
+        error[unfinished] = _relative_size(new - half, half + new, some) / math.sqrt(3)
+        taken[unfinished.cpu()] = steps
+    return Integral(mean, delta, taken)
 
 
-def _cosine_sum(encoder: nn.Module, path: Path, places: Sequence[float], chunk: int | None) -> tuple[Tensor, float]:
-    """Gradients at t = pi times `places`, times sin t, added up; and the sum of the sines."""
-    sines = [math.sin(math.pi * t) for t in places]
-    alphas = [(1 - math.cos(math.pi * t)) / 2 for t in places]
-    return weighted_gradients(encoder, path, sines, alphas, chunk), sum(sines)
+def _graded_sum(encoder: nn.Module, path: Path, which: Sequence[int], steps: int, chunk: int | None) -> Tensor:
+    """The part of points `which` in the trapezoid rule of `steps` intervals in u = sqrt(alpha): d alpha = 2 u du."""
+    alphas = [(k / steps) ** 2 for k in which]
+    sizes = [(1 if k == steps else 2) * k / steps**2 for k in which]
+    return weighted_gradients(encoder, path, sizes, alphas, chunk)
+
+
+def _relative_size(change: Tensor, mean: Tensor, path: Path) -> Tensor:
+    """Norm of the map's change over that of the map, (N, K); 0 where there is no change."""
+    wide = torch.promote_types(path.x.dtype, torch.float32)  # a norm in half precision may overflow
+    maps = ((part * (path.x - path.start).unsqueeze(1)).flatten(2) for part in (change, mean))
+    own, whole = (torch.linalg.vector_norm(part, dim=2, dtype=wide) for part in maps)
+    return torch.where(own > 0, own / whole, 0.0).to(mean.dtype)
 
 
 def weighted_gradients(
@@ -161,14 +173,18 @@ def weighted_gradients(
 ) -> Tensor:
     """Sum of ``sizes`` times the gradients J^T c at ``alphas`` along the paths, (N, K, ...).
 
-    At most `chunk` points go through the network at once (all of them if None), but the N of one step always do.
+    At most `chunk` points go through the network at once, all of them if None: several steps of all images, or one
+    step of some of them.
     """
+    n, n_steps = len(path.x), len(alphas)
+    most = chunk or n * n_steps
     weights = torch.tensor(sizes, dtype=path.x.dtype, device=path.x.device)  # once: a GPU waits for each such copy
-    per_chunk = max(1, (chunk or len(path.x) * len(alphas)) // len(path.x))
     total = torch.zeros_like(path.x).unsqueeze(1).repeat(1, path.shared.shape[1], *[1] * (path.x.ndim - 1))
-    for first in range(0, len(alphas), per_chunk):
-        own = slice(first, first + per_chunk)
-        _add_chunk(total, encoder, path, weights[own], alphas[own])
+    for block in (slice(first, first + most) for first in range(0, n, most)):
+        some = path[block]
+        per_chunk = most // len(some.x)
+        for own in (slice(first, first + per_chunk) for first in range(0, n_steps, per_chunk)):
+            _add_chunk(total[block], encoder, some, weights[own], alphas[own])
     return total
 
 

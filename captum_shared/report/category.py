@@ -185,10 +185,16 @@ def area_under_curve(member: np.ndarray, response: np.ndarray) -> float:
     return float(roc_auc_score(member, response))
 
 
-def pictures_of(transform: ImageTransform, x: Tensor) -> Tensor:
-    """Images as the network sees them, (N, 3, H, W), back in [0, 1]: what black and white become tells how."""
-    black, white = (transform(Image.new("RGB", (256, 256), colour)).mean((1, 2)) for colour in ("black", "white"))
-    return ((x - black[:, None, None]) / (white - black)[:, None, None]).clamp(0, 1)
+def black_and_white(transform: ImageTransform) -> tuple[Tensor, Tensor]:
+    """What the transform makes of black and of white, (3, 1, 1) each: which tells how it normalises."""
+    black, white = (transform(Image.new("RGB", (256, 256), name)).mean((1, 2)) for name in ("black", "white"))
+    return black[:, None, None], white[:, None, None]
+
+
+def pictures_of(x: Tensor, ends: tuple[Tensor, Tensor]) -> Tensor:
+    """Images as the network sees them, (..., 3, H, W), back in [0, 1], by its `black_and_white`."""
+    black, white = ends
+    return ((x - black) / (white - black)).clamp(0, 1)
 
 
 def _candidates(member: np.ndarray, response: np.ndarray, references: str) -> np.ndarray:
@@ -209,12 +215,13 @@ def _draw_pairs(
     """Explain pair by pair, writing each picture as soon as it is there."""
     method = ParallelBackprop(encoder)
     device = next(encoder.parameters()).device
+    ends = black_and_white(transform)
     pictures = []
     for rank, pair in enumerate(tqdm(pairs, disable=not progress, unit="pair"), start=1):
         x, x_ref = (transform(_read(path))[None] for path in (pair.image, pair.reference))
         maps = method.attribute((x.to(device), x_ref.to(device)), readout=weight, n_steps=n_steps)
         figure = pair_figure(
-            [pictures_of(transform, image)[0] for image in (x, x_ref)],
+            [pictures_of(image[0], ends) for image in (x, x_ref)],
             [heat[0].cpu() for heat in maps],
             titles=(pair.image.stem, f"reference: {pair.reference.stem}"),
             neuron=preferred,

@@ -35,7 +35,7 @@ def heat_scale(heats: Sequence[np.ndarray], vmax: float | None) -> float:
     return float(vmax)
 
 
-def heat_colours(cmap: str | Colormap, threshold: float, alpha: float) -> Colormap:
+def heat_colours(cmap: str | Colormap = "hot", threshold: float = 0.15, alpha: float = 0.85) -> Colormap:
     """The colour map with an opacity that rises with heat, steeply from 0 at `threshold` to `alpha`."""
     import matplotlib
     from matplotlib.colors import Colormap, ListedColormap

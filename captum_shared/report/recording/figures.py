@@ -11,14 +11,14 @@ import numpy as np
 from torch import Tensor
 
 from captum_shared.readout import noise_ceiling
-from captum_shared.visualization import display_heat, overlay
+from captum_shared.report.recording.mosaic import GAP, draw_heat, draw_pairs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PREFERRED, OTHER, INK = "#c2410c", "#8a94a3", "#27303d"
-COLUMN, ROW, TOP = 1.62, 1.62, 2.55  # inches
+PITCH, TOP = 1.62, 2.55  # inches; from panel to panel
 
 
 @dataclass(frozen=True)
@@ -53,28 +53,19 @@ class NeuronPicture:
 def neuron_figure(picture: NeuronPicture) -> Figure:
     """Tuning and prediction above; below, a column per pair: driver, its heat, the reference's heat, reference."""
     n = max(len(picture.images), 5)
-    width, height = n * COLUMN + 0.75, TOP + 0.6 + 4 * (ROW + 0.06) + 0.28
+    width, height = n * PITCH + 0.75, TOP + 0.7 + 4 * PITCH + 0.26
     figure = new_figure(width, height)
     figure.text(0.12 / width, 1 - 0.14 / height, picture.heading, va="top", **_text(11))
     _tuning(figure.add_axes(_box(figure, 0.65, height - TOP, width * 0.5 - 0.95, TOP - 0.85)), picture)
     _prediction(figure.add_axes(_box(figure, width * 0.5 + 0.6, height - TOP, width * 0.5 - 0.9, TOP - 0.85)), picture)
-    bottom = height - TOP - 0.6
-    rows = ("driver", "shared\n(driver)", "shared\n(reference)", "reference")
-    for row, label in enumerate(rows):
-        y = (bottom - (row + 0.5) * (ROW + 0.06)) / height
-        figure.text(0.3 / width, y, label, rotation=90, ha="center", va="center", **_text(8.5))
-    for column, (images, titles, maps) in enumerate(zip(picture.images, picture.titles, picture.maps, strict=True)):
-        _column(figure, 0.6 + column * COLUMN, bottom, images, titles, maps)
+    _pairs(figure, 0.6, height - TOP - 0.7, picture)
     return figure
 
 
 def thumbnail(images: tuple[Tensor, Tensor], maps: np.ndarray) -> Figure:
     """The heat of one pair, small: driver, then reference."""
     figure = new_figure(2.44, 1.2)
-    top = _common_top(maps)
-    for side in (0, 1):
-        ax = figure.add_axes(_box(figure, side * 1.24, 0, 1.2, 1.2))
-        overlay(images[side], maps[side], ax, vmax=top)
+    draw_heat(figure.add_axes((0, 0, 1, 1)), images, maps)
     return figure
 
 
@@ -153,7 +144,8 @@ def new_figure(width: float, height: float) -> Figure:
 
 def png_bytes(figure: Figure, dpi: int = 110) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    fast = {"compress_level": 3}  # encodes in under half the time of 6, for 3 % more bytes
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs=fast)
     return buffer.getvalue()
 
 
@@ -183,28 +175,19 @@ def _name_bars(ax: Axes, names: Sequence[str], rotation: float) -> None:
         label.set(rotation=rotation, ha="right" if rotation else "center", rotation_mode="anchor", parse_math=False)
 
 
-def _column(
-    figure: Figure, left: float, top: float, images: tuple[Tensor, Tensor], titles: tuple[str, str], maps: np.ndarray
-) -> None:
-    scale = _common_top(maps)
-    side = COLUMN - 0.06
-    for row in range(4):
-        ax = figure.add_axes(_box(figure, left, top - (row + 1) * (ROW + 0.06), side, ROW))
-        which = row // 2
-        if row in (0, 3):
-            ax.set_axis_off()
-            ax.imshow(images[which].permute(1, 2, 0).numpy(), origin="upper", aspect="equal")
-        else:
-            overlay(images[which], maps[which], ax, vmax=scale)
-        if row == 0:
-            ax.set_title(titles[0], pad=3, **_text(7))
-        if row == 3:
-            ax.text(0.5, -0.03, titles[1], transform=ax.transAxes, ha="center", va="top", **_text(7))
-
-
-def _common_top(maps: np.ndarray) -> float | None:
-    """One scale for both images of a pair."""
-    return max(float(display_heat(heat).max()) for heat in maps) or None
+def _pairs(figure: Figure, left: float, top: float, picture: NeuronPicture) -> None:
+    """The pairs' panels below `top`, in inches, with what the rows are and what each image is."""
+    width, height = figure.get_size_inches()
+    n, gap = len(picture.images), PITCH * GAP / (1 + GAP)
+    box = (left, top - 4 * PITCH + gap, n * PITCH - gap, 4 * PITCH - gap)
+    draw_pairs(figure.add_axes(_box(figure, *box)), picture.images, picture.maps)
+    for row, label in enumerate(("driver", "shared\n(driver)", "shared\n(reference)", "reference")):
+        y = (top - (row + 0.5) * PITCH) / height
+        figure.text(0.3 / width, y, label, rotation=90, ha="center", va="center", **_text(8.5))
+    for column, (driver, reference) in enumerate(picture.titles):
+        x = (left + (column + 0.5) * PITCH - gap / 2) / width
+        figure.text(x, (top + 0.05) / height, driver, ha="center", va="bottom", **_text(7))
+        figure.text(x, (box[1] - 0.05) / height, reference, ha="center", va="top", **_text(7))
 
 
 def _box(figure: Figure, left: float, bottom: float, width: float, height: float) -> tuple[float, float, float, float]:

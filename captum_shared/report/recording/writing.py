@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from captum_shared.readout import ceiling_corrected
 from captum_shared.recording import Recording
-from captum_shared.report.category import pictures_of
+from captum_shared.report.category import black_and_white, pictures_of
 from captum_shared.report.files import write_bytes, write_csv, write_json, write_text
 from captum_shared.report.recording import figures
 from captum_shared.report.recording.encoding import Encoding
@@ -100,6 +101,7 @@ def _draw_neurons(
 ) -> None:
     corrected = ceiling_corrected(encoding.cv_r, reliability)
     responses, categories = recording.mean_responses, np.array(recording.categories)
+    ends = black_and_white(network.transform)
 
     def arguments(n: Neuron) -> tuple[Any, ...]:
         k = n.index
@@ -121,7 +123,7 @@ def _draw_neurons(
             for p in n.pairs
         ]  # fmt: skip
         maps = np.load(map_path(folder, n), mmap_mode="r", allow_pickle=False)
-        return plots, paths, titles, np.array(maps), network.transform
+        return plots, paths, titles, np.array(maps), network.transform, ends
 
     units = [
         Unit(tuple(_picture_path(folder, kind, n) for kind in ("figures", "thumbnails")), _draw, partial(arguments, n))
@@ -137,12 +139,11 @@ def _draw(
     titles: Sequence[tuple[str, str]],
     maps: np.ndarray,
     transform: ImageTransform,
+    ends: tuple[Tensor, Tensor],
 ) -> tuple[bytes, bytes]:
     """The figure of a neuron and its thumbnail, as PNG."""
-    images = []
-    for pair in paths:
-        image, reference = (pictures_of(transform, transform_image(transform, path)[None])[0] for path in pair)
-        images.append((image, reference))
+    seen = {path: pictures_of(transform_image(transform, path), ends) for path in {p for pair in paths for p in pair}}
+    images = [(seen[image], seen[reference]) for image, reference in paths]
     picture = figures.NeuronPicture(**plots, images=images, titles=titles, maps=maps)
     small = figures.thumbnail(images[0], maps[0])
     return figures.png_bytes(figures.neuron_figure(picture)), figures.png_bytes(small, dpi=120)
