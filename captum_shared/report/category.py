@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -18,6 +17,7 @@ from captum_shared.attribution import ParallelBackprop
 from captum_shared.encoder import LatentEncoder, encode_images, load_encoder
 from captum_shared.matcher import ReferenceMatcher
 from captum_shared.readout import fit_readout, latent_transform
+from captum_shared.report.device import find_device
 from captum_shared.report.files import output_folder, read_labels, write_csv, write_figure, write_json, write_text
 from captum_shared.report.html import Picture, gallery, page, table
 from captum_shared.visualization import pair_figure
@@ -150,22 +150,6 @@ def explain_category(
     }  # fmt: skip
     _write_report(folder, summary, pairs, pictures)
     return summary
-
-
-def find_device(name: str | None) -> torch.device:
-    """The device of this name; without one, a CUDA device if there is one, else the CPU.
-
-    Raises
-    ------
-    ValueError
-        If there is no such device.
-    """
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"`device` must be one that this machine has, such as 'cpu', got {name!r}: {error}") from error
-    return device
 
 
 def standardized(encoder: LatentEncoder, latents: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ from captum_shared.encoder import LatentEncoder, encode_images
 from captum_shared.matcher import ReferenceMatcher
 from captum_shared.metrics import relevance_mass_accuracy
 from captum_shared.readout import LinearReadout, fit_readout
-from captum_shared.report.category import area_under_curve, find_device, standardized
+from captum_shared.report.category import area_under_curve, standardized
+from captum_shared.report.device import find_device
 from captum_shared.report.files import output_folder, write_csv, write_figure, write_json, write_text
 from captum_shared.report.html import Picture, gallery, page, table
 from captum_shared.synthetic import DEMO_LAYER, DemoImages, SharedParts, demo_images, demo_network, shared_masks

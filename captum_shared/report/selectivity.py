@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from captum_shared.encoder.cache import digest, fingerprint
 from captum_shared.encoder.registry import load_network
-from captum_shared.report.category import find_device
+from captum_shared.report.device import find_device
 from captum_shared.report.files import output_folder, read_labels, write_bytes
 from captum_shared.report.selectivity_files import Layer, Shares, Study, write_report
 from captum_shared.selectivity import (

@@ -21,7 +21,7 @@ from captum_shared.encoder.images import evaluating
 from captum_shared.encoder.registry import load_network
 from captum_shared.readout import split_half_reliability
 from captum_shared.recording import Recording
-from captum_shared.report.category import find_device
+from captum_shared.report.device import find_device
 from captum_shared.report.files import output_folder
 from captum_shared.report.recording.encoding import Encoding, Latents, encode_stimuli, fit_neurons, folds_of
 from captum_shared.report.recording.explanation import explain_neurons
