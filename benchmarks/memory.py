@@ -20,19 +20,15 @@ from benchmarks import paths
 from benchmarks.timing import Row
 
 MODELS = {"resnet18": "layer4", "squeezenet1_0": "features.12"}
-SIZE = 224
+SIZE, N_STEPS = 224, 50
 SIDES = ("path", "floor")
 
 
 def memory_rows(quick: bool, device: str, rounds: int) -> list[Row]:
     """Rows of a ratio of peaks; `seconds` and `floor` hold the peaks, in MB."""
-    return [memory_row(*at, device, 1 if quick else 3, fastest_chunk(*at, device)) for at in MODELS.items()]
-
-
-def fastest_chunk(model: str, layer: str, device: str) -> int:
-    """That of the loop; found here, not in the processes whose memory is measured."""
-    problem = paths.make_problem(model, layer, device, SIZE)
-    return paths.best_chunk(problem, paths.integrated_runs(problem)[1])
+    chunks = [paths.best_chunk(paths.make_problem(*at, device, SIZE)) for at in MODELS.items()]
+    rounds = 1 if quick else 3
+    return [memory_row(*at, device, rounds, chunk) for at, chunk in zip(MODELS.items(), chunks, strict=True)]
 
 
 def memory_row(model: str, layer: str, device: str, rounds: int, chunk: int) -> Row:
@@ -59,7 +55,7 @@ def in_a_fresh_process(code: str) -> str:
 
 def explain(side: str, model: str, layer: str, device: str, size: int, chunk: int) -> int:
     """Run one side in this process, and return what the peak grew by, in MB: of the process, or of the GPU."""
-    path, loop = paths.integrated_runs(paths.make_problem(model, layer, device, size))
+    path, loop = paths.integrated_runs(paths.make_problem(model, layer, device, size), N_STEPS)
     run = path if side == "path" else partial(loop, chunk)
     before = peak_so_far(device)
     run()

@@ -82,13 +82,12 @@ def pair_gradient(p: Problem) -> tuple[Run, Run]:
 
 
 def pair_integrated(p: Problem) -> tuple[Run, Run]:
-    path, loop = integrated_runs(p)
-    return path, partial(loop, best_chunk(p, loop))
+    path, loop = integrated_runs(p, STEPS.get(p.name, FEW_STEPS))
+    return path, partial(loop, best_chunk(p))
 
 
-def integrated_runs(p: Problem) -> tuple[Run, Callable[[int], Any]]:
+def integrated_runs(p: Problem, n_steps: int) -> tuple[Run, Callable[[int], Any]]:
     """The path, and the loop in chunks of as many images as one tells it."""
-    n_steps = STEPS.get(p.name, FEW_STEPS)
     path = partial(ParallelBackprop(p.encoder).attribute, p.pair, readout=p.w, n_steps=n_steps)
     return path, partial(floors.pair_integrated, p.encoder.body, *p.pair, p.w, n_steps)
 
@@ -130,9 +129,10 @@ def truncation(p: Problem) -> tuple[Run, Run]:
     return partial(floors.through_the_whole_network, p.model, p.layer, *p.pair, p.w), pair_gradient(p)[0]
 
 
-def best_chunk(p: Problem, loop: Callable[[int], Any]) -> int:
+def best_chunk(p: Problem) -> int:
     """The chunk with which the loop is fastest here."""
-    return fastest(CHUNKS if p.x.device.type == "cpu" else DEVICE_CHUNKS, loop)
+    chunks = CHUNKS if p.x.device.type == "cpu" else DEVICE_CHUNKS
+    return fastest(chunks, integrated_runs(p, max(chunks))[1])
 
 
 # In rows of a gain the slower side comes first: the ratio says how many times faster the package is.

@@ -102,14 +102,34 @@ def table(rows: Sequence[Row]) -> str:
 
 def verdict(row: Row) -> str:
     """The bound of a row, in bold if it is missed."""
-    most, least = BOUNDS.get("encode files" if row.layer == "JPEG files" else row.name, (None, None))
-    if row.name == "gain of truncation" and (row.model, row.layer) != EARLY:  # nothing to gain at the last layer
-        return ""
+    most, least = bounds(row)
     if most is None and least is None:
         return ""
     text = f"at most {most:.2f}" if most is not None else f"at least {least:.2f}"
-    missed = (most is not None and row.ratio > most) or (least is not None and row.ratio < least)
-    return f"**{text}: missed**" if missed else text
+    return f"**{text}: missed**" if misses(row.ratio, most, least) else text
+
+
+def bounds(row: Row) -> tuple[float | None, float | None]:
+    """What a row must reach, (at most, at least)."""
+    if row.name == "gain of truncation" and (row.model, row.layer) != EARLY:  # nothing to gain at the last layer
+        return None, None
+    return BOUNDS.get("encode files" if row.layer == "JPEG files" else row.name, (None, None))
+
+
+def misses(ratio: float, most: float | None, least: float | None) -> bool:
+    """Whether a ratio is out of its bounds."""
+    return (most is not None and ratio > most) or (least is not None and ratio < least)
+
+
+def far_off(rows: Sequence[Row], factor: float) -> list[Row]:
+    """The rows that miss their bound by more than a factor also at their better quartile: no noise of the machine."""
+    found = []
+    for row in rows:
+        most, least = bounds(row)
+        loose = (None if most is None else most * factor, None if least is None else least / factor)
+        if misses(row.low if least is None else row.high, *loose):
+            found.append(row)
+    return found
 
 
 def describe_machine(device: str) -> dict[str, Any]:
@@ -143,6 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__.split("\n")[0])
     parser.add_argument("--out", default="speed", metavar="DIR", help="folder for the results; a started run goes on")
     parser.add_argument("--quick", action="store_true", help="two networks at their last layers, few rounds")
+    parser.add_argument("--check", type=float, metavar="FACTOR",
+                        help="exit with status 1 if a row misses its bound by more than this factor")  # fmt: skip
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, mps ... (default: cpu)")
     parser.add_argument("--image-size", type=int, metavar="N",
                         help="side of the images in pixels, a multiple of 16 (default: 112; vit_b_16 80)")  # fmt: skip
@@ -152,12 +174,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.threads is not None:
             torch.set_num_threads(options.threads)
-        run(options.out, quick=options.quick, device=options.device, size=options.image_size)
+        rows = run(options.out, quick=options.quick, device=options.device, size=options.image_size)
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         print(f"benchmarks.speed: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print((Path(options.out) / "table.md").read_text())
-    return 0
+    missed = far_off(rows, options.check) if options.check else []
+    for row in missed:
+        print(f"benchmarks.speed: {row.name}, {row.model} {row.layer}: {row.ratio:.2f} is far off {verdict(row)}",
+              file=sys.stderr)  # fmt: skip
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":

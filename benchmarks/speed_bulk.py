@@ -37,14 +37,14 @@ SIZE, DIMENSIONS = 224, 512
 
 
 def bulk_rows(quick: bool, device: str, rounds: int) -> list[Row]:
-    """All rows: `encode` from tensors and from files, `match`, `selectivity pass` and `recording`."""
+    """Rows `encode` from tensors and from files, `match`, `selectivity pass`, and, unless quick, `recording`."""
     with tempfile.TemporaryDirectory() as folder:
-        return [
+        rows = [
             *encode_rows(Path(folder), 32 if quick else 64, device, rounds),
             match_row(*((8, 50, 20_000) if quick else (64, 100, 100_000)), device, min(rounds, 3)),
             selectivity_row(32 if quick else 64, device, rounds),
-            recording_row(Path(folder), quick, device, min(rounds, 1 if quick else 2)),
         ]
+        return rows if quick else [*rows, recording_row(Path(folder), device, min(rounds, 3))]
 
 
 # Encoding
@@ -160,10 +160,10 @@ class Experiment:
     options: dict[str, Any]
 
 
-def experiment(folder: Path, quick: bool, device: str) -> Experiment:
-    """Neurons that read squeezenet's latents: 40 or 120 stimuli of four categories, 3 or 8 neurons, three layers."""
+def experiment(folder: Path, device: str) -> Experiment:
+    """Eight neurons that read squeezenet's latents of 120 stimuli of four categories; three layers to choose from."""
     kinds = ("a", "b", "c", "d")
-    n_stimuli, n_neurons = (40, 3) if quick else (120, 8)
+    n_stimuli, n_neurons = 120, 8
     torch.manual_seed(0)
     model = load_network("squeezenet1_1", weights=None)[0].to(device)
     paths = photographs(folder / "recording", n_stimuli, kinds)
@@ -175,7 +175,7 @@ def experiment(folder: Path, quick: bool, device: str) -> Experiment:
     responses = signal[:, :, None] + 0.5 * random.normal(size=(*signal.shape, 4))
     recording = Recording(responses, paths, [kinds[i % len(kinds)] for i in range(n_stimuli)])
     options = {
-        "pools": ("avg",), "n_steps": 4 if quick else 16, "progress": False,
+        "pools": ("avg",), "n_steps": 16, "progress": False,
         "min_cv_r": -1, "threshold": 0.0,  # so that every neuron has pairs
     }  # fmt: skip
     return Experiment(recording, model, ("features.5", "features.7", "features.10"), options)
@@ -191,9 +191,9 @@ def explain(e: Experiment) -> tuple[dict[str, Any], list[dict[str, str]], list[d
     return summary, tables[0], tables[1]
 
 
-def recording_row(folder: Path, quick: bool, device: str, rounds: int) -> Row:
+def recording_row(folder: Path, device: str, rounds: int) -> Row:
     """The report beside its encoding forwards, fits and maps; pictures, tables and page are not in the floor."""
-    e = experiment(folder, quick, device)
+    e = experiment(folder, device)
     _, neurons, pairs = explain(e)
     floor = recording_floor(e, neurons, pairs, device)
     name = f"{e.recording.n_neurons} neurons, {e.recording.n_stimuli} stimuli, {len(pairs)} pairs"
@@ -231,10 +231,11 @@ def recording_floor(
                 inside, own = categories == category, [k for k, name in enumerate(preferred) if name == category]
                 fit_candidate(z[inside], responses.T[inside][:, own], [])
         for layer, image, n in counts:
-            map_floor(encoders[layer], image.to(device), n, e.options["n_steps"], chunk)
+            map_floor(encoders[layer], image.to(device), n, n_steps, chunk)
 
     layer, image, n = counts[0]
-    chunk = fastest((4, 8, e.options["n_steps"]), lambda own: map_floor(encoders[layer], image.to(device), n, 16, own))
+    n_steps = e.options["n_steps"]
+    chunk = fastest((4, 8, n_steps), lambda own: map_floor(encoders[layer], image.to(device), n, n_steps, own))
     return run
 
 

@@ -85,6 +85,26 @@ def test_verdict(ratio: float, name: str, missed: bool) -> None:
     assert ("missed" in speed.verdict(Row(name, *speed.EARLY, ratio, ratio, ratio, 1, 1))) == missed
 
 
+@pytest.mark.parametrize(("name", "low", "ratio", "high", "far"), [
+    ("pair gradient", 1.2, 1.7, 2.0, False),  # noise: a quarter of the rounds is near the bound
+    ("pair gradient", 1.7, 1.8, 1.9, True),
+    ("gain of neurons gradient", 1.0, 1.1, 1.4, False),
+    ("gain of neurons gradient", 1.0, 1.1, 1.2, True),
+    ("control", 9.0, 9.0, 9.0, False),
+])  # fmt: skip
+def test_far_off_its_bound(
+    name: str, low: float, ratio: float, high: float, far: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    row = Row(name, "a", "b", ratio, low, high, 1, 1)
+    assert speed.far_off([row], 1.5) == ([row] if far else [])
+    monkeypatch.setattr(paths, "jobs", lambda quick: [])
+    monkeypatch.setattr(speed, "SECTIONS", {"one": lambda quick, device, rounds: [row]})
+    assert speed.main(["--check", "1.5", "--out", str(tmp_path / "a")]) == int(far)
+    assert speed.main(["--out", str(tmp_path / "b")]) == 0
+    assert (f"{name}, a b: {ratio:.2f} is far off" in capsys.readouterr().err) == far
+
+
 def test_the_fastest_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     """After one run each; the best of two decides, not the worst or the first."""
     now, calls = [0.0], {2: iter([9, 5, 4]), 4: iter([9, 8, 3]), 8: iter([1, 6, 7])}
