@@ -34,6 +34,11 @@ from captum_shared.report.recording.encoding import folds_of, splits_of, without
 from captum_shared.selectivity import top_activations
 
 SIZE, DIMENSIONS = 224, 512
+# Networks, with neurons, stimuli, the layer that the neurons read and those to choose from.
+RECORDINGS = {
+    "squeezenet1_1": (8, 120, "features.7", ("features.5", "features.7", "features.10")),
+    "resnet18": (4, 60, "layer3", ("layer2", "layer3", "layer4")),
+}
 
 
 def bulk_rows(quick: bool, device: str, rounds: int) -> list[Row]:
@@ -44,7 +49,9 @@ def bulk_rows(quick: bool, device: str, rounds: int) -> list[Row]:
             match_row(*((8, 50, 20_000) if quick else (64, 100, 100_000)), device, min(rounds, 3)),
             selectivity_row(32 if quick else 64, device, rounds),
         ]
-        return rows if quick else [*rows, recording_row(Path(folder), device, min(rounds, 3))]
+        if not quick:
+            rows += [recording_row(Path(folder) / name, name, device, min(rounds, 3)) for name in RECORDINGS]
+        return rows
 
 
 # Encoding
@@ -160,14 +167,14 @@ class Experiment:
     options: dict[str, Any]
 
 
-def experiment(folder: Path, device: str) -> Experiment:
-    """Eight neurons that read squeezenet's latents of 120 stimuli of four categories; three layers to choose from."""
+def experiment(folder: Path, name: str, device: str) -> Experiment:
+    """Neurons that read a network's latents of stimuli of four categories."""
     kinds = ("a", "b", "c", "d")
-    n_stimuli, n_neurons = 120, 8
+    n_neurons, n_stimuli, layer, layers = RECORDINGS[name]
     torch.manual_seed(0)
-    model = load_network("squeezenet1_1", weights=None)[0].to(device)
-    paths = photographs(folder / "recording", n_stimuli, kinds)
-    z = encode_images(LatentEncoder(model, "features.7"), paths, preprocessing(SIZE)).double().numpy()
+    model = load_network(name, weights=None)[0].to(device)
+    paths = photographs(folder, n_stimuli, kinds)
+    z = encode_images(LatentEncoder(model, layer), paths, preprocessing(SIZE)).double().numpy()
     z = (z - z.mean(0)) / (z.std(0) + 1e-6)
     random = np.random.default_rng(0)
     signal = random.normal(size=(n_neurons, z.shape[1])) @ z.T
@@ -178,7 +185,7 @@ def experiment(folder: Path, device: str) -> Experiment:
         "pools": ("avg",), "n_steps": 16, "progress": False,
         "min_cv_r": -1, "threshold": 0.0,  # so that every neuron has pairs
     }  # fmt: skip
-    return Experiment(recording, model, ("features.5", "features.7", "features.10"), options)
+    return Experiment(recording, model, layers, options)
 
 
 def explain(e: Experiment) -> tuple[dict[str, Any], list[dict[str, str]], list[dict[str, str]]]:
@@ -191,13 +198,13 @@ def explain(e: Experiment) -> tuple[dict[str, Any], list[dict[str, str]], list[d
     return summary, tables[0], tables[1]
 
 
-def recording_row(folder: Path, device: str, rounds: int) -> Row:
+def recording_row(folder: Path, name: str, device: str, rounds: int) -> Row:
     """The report beside its encoding forwards, fits and maps; pictures, tables and page are not in the floor."""
-    e = experiment(folder, device)
+    e = experiment(folder, name, device)
     _, neurons, pairs = explain(e)
     floor = recording_floor(e, neurons, pairs, device)
-    name = f"{e.recording.n_neurons} neurons, {e.recording.n_stimuli} stimuli, {len(pairs)} pairs"
-    return compare("recording", "squeezenet1_1", name, lambda: explain(e), floor, rounds)
+    size = f"{e.recording.n_neurons} neurons, {e.recording.n_stimuli} stimuli, {len(pairs)} pairs"
+    return compare("recording", name, size, lambda: explain(e), floor, rounds)
 
 
 def recording_floor(

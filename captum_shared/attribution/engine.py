@@ -20,7 +20,7 @@ _PER_IMAGE = ("baselines", "feature_mask", "stdevs", "sliding_window_shapes", "s
 _OURS = ("inputs", "target", "additional_forward_args")
 # Bytes that a forward pass of integrated gradients may keep for its backward pass. On a CPU larger chunks leave the
 # caches, and of fewer images than four late layers make poor use of their weights; other devices need to be busy.
-_CPU_BYTES, _DEVICE_BYTES = 64 * 2**20, 2 * 2**30
+_CPU_BYTES, _DEVICE_BYTES = 128 * 2**20, 2 * 2**30
 _CPU_IMAGES = 4, 8
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _NO_GRADIENT = ("does not require grad", "appears to not have been used in the graph", "unreachable")

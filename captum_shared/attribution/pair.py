@@ -162,7 +162,7 @@ class ParallelBackprop(PairAttribution):
             Passed to the engine: `n_steps`, `sliding_window_shapes`, `nt_samples` ... As in Captum, `feature_mask`,
             `stdevs`, `strides` and `sliding_window_shapes` may be a tuple of two, one for each image.
 
-            Integrated gradients run in chunks of four to eight images whose activations fill 64 MB (on other devices
+            Integrated gradients run in chunks of four to eight images whose activations fill 128 MB (on other devices
             than the CPU of as many as fill 2 GB), measured with one forward pass per image size, unless
             `internal_batch_size` is given: several steps of all pairs, or one step of some of them. With
             ``n_steps="auto"`` each image takes the steps it needs: 18, then 36, 72 ..., until both the completeness
