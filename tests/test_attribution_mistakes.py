@@ -54,6 +54,8 @@ ATTRIBUTE: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
     "target type": (TypeError, "`target` must be an int or one int per pair, got str", {"readout": LinearReadout(torch.ones(3, 6)), "target": "1"}),
     "target superfluous": (ValueError, "`target` picks a neuron of a LinearReadout", {"target": 0}),
     "engine argument": (TypeError, r"engine IntegratedGradients takes no argument 'steps'; it takes \[.*'n_steps'", {"steps": 5}),
+    "chunk zero": (ValueError, "`internal_batch_size` must be a positive integer or None, got 0", {"internal_batch_size": 0}),
+    "chunk fraction": (ValueError, "`internal_batch_size` must be a positive integer or None, got 2.5", {"internal_batch_size": 2.5}),
     "c shape": (ValueError, r"`additional_forward_args` must be \(N, D\) = \(2, 6\), got shape \(6,\)", {"readout": None, "additional_forward_args": (W,)}),
     "c and readout": (ValueError, "leave nothing to compute; expected no `readout`", {"additional_forward_args": (torch.ones(2, 6).double(),)}),
     "c nan": (ValueError, "the shared weights hold NaN", {"readout": None, "additional_forward_args": (nan(W).expand(2, 6),)}),

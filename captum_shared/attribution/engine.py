@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -113,6 +114,8 @@ def check_arguments(method: Any, arguments: dict[str, Any]) -> None:
     ------
     TypeError
         Naming the argument and those that the engine takes.
+    ValueError
+        If `internal_batch_size` is not a number of images.
     """
     if not arguments:
         return
@@ -124,6 +127,9 @@ def check_arguments(method: Any, arguments: dict[str, Any]) -> None:
     for name in arguments:
         if name not in known:
             raise TypeError(f"engine {type(method).__name__} takes no argument {name!r}; it takes {sorted(known)}")
+    chunk = arguments.get("internal_batch_size")
+    if chunk is not None and (not isinstance(chunk, Integral) or chunk < 1):
+        raise ValueError(f"`internal_batch_size` must be a positive integer or None, got {chunk!r}")
 
 
 def split_arguments(arguments: dict[str, Any], pair: Pair) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -24,9 +24,9 @@ def draw_pairs(ax: Axes, pairs: Sequence[tuple[Tensor, Tensor]], maps: np.ndarra
     `pairs` holds images (3, H, W) in [0, 1], `maps` their signed maps (P, 2, H, W).
     """
     pictures = [[to_image(image) for image in pair] for pair in pairs]
-    rows = [(p[0], soft_grey(p[0]), soft_grey(p[1]), p[1]) for p in pictures]
+    columns = [(p[0], soft_grey(p[0]), soft_grey(p[1]), p[1]) for p in pictures]
     none = np.zeros(maps.shape[2:], np.float32)
-    _draw(ax, rows, [(none, *scaled_heat(own), none) for own in maps])
+    _draw(ax, columns, [(none, *scaled_heat(own), none) for own in maps])
 
 
 def draw_heat(ax: Axes, pair: tuple[Tensor, Tensor], maps: np.ndarray) -> None:
