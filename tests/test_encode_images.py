@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from captum_shared import LatentEncoder, encode_images, load_encoder
 from captum_shared.encoder.cache import LatentCache, fingerprint
-from captum_shared.encoder.registry import load_weights, preprocessing
+from captum_shared.encoder.registry import load_network, load_weights, preprocessing
 
 
 @pytest.fixture
@@ -255,6 +255,11 @@ def test_torchvision_networks_have_their_channels_last_and_the_same_latents(weig
         expected = LatentEncoder(model, "features.5")
         assert expected.layer_output(images).is_contiguous()
         assert torch.allclose(encoder(images), expected(images), rtol=1e-5, atol=1e-6)
+
+
+def test_networks_of_videos_can_be_loaded() -> None:
+    """Their kernels have no layout with channels last: torch refuses to give them one."""
+    assert load_network("r3d_18", weights=None)[0].stem[0].weight.is_contiguous()
 
 
 def test_weights_in_wrappers_of_training_scripts(weights: Path, tmp_path: Path) -> None:

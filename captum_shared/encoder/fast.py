@@ -14,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils._pytree import tree_map
 
 from captum_shared.encoder.latents import LatentEncoder
+from captum_shared.encoder.memory_format import channels_last
 from captum_shared.encoder.truncation import Traced
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -79,7 +80,7 @@ def fast_encoder(encoder: LatentEncoder, autocast: torch.dtype | None = None) ->
     True
     """
     twin = copy.deepcopy(_check_encoder(encoder, autocast))
-    twin.body = FastBody(_channels_last(_folded(twin.body)), autocast)
+    twin.body = FastBody(channels_last(_folded(twin.body)), autocast)
     return twin.requires_grad_(False)
 
 
@@ -107,14 +108,6 @@ class FastBody(nn.Module):
     def extra_repr(self) -> str:
         """The precision."""
         return f"autocast={self.autocast}"
-
-
-def _channels_last(body: nn.Module) -> nn.Module:
-    """The kernels of convolutions decide: their outputs, and so the maps behind them, follow."""
-    for parameter in body.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return body
 
 
 def _as(part: Any, dtype: torch.dtype) -> Any:

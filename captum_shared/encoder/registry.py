@@ -16,6 +16,7 @@ from torchvision import models
 from torchvision.transforms import v2
 
 from captum_shared.encoder.latents import LatentEncoder, Pool
+from captum_shared.encoder.memory_format import channels_last
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -96,7 +97,7 @@ def load_network(
     if weights is not None and known is None:
         load_weights(model, weights)
     if not own:  # networks of others may use `view` on what the layout makes non-contiguous
-        model = model.to(memory_format=torch.channels_last)
+        channels_last(model)
     if own or image_size is not None:
         return model.eval(), preprocessing(image_size or 224, mean, std)
     return model.eval(), (known or _default_weights(name)).transforms()
