@@ -31,6 +31,10 @@ class Path:
     def __getitem__(self, which: Tensor | slice) -> Path:
         return Path(self.x[which], self.start[which], self.shared[which])
 
+    def times_inputs(self, mean: Tensor) -> Tensor:
+        """Maps (N, K, ...) of mean gradients along the paths."""
+        return mean * (self.x - self.start).unsqueeze(1)
+
 
 @dataclass(frozen=True)
 class Integral:
@@ -51,7 +55,7 @@ class Integral:
 
 
 def is_automatic(method: Any, arguments: dict[str, Any]) -> bool:
-    """Whether the steps are chosen by the completeness error.
+    """Whether the steps are chosen by the errors of completeness and of the map.
 
     Raises
     ------
@@ -114,7 +118,7 @@ def _path(x: Tensor, shared: Tensor, arguments: dict[str, Any]) -> Path:
 
 
 def _maps(method: IntegratedGradients, mean: Tensor, path: Path) -> Tensor:
-    maps = mean * (path.x - path.start).unsqueeze(1) if method.multiplies_by_inputs else mean
+    maps = path.times_inputs(mean) if method.multiplies_by_inputs else mean
     return maps.to(path.x.dtype)
 
 
@@ -146,9 +150,10 @@ def refine(
         steps *= 2
         some, half = path[unfinished], mean[unfinished] / 2
         new = _graded_sum(encoder, some, range(1, steps, 2), steps, chunk)
-        mean[unfinished] = half + new
-        delta[unfinished] = _delta(half + new, some, difference[unfinished])
-        error[unfinished] = _relative_size(new - half, half + new, some) / math.sqrt(3)
+        finer = half + new
+        mean[unfinished] = finer
+        delta[unfinished] = _delta(finer, some, difference[unfinished])
+        error[unfinished] = _relative_size(new - half, finer, some) / math.sqrt(3)
         taken[unfinished.cpu()] = steps
     return Integral(mean, delta, taken)
 
@@ -163,7 +168,7 @@ def _graded_sum(encoder: nn.Module, path: Path, which: Sequence[int], steps: int
 def _relative_size(change: Tensor, mean: Tensor, path: Path) -> Tensor:
     """Norm of the map's change over that of the map, (N, K); 0 where there is no change."""
     wide = torch.promote_types(path.x.dtype, torch.float32)  # a norm in half precision may overflow
-    maps = ((part * (path.x - path.start).unsqueeze(1)).flatten(2) for part in (change, mean))
+    maps = (path.times_inputs(part).flatten(2) for part in (change, mean))
     own, whole = (torch.linalg.vector_norm(part, dim=2, dtype=wide) for part in maps)
     return torch.where(own > 0, own / whole, 0.0).to(mean.dtype)
 
@@ -206,4 +211,4 @@ def _differences(encoder: nn.Module, path: Path) -> Tensor:
 
 
 def _delta(mean: Tensor, path: Path, difference: Tensor) -> Tensor:
-    return (mean * (path.x - path.start).unsqueeze(1)).flatten(2).sum(2) - difference
+    return path.times_inputs(mean).flatten(2).sum(2) - difference
