@@ -22,6 +22,7 @@ from benchmarks.timing import Row
 MODELS = {"resnet18": "layer4", "squeezenet1_0": "features.12"}
 SIZE, N_STEPS = 224, 50
 SIDES = ("path", "floor")
+STATUS = Path("/proc/self/status")
 
 
 def memory_rows(quick: bool, device: str, rounds: int) -> list[Row]:
@@ -66,11 +67,15 @@ def peak_so_far(device: str) -> int:
     """MB: of this process, or of the GPU."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated() // 2**20
-    status = Path("/proc/self/status")
-    if status.is_file():  # Linux, where `ru_maxrss` of a new process starts at the peak of the one that started it
-        lines = status.read_text().splitlines()
-        return next(int(line.split()[1]) // 2**10 for line in lines if line.startswith("VmHWM:"))
+    if STATUS.is_file():  # Linux, where `ru_maxrss` of a new process starts at the peak of the one that started it
+        return int(of_this_process("VmHWM"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2 ** (20 if sys.platform == "darwin" else 10)
+
+
+def of_this_process(name: str) -> float:
+    """MB, by the name that Linux gives it: VmHWM, the peak, or VmRSS, at present."""
+    lines = STATUS.read_text().splitlines()
+    return next(int(line.split()[1]) / 2**10 for line in lines if line.startswith(f"{name}:"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

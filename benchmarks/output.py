@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,17 @@ class Store:
 
     def put(self, key: dict[str, Any], content: dict[str, Any]) -> None:
         write_json(self.path(key), content)
+
+
+def finish(program: str, out: str | Path, work: Callable[[], Any]) -> int:
+    """Do the work of a command, and print its ``table.md`` or, in one line, what went wrong; the exit status."""
+    try:
+        work()
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        print(f"benchmarks.{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print((Path(out) / "table.md").read_text())
+    return 0
 
 
 def summarise(

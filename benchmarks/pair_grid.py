@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -30,11 +29,22 @@ from benchmarks.grid import (
     compose,
     draw_composites,
     fit_neuron,
+    load_photograph,
     make_folds,
     make_problem,
 )
 from benchmarks.grid_pixels import about_pixels, cell_sums, is_pixel_row
-from benchmarks.output import Figure, Store, markdown_table, mean_scores, plot_bars, summarise, write_long, write_table
+from benchmarks.output import (
+    Figure,
+    Store,
+    finish,
+    markdown_table,
+    mean_scores,
+    plot_bars,
+    summarise,
+    write_long,
+    write_table,
+)
 from benchmarks.rows import Neuron, Problem, Row, layer_rows, null_rows, readout_rows
 from benchmarks.scores import Scores, to_heat
 from captum_shared.attribution import LayerParallelBackprop
@@ -133,10 +143,7 @@ def _feature_maps(
     """Feature maps of all photographs, (n, K, h, w) in half precision."""
     maps = []
     for start in tqdm(range(0, len(paths), batch_size), "photographs", disable=not progress):
-        batch = []
-        for path in paths[start : start + batch_size]:
-            with Image.open(path) as image:
-                batch.append(transform(image.convert("RGB")))
+        batch = [load_photograph(path, transform) for path in paths[start : start + batch_size]]
         maps.append(encoder.feature_map(torch.stack(batch).to(device)).cpu().half())
     return torch.cat(maps)
 
@@ -317,14 +324,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything random (default: 0)")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, mps ... (default: cpu)")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="photographs per pass (default: 16)")
-    try:
-        options = vars(parser.parse_args(arguments))
-        run(**options)
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
-        print(f"benchmarks.pair_grid: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    print((Path(options["out"]) / "table.md").read_text())
-    return 0
+    options = vars(parser.parse_args(arguments))
+    return finish("pair_grid", options["out"], partial(run, **options))
 
 
 if __name__ == "__main__":

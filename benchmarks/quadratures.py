@@ -48,6 +48,11 @@ def graded(n: int) -> Rule:
     return u**2, np.where(u < 1, 2, 1) * u / n
 
 
+def graded_grid(n: int) -> Array:
+    """Its points, and the baseline, which has no weight in it: (n + 1,)."""
+    return np.append(0.0, graded(n)[0])
+
+
 def graded_gauss(n: int) -> Rule:
     """Gauss-Legendre in the square root of alpha."""
     u, weights = gauss(n)
@@ -56,11 +61,12 @@ def graded_gauss(n: int) -> Rule:
 
 def trapezoid(points: Array) -> Rule:
     """Over any points in ascending order."""
-    gaps = np.diff(points)
-    weights = np.zeros(len(points))
-    weights[1:] += gaps / 2
-    weights[:-1] += gaps / 2
-    return points, weights
+    return points, _halves(np.diff(points))
+
+
+def _halves(gaps: Array) -> Array:
+    """Half of each gap for either of its ends."""
+    return np.append(0.0, gaps / 2) + np.append(gaps / 2, 0.0)
 
 
 RULES: dict[str, tuple[Callable[[int], Rule], tuple[int, ...]]] = {
@@ -120,7 +126,7 @@ def interval_errors(path: Recorded, alphas: Array) -> tuple[Array, Array]:
 
 def bisected(path: Recorded, sizes: tuple[int, ...]) -> dict[int, Rule]:
     """Rules that halve the interval with the largest completeness error, until they have so many points."""
-    fine = (np.arange(FINE + 1) / FINE) ** 2
+    fine = graded_grid(FINE)
     chosen = list(range(0, FINE + 1, FINE // FIRST))
     found = {}
     while len(chosen) < max(sizes):
@@ -135,10 +141,6 @@ def bisected(path: Recorded, sizes: tuple[int, ...]) -> dict[int, Rule]:
 
 def rescaled(path: Recorded, n: int) -> Rule:
     """The graded trapezoid rule, each interval scaled so that it is complete: a control variate."""
-    alphas = (np.arange(n + 1) / n) ** 2
+    alphas = graded_grid(n)
     integral, missing = interval_errors(path, alphas)
-    gaps = np.diff(alphas) * (1 + missing / integral)
-    weights = np.zeros(n + 1)
-    weights[1:] += gaps / 2
-    weights[:-1] += gaps / 2
-    return alphas, weights
+    return alphas, _halves(np.diff(alphas) * (1 + missing / integral))

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from benchmarks.output import (
     Figure,
     Store,
     axis_table,
+    finish,
     markdown_table,
     mean_scores,
     plot_axis,
@@ -198,14 +200,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cases", type=int, metavar="N", help="admitted pairs per neuron (default: 2)")
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore", "Setting forward, backward hooks")  # captum's, at every call
-    try:
-        run(options.out, quick=options.quick, seed=options.seed, device=options.device,
-            n_neurons=options.neurons, n_cases=options.cases)  # fmt: skip
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
-        print(f"benchmarks.shared_parts: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    print((Path(options.out) / "table.md").read_text())
-    return 0
+    work = partial(run, options.out, quick=options.quick, seed=options.seed, device=options.device,
+                   n_neurons=options.neurons, n_cases=options.cases)  # fmt: skip
+    return finish("shared_parts", options.out, work)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import alternatives, memory, paths, speed_bulk
-from benchmarks.output import Store, write_table
+from benchmarks.output import Store, finish, write_table
 from benchmarks.timing import Row
 from captum_shared.report.files import output_folder, write_json
 
@@ -171,19 +171,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, metavar="N", help="threads of torch (default: torch's own choice)")
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore", "Setting forward, backward hooks")
-    try:
+    rows: list[Row] = []
+
+    def work() -> None:
         if options.threads is not None:
             torch.set_num_threads(options.threads)
-        rows = run(options.out, quick=options.quick, device=options.device, size=options.image_size)
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
-        print(f"benchmarks.speed: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    print((Path(options.out) / "table.md").read_text())
+        rows.extend(run(options.out, quick=options.quick, device=options.device, size=options.image_size))
+
+    status = finish("speed", options.out, work)
     missed = far_off(rows, options.check) if options.check else []
     for row in missed:
         print(f"benchmarks.speed: {row.name}, {row.model} {row.layer}: {row.ratio:.2f} is far off {verdict(row)}",
               file=sys.stderr)  # fmt: skip
-    return 1 if missed else 0
+    return 1 if missed else status
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks import selectivity_pass
+from benchmarks.memory import of_this_process
 from benchmarks.timing import Row, compare, fastest
 from captum_shared import LatentEncoder, Recording, ReferenceMatcher, encode_images, explain_recording
 from captum_shared.encoder.layers import LayerScan
@@ -128,15 +129,10 @@ def mapped_match_peak(folder: str | Path, n: int, quick_queries: int = 10) -> fl
     del written  # with its pages
     query, weight = torch.randn(quick_queries, DIMENSIONS), torch.randn(4, DIMENSIONS)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before = _status("VmRSS")
+    before = of_this_process("VmRSS")
     ReferenceMatcher(np.load(path, mmap_mode="r")).match(query, weight, 5)
     path.unlink()
-    return _status("VmHWM") - before
-
-
-def _status(name: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:"))
+    return of_this_process("VmHWM") - before
 
 
 # Selectivity

@@ -14,17 +14,19 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.quadratures import FINE, RULES, Array, Recorded, Rule, bisected, graded, rescaled
+from benchmarks.grid import load_photograph
+from benchmarks.output import finish
+from benchmarks.quadratures import FINE, RULES, Array, Recorded, Rule, bisected, graded_grid, rescaled
 from captum_shared.attribution.quadrature import Path as Straight
 from captum_shared.attribution.quadrature import refine
 from captum_shared.encoder import LatentEncoder, encode_images, load_encoder
@@ -103,13 +105,8 @@ def category_pairs(
         match = ReferenceMatcher(latents[candidates]).match(latents[drivers], weight)
         for i, j in zip(drivers, candidates[match.index[:, 0].cpu().numpy()], strict=True):
             shared = shared_weights(latents[i : i + 1], latents[j : j + 1], weight)
-            found += [Explained(paths[k].name, _photograph(paths[k], transform), shared) for k in (i, j)]
+            found += [Explained(paths[k].name, load_photograph(paths[k], transform)[None], shared) for k in (i, j)]
     return found
-
-
-def _photograph(path: Path, transform: Callable[..., Tensor]) -> Tensor:
-    with Image.open(path) as image:
-        return transform(image.convert("RGB"))[None]
 
 
 def measure(encoder: nn.Module, one: Explained, baseline: float = 0.0) -> list[Row]:
@@ -117,7 +114,7 @@ def measure(encoder: nn.Module, one: Explained, baseline: float = 0.0) -> list[R
     device = next(encoder.parameters()).device
     x, shared = one.x.to(device), one.shared.to(device)
     start = torch.full_like(x, baseline)
-    grid = np.append(0.0, graded(FINE)[0])
+    grid = graded_grid(FINE)
     fixed = {(name, n): make(n) for name, (make, sizes) in RULES.items() for n in sizes}
     path = record(encoder, x, start, shared, np.concatenate([grid, *(alphas for alphas, _ in fixed.values())]))
     exact = path.reference()
@@ -257,14 +254,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--baseline", type=float, default=0.0, metavar="X", help="in the input's units (default: 0)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the folds (default: 0)")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, mps ... (default: cpu)")
-    try:
-        options = vars(parser.parse_args(arguments))
-        run(**options)
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
-        print(f"benchmarks.steps: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    print((Path(options["out"]) / "table.md").read_text())
-    return 0
+    options = vars(parser.parse_args(arguments))
+    return finish("steps", options["out"], partial(run, **options))
 
 
 if __name__ == "__main__":
