@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_shared.checks import check_integer
 from captum_shared.similarity import SIMILARITIES, neuron_similarity
 
 # A block of similarities: (neuron, query) rows and images of the gallery.
@@ -155,8 +156,7 @@ class ReferenceMatcher:
         return banned.reshape(n, -1)
 
     def _check_k(self, k: Any, banned: Tensor | None) -> None:
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(f"`k` must be a positive integer, got {k!r}")
+        check_integer("k", k)
         left = len(self.gallery) - (0 if banned is None or not banned.numel() else _most_banned(banned))
         if k > left:
             raise ValueError(f"`k` must be at most the number of candidates, {left} after exclusion, got {k}")

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_shared.checks import check_integer, check_latents, check_one_device, check_tensor
+
 Similarity = Callable[[Tensor, Tensor, Tensor], Tensor]
 # z, z_ref, weight, center: (N, D), or (D,) for all but z; the center of a user's own rule may be None.
 Rule = Callable[[Tensor, Tensor, Tensor, Any], Tensor]
@@ -100,12 +102,12 @@ def neuron_similarity(query: Tensor, gallery: Tensor, weight: Tensor, kind: str 
             [ 3.,  9.]])
     """
     similarity = _look_up(SIMILARITIES, kind, "similarity")
-    _check_latents("query", query, ("Q", "D"))
-    _check_latents("gallery", gallery, ("G", query.shape[1]))
-    _check_tensor("weight", weight)
+    check_latents("query", query, "Q")
+    check_latents("gallery", gallery, "G", query.shape[1])
+    check_tensor("weight", weight)
     if weight.ndim not in (1, 2) or weight.shape[-1] != query.shape[1]:
         raise ValueError(f"`weight` must be (D,) or (K, D) with D = {query.shape[1]}, got shape {tuple(weight.shape)}")
-    _check_devices(query=query, gallery=gallery, weight=weight)
+    check_one_device(query=query, gallery=gallery, weight=weight)
     return similarity(query, gallery, weight)
 
 
@@ -149,11 +151,11 @@ def shared_weights(
     tensor([[ 2.0000, -0.5000]])
     """
     formula = find_rule(rule)
-    _check_latents("z", z, ("N", "D"))
+    check_latents("z", z)
     for name, value in (("z_ref", z_ref), ("weight", weight), ("center", center)):
         if name != "center" or value is not None:
             _check_like(name, value, z)
-    _check_devices(z=z, z_ref=z_ref, weight=weight, center=center)
+    check_one_device(z=z, z_ref=z_ref, weight=weight, center=center)
     if isinstance(rule, str) and (center is None) != (rule in _WITHOUT_CENTER):
         raise ValueError(_center_message(rule))
     shared = formula(z, z_ref, weight, center)
@@ -209,17 +211,16 @@ def category_centers(
         If a shape or a device does not fit, the category is not among the categories, `n_drivers` is below 1, or no
         image outside the category drives the neuron above the gallery's mean.
     """
-    _check_latents("gallery", gallery, ("G", "D"))
-    _check_tensor("weight", weight)
+    check_latents("gallery", gallery, "G")
+    check_tensor("weight", weight)
     if tuple(weight.shape) != (gallery.shape[1],):
         raise ValueError(f"`weight` must be (D,) = ({gallery.shape[1]},), got shape {tuple(weight.shape)}")
-    _check_devices(gallery=gallery, weight=weight)
+    check_one_device(gallery=gallery, weight=weight)
     if len(categories) != len(gallery):
         raise ValueError(f"`categories` must name each of the {len(gallery)} gallery images, got {len(categories)}")
     if category not in categories:
         raise ValueError(f"category {category!r} is not among `categories`: {sorted(set(categories))}")
-    if n_drivers < 1:
-        raise ValueError(f"`n_drivers` must be at least 1, got {n_drivers}")
+    n_drivers = check_integer("n_drivers", n_drivers)
     shares = _rivals(gallery @ weight, categories, category, n_drivers)
     rivals = [share * _category_mean(gallery, categories, name) for name, share in shares.items()]
     return _category_mean(gallery, categories, category), torch.stack(rivals).sum(0)
@@ -259,26 +260,8 @@ def _look_up(table: dict[str, Any], name: str, noun: str) -> Any:
     return table[name]
 
 
-def _check_tensor(name: str, value: Any) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"`{name}` must be a tensor, got {type(value).__name__}")
-
-
-def _check_devices(**tensors: Tensor | None) -> None:
-    devices = {name: str(value.device) for name, value in tensors.items() if value is not None}
-    if len(set(devices.values())) > 1:
-        found = ", ".join(f"`{name}` on {device}" for name, device in devices.items())
-        raise ValueError(f"expected one device, got {found}")
-
-
-def _check_latents(name: str, value: Any, shape: tuple[str | int, str | int]) -> None:
-    _check_tensor(name, value)
-    if value.ndim != 2 or (isinstance(shape[1], int) and value.shape[1] != shape[1]):
-        raise ValueError(f"`{name}` must be ({shape[0]}, {shape[1]}), got shape {tuple(value.shape)}")
-
-
 def _check_like(name: str, value: Any, z: Tensor) -> None:
-    _check_tensor(name, value)
+    check_tensor(name, value)
     if tuple(value.shape) not in (tuple(z.shape), tuple(z.shape[1:])):
         n, d = z.shape
         raise ValueError(f"`{name}` must be (N, D) = ({n}, {d}) or (D,) = ({d},), got shape {tuple(value.shape)}")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_shared import LatentEncoder, LayerParallelBackprop, LinearReadout, ParallelBackprop
-from captum_shared.attribution.inputs import is_finite
+from captum_shared.checks import is_finite
 
 X = torch.randn(2, 3, 8, 8).double()
 W = torch.randn(6).double()
@@ -129,8 +129,8 @@ def test_half_precision_overflow(net: nn.Module) -> None:
 def test_neurons(net: nn.Module) -> None:
     pb = ParallelBackprop(LatentEncoder(net, "relu2"))
     for readouts, text in [
-        (W, r"`readouts` must be \(K, D\) with D = 6, got \(6,\)"),
-        (torch.ones(2, 5), r"must be \(K, D\) with D = 6, got \(2, 5\)"),
+        (W, r"`readouts` must be \(K, D\) with D = 6, got shape \(6,\)"),
+        (torch.ones(2, 5), r"must be \(K, D\) with D = 6, got shape \(2, 5\)"),
         (nan(W)[None], "`readouts` must be finite"),
     ]:
         with pytest.raises(ValueError, match=text):

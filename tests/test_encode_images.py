@@ -214,7 +214,7 @@ def test_mistakes(encoder: LatentEncoder, folder: list[Path], tmp_path: Path) ->
         (ValueError, r"floating point \(n, C, H, W\), got .* of torch.uint8", lambda: encode_images(encoder, torch.zeros(2, 3, 8, 8).byte())),
         (TypeError, "got an array; use torch.from_numpy", lambda: encode_images(encoder, np.zeros((2, 3, 8, 8)))),
         (ValueError, "`batch_size` must be a positive integer, got 0", lambda: encode_images(encoder, folder, batch_size=0)),
-        (ValueError, "`unreadable` must be 'warn' or 'raise', got 'skip'", lambda: encode_images(encoder, folder, unreadable="skip")),
+        (ValueError, "`unreadable` must be one of .'warn', 'raise'., got 'skip'", lambda: encode_images(encoder, folder, unreadable="skip")),
         (ValueError, "`autocast` must be torch.float16, .* got torch.float32", lambda: encode_images(encoder, folder, autocast=torch.float32)),
         (ValueError, r"must have one size, got \[\(3, 8, 8\), \(3, 8, 9\)\]; pass a `transform`", lambda: encode_images(encoder, [folder[0], tmp_path / "wide.png"])),
         (ValueError, r"1 of 1 images cannot be read.*\n.*nowhere.png: FileNotFoundError", lambda: encode_images(encoder, nowhere)),

@@ -103,7 +103,7 @@ def test_mistakes() -> None:
         cascading_randomization(nn.ReLU(), lambda model: torch.ones(1, 2))
     with pytest.raises(ValueError, match=r"`weight` must be \(D,\), got shape \(2, 2\)"):
         readout_randomization(torch.ones(2, 2), lambda w: w[None])
-    with pytest.raises(ValueError, match="`repeats` must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="`repeats` must be a positive integer, got 0"):
         readout_randomization(torch.ones(2), lambda w: w[None], repeats=0)
 
 

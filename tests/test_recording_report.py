@@ -277,7 +277,7 @@ MISTAKES = {
     "layer": ({"layer": "9"}, "unknown layer '9'; expected 'auto' or names"),
     "preferred": ({"preferred": "dog"}, "`preferred` must be a category with at least 5 images, got 'dog'"),
     "recording": ({"recording": "nowhere"}, "no recording at nowhere"),
-    "drivers": ({"drivers": "0"}, "`drivers` must be an integer of at least 1, got 0"),
+    "drivers": ({"drivers": "0"}, "`drivers` must be a positive integer, got 0"),
     "rule": ({"rule": "magic"}, "`rule` must be one of"),
     "folds": ({"folds": "1"}, "`folds` must be an integer of at least 2, got 1"),
     "labels": ({"labels": "nowhere.csv"}, "no label file at nowhere.csv"),

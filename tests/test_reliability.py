@@ -65,5 +65,5 @@ def test_ceiling() -> None:
 def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match=r"`responses` must be \(K, n, R\) and not empty, got shape \(2, 3\)"):
         split_half_reliability(np.zeros((2, 3)))
-    with pytest.raises(ValueError, match="`n_splits` must be positive, got 0"):
+    with pytest.raises(ValueError, match="`n_splits` must be a positive integer, got 0"):
         split_half_reliability(np.zeros((2, 3, 2)), 0)

@@ -177,7 +177,7 @@ def test_mistakes_are_one_line(photographs: Path, capsys: Any) -> None:
     for changes, text in (
         ({"layers": "9"}, "unknown layer '9'"),
         ({"top": "1"}, "`top` must be an integer of at least 2, got 1"),
-        ({"crops": "0"}, "`crops` must be an integer of at least 1, got 0"),
+        ({"crops": "0"}, "`crops` must be a positive integer, got 0"),
         ({"class_threshold": "2"}, r"`threshold` must be in \(0, 1\], got 2.0"),
         ({"device": "nonsense"}, "`device` must be one that this machine has"),
     ):

@@ -187,7 +187,7 @@ def test_category_centers_follow_a_shift_of_the_latents() -> None:
         ({"weight": torch.ones(3)}, r"`weight` must be \(D,\) = \(2,\), got shape \(3,\)"),
         ({"categories": NAMES[:2]}, "name each of the 6 gallery images, got 2"),
         ({"category": "dog"}, r"category 'dog' is not among `categories`: \['other', 'own', 'rival', 'weak'\]"),
-        ({"n_drivers": 0}, "`n_drivers` must be at least 1, got 0"),
+        ({"n_drivers": 0}, "`n_drivers` must be a positive integer, got 0"),
         ({"categories": ["own"] * 6}, "no image outside category 'own' drives the neuron"),
     ],
 )

@@ -285,7 +285,7 @@ def test_demo_images_are_gallery_then_others():
     [
         (lambda: sample_scene("plant", 0), r"`category` must be one of creature, .* got 'plant'"),
         (lambda: sample_scene("tool", 0, clutter=-1), r"`clutter` must be at least 0, got -1"),
-        (lambda: make_images(0), r"`n` must be at least 1, got 0"),
+        (lambda: make_images(0), r"`n` must be a positive integer, got 0"),
         (lambda: make_images(2, []), r"`categories` must name at least one category"),
         (lambda: make_images(2, ["plant"]), r"got 'plant'"),
         (lambda: make_images(1, size=8), r"`size` must be at least 16 pixels, got 8"),
@@ -303,7 +303,7 @@ def test_demo_images_are_gallery_then_others():
         (lambda: planted_neuron(demo_network(), {}), r"`kinds` must give at least one"),
         (lambda: planted_neuron(demo_network(), {"halo": 1.0}), r"`kinds` must be among .* got 'halo'"),
         (lambda: removal_effects(sample_scene("tool", 0), lambda x: x.mean(), size=32), r"must return \(\d+,\) responses"),
-        (lambda: train("nowhere", epochs=0), r"`epochs` must be at least 1, got 0"),
+        (lambda: train("nowhere", epochs=0), r"`epochs` must be a positive integer, got 0"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named(call, message):

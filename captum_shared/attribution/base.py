@@ -14,12 +14,12 @@ from captum_shared.attribution.engine import SharedForward
 from captum_shared.attribution.inputs import (
     Pair,
     check_encoder,
-    check_finite,
-    check_latents,
     check_pair,
     check_shared,
+    check_shared_finite,
     resolve_weight,
 )
+from captum_shared.checks import check_encoded
 from captum_shared.similarity import Rule, find_rule, shared_weights
 
 # Latents of images and references, (N, D) each, to the shared weights c.
@@ -103,11 +103,11 @@ class PairAttribution(GradientAttribution):
                 "images of different sizes need a pool that does not depend on the size"
             )
         center = center.detach().to(z) if isinstance(center, Tensor) else center
-        return check_finite(shared_weights(z, z_ref.detach().to(z), weight, self.rule, center))
+        return check_shared_finite(shared_weights(z, z_ref.detach().to(z), weight, self.rule, center))
 
     def _latents(self, x: Tensor) -> Tensor:
         _warn_if_training(self.encoder)
-        return check_latents(self.encoder(x), len(x))
+        return check_encoded(self.encoder(x), len(x))
 
 
 def _warn_if_training(encoder: nn.Module) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from captum.attr import Attribution, IntegratedGradients, Saliency
 from torch import Tensor, nn
 
 from captum_shared.attribution.inputs import Pair, check_device
+from captum_shared.checks import check_integer
 
 EngineFactory = Callable[[nn.Module], Any]
 
@@ -128,8 +128,8 @@ def check_arguments(method: Any, arguments: dict[str, Any]) -> None:
         if name not in known:
             raise TypeError(f"engine {type(method).__name__} takes no argument {name!r}; it takes {sorted(known)}")
     chunk = arguments.get("internal_batch_size")
-    if chunk is not None and (not isinstance(chunk, Integral) or chunk < 1):
-        raise ValueError(f"`internal_batch_size` must be a positive integer or None, got {chunk!r}")
+    if chunk is not None:
+        check_integer("internal_batch_size", chunk, also="None")
 
 
 def split_arguments(arguments: dict[str, Any], pair: Pair) -> tuple[dict[str, Any], dict[str, Any]]:

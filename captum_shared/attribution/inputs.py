@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from captum_shared.checks import check_finite, describe, is_finite
+
 Pair = tuple[Tensor, Tensor]
 
 
@@ -39,14 +41,6 @@ def check_encoder(encoder: Any) -> nn.Module:
     return encoder
 
 
-def check_latents(z: Any, n: int) -> Tensor:
-    """The encoder's output, if it is latents (n, D)."""
-    if not isinstance(z, Tensor) or z.ndim != 2 or len(z) != n:
-        found = f"shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
-        raise ValueError(f"the encoder must return latents (N, D) = ({n}, D), got {found}")
-    return z
-
-
 def resolve_weight(readout: Any, target: Any, z: Tensor) -> Tensor:
     """The readout of the neuron, or of one neuron per pair, as (D,) or (N, D), like the latents `z` (N, D).
 
@@ -66,8 +60,7 @@ def resolve_weight(readout: Any, target: Any, z: Tensor) -> Tensor:
             f"`readout` must be (D,) = ({d},) or (N, D) = ({n}, {d}), got shape {tuple(weight.shape)}. Under "
             "NoiseTunnel and sensitivity_max, which repeat pairs, pass a LinearReadout with one `target` per pair"
         )
-    if not is_finite(weight):
-        raise ValueError("`readout` must be finite, got NaN or infinity")
+    check_finite("readout", weight)
     return (weight[0] if len(weight) == 1 and weight.ndim == 2 else weight).to(z)
 
 
@@ -75,21 +68,19 @@ def resolve_weights(readouts: Any, z: Tensor) -> Tensor:
     """The readouts of K neurons, (K, D), like the latents `z` (N, D)."""
     weights = readouts.weight if isinstance(readouts, nn.Module) else _tensor_weight(readouts, None)
     if not isinstance(weights, Tensor) or weights.ndim != 2 or weights.shape[1] != z.shape[1]:
-        found = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
-        raise ValueError(f"`readouts` must be (K, D) with D = {z.shape[1]}, got {found}")
-    if not is_finite(weights):
-        raise ValueError("`readouts` must be finite, got NaN or infinity")
-    return weights.detach().to(z)
+        raise ValueError(f"`readouts` must be (K, D) with D = {z.shape[1]}, got {describe(weights)}")
+    return check_finite("readouts", weights.detach()).to(z)
 
 
 def check_shared(shared: Any, z: Tensor) -> Tensor:
     """Shared weights c given by the user, if they are finite and of the shape of the latents `z` (N, D)."""
     if not isinstance(shared, Tensor) or shared.shape != z.shape:
-        found = f"shape {tuple(shared.shape)}" if isinstance(shared, Tensor) else type(shared).__name__
         n, d = z.shape
-        raise ValueError(f"the shared weights c in `additional_forward_args` must be (N, D) = ({n}, {d}), got {found}")
+        raise ValueError(
+            f"the shared weights c in `additional_forward_args` must be (N, D) = ({n}, {d}), got {describe(shared)}"
+        )
     check_device("the shared weights c in `additional_forward_args`", shared, z)
-    return check_finite(shared.detach())
+    return check_shared_finite(shared.detach())
 
 
 def check_device(name: str, value: Any, x: Tensor) -> None:
@@ -98,18 +89,13 @@ def check_device(name: str, value: Any, x: Tensor) -> None:
         raise ValueError(f"{name} must be on the device of the images, {x.device}, got {value.device}")
 
 
-def check_finite(shared: Tensor) -> Tensor:
+def check_shared_finite(shared: Tensor) -> Tensor:
     """Shared weights without NaN and infinity, which half precision makes of large latents."""
     if not is_finite(shared):
         raise ValueError(
             f"the shared weights hold NaN or infinity ({shared.dtype}); expected finite latents and readout"
         )
     return shared
-
-
-def is_finite(x: Tensor) -> bool:
-    """Whether all values are finite: so is then their sum, which takes a twentieth of the time, unless it overflows."""
-    return bool(x.sum().isfinite()) or bool(x.isfinite().all())
 
 
 def _check_images(name: str, x: Any, encoder: nn.Module) -> Tensor:

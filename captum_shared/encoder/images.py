@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.functional import to_tensor
 from tqdm import tqdm
 
+from captum_shared.checks import check_choice, check_encoded, check_integer
 from captum_shared.encoder.cache import LatentCache, digest, fingerprint
 from captum_shared.encoder.loading import batches
 
@@ -164,7 +165,7 @@ def _encode_batch(
     if new:
         precision = torch.autocast(device.type, dtype=autocast) if autocast else nullcontext()
         with precision:
-            latents = _check_latents(encoder(stack_images(new).to(device)), len(new))
+            latents = check_encoded(encoder(stack_images(new).to(device)), len(new))
         latents = latents.float().cpu() if autocast else latents.cpu()
         rows.update({item.index: row for item, row in zip(new, latents, strict=True)})
         if isinstance(store, LatentCache):
@@ -181,13 +182,6 @@ def stack_images(items: list[ImageItem]) -> Tensor:
             f"images of a batch must have one size, got {sorted(shapes)[:3]}; pass a `transform` that resizes them"
         )
     return torch.stack(images)
-
-
-def _check_latents(latents: Any, n: int) -> Tensor:
-    if not isinstance(latents, Tensor) or latents.ndim != 2 or latents.shape[0] != n:
-        found = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
-        raise ValueError(f"the encoder must return latents (N, D) = ({n}, D), got {found}")
-    return latents
 
 
 def _stacked(rows: dict[int, Tensor], n: int) -> Tensor:
@@ -253,9 +247,7 @@ def check_source(images: Any, batch_size: Any, unreadable: str, autocast: Any = 
         raise ValueError(f"`images` must be floating point (n, C, H, W), got {tuple(images.shape)} of {images.dtype}")
     if len(images) == 0:
         raise ValueError("`images` is empty; expected at least one image")
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"`batch_size` must be a positive integer, got {batch_size!r}")
-    if unreadable not in ("warn", "raise"):
-        raise ValueError(f"`unreadable` must be 'warn' or 'raise', got {unreadable!r}")
+    check_integer("batch_size", batch_size)
+    check_choice("unreadable", unreadable, ("warn", "raise"))
     if autocast is not None and autocast not in (torch.float16, torch.bfloat16):
         raise ValueError(f"`autocast` must be torch.float16, torch.bfloat16 or None, got {autocast!r}")

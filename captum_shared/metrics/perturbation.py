@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from captum_shared.checks import check_integer
 from captum_shared.metrics.localization import ArrayLike, _tensor
 
 Score = Callable[[Tensor], Tensor]
@@ -131,6 +132,5 @@ def _checked_heat(heat: ArrayLike, image: Tensor, steps: int) -> Tensor:
         )
     if not bool(values.isfinite().all()):
         raise ValueError("`heat` must be finite, got NaN or infinite values")
-    if steps < 1:
-        raise ValueError(f"`steps` must be at least 1, got {steps}")
+    check_integer("steps", steps)
     return values.double().flatten()

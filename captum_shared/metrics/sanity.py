@@ -12,6 +12,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from captum_shared.checks import check_integer
+
 
 def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
     """Spearman's correlation of maps, each with its counterpart.
@@ -136,8 +138,7 @@ def readout_randomization(
     """
     if weight.ndim != 1:
         raise ValueError(f"`weight` must be (D,), got shape {tuple(weight.shape)}")
-    if repeats < 1:
-        raise ValueError(f"`repeats` must be at least 1, got {repeats}")
+    check_integer("repeats", repeats)
     generator = torch.Generator().manual_seed(seed)
     original = explain(weight)
     orders = [torch.randperm(len(weight), generator=generator) for _ in range(repeats)]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from captum_shared.checks import check_integer
 from captum_shared.readout.fitting import pearson
 
 
@@ -46,8 +47,7 @@ def split_half_reliability(responses: Any, n_splits: int = 100, seed: int = 0) -
     array = np.asarray(responses, dtype=np.float64)
     if array.ndim != 3 or array.size == 0:
         raise ValueError(f"`responses` must be (K, n, R) and not empty, got shape {array.shape}")
-    if n_splits < 1:
-        raise ValueError(f"`n_splits` must be positive, got {n_splits}")
+    check_integer("n_splits", n_splits)
     rng = np.random.default_rng(seed)
     keys = rng.random((n_splits, *array.shape[1:]))
     return np.array([_reliability(neuron, keys) for neuron in array])

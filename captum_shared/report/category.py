@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_shared.attribution import ParallelBackprop
+from captum_shared.checks import check_choice, check_integer
 from captum_shared.encoder import LatentEncoder, encode_images, load_encoder
 from captum_shared.matcher import ReferenceMatcher
 from captum_shared.readout import fit_readout, latent_transform
@@ -271,8 +272,6 @@ def _check_membership(categories: Sequence[str], preferred: str) -> None:
 
 
 def _check_choices(top: Any, references: Any, n_steps: Any) -> None:
-    for name, value in (("top", top), ("n_steps", n_steps)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"`{name}` must be a positive integer, got {value!r}")
-    if references not in REFERENCES:
-        raise ValueError(f"`references` must be one of {REFERENCES}, got {references!r}")
+    check_integer("top", top)
+    check_integer("n_steps", n_steps)
+    check_choice("references", references, REFERENCES)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_shared.attribution import ParallelBackprop
+from captum_shared.checks import check_integer
 from captum_shared.encoder import LatentEncoder, encode_images
 from captum_shared.matcher import ReferenceMatcher
 from captum_shared.metrics import relevance_mass_accuracy
@@ -85,8 +86,7 @@ def run_demo(
     ValueError
         If an argument is out of range.
     """
-    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-        raise ValueError(f"`top` must be a positive integer, got {top!r}")
+    check_integer("top", top)
     data = demo_images(preferred, n_gallery=40, n_others=180, seed=seed)
     folder = output_folder(out)
     network = demo_network().to(find_device(device)).requires_grad_(False)

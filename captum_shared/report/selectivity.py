@@ -12,6 +12,7 @@ import numpy as np
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from captum_shared.checks import check_integer
 from captum_shared.encoder.cache import digest, fingerprint
 from captum_shared.encoder.registry import load_network
 from captum_shared.report.device import find_device
@@ -262,5 +263,4 @@ def _shuffled(
 def _check_counts(**counts: Any) -> None:
     for name, value in counts.items():
         least = 0 if name == "sheets" else 2 if name == "top" else 1
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"`{name}` must be an integer of at least {least}, got {value!r}")
+        check_integer(name, value, least)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_shared.checks import check_integer
+
 
 @dataclass(frozen=True)
 class TopActivations:
@@ -56,8 +58,8 @@ class TopActivations:
 
     def strongest(self, n: int | None) -> TopActivations:
         """The first `n` of the k images of every unit; all of them for None."""
-        if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
-            raise ValueError(f"the number of images must be a positive integer or None, got {n!r}")
+        if n is not None:
+            check_integer("n", n, also="None")
         cut = {name: getattr(self, name)[:, :n] for name in ("activations", "images", "positions")}
         return TopActivations(**{**self.__dict__, **cut})
 
@@ -94,9 +96,7 @@ class RunningTop:
     """
 
     def __init__(self, k: int) -> None:
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(f"`k` must be a positive integer, got {k!r}")
-        self.k = k
+        self.k = check_integer("k", k)
         self.state: tuple[Tensor, Tensor, Tensor] | None = None
 
     def update(self, activations: Tensor, positions: Tensor, images: Tensor) -> None:

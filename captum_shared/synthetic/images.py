@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_shared.checks import check_integer
 from captum_shared.synthetic.layout import CATEGORIES, sample_scene
 from captum_shared.synthetic.parts import KINDS, Ink, circle, polygon, stroke
 from captum_shared.synthetic.scene import Background, Part, Scene
@@ -197,8 +198,7 @@ def make_images(
     >>> made.images.shape, made.categories
     (torch.Size([3, 3, 96, 96]), ['creature', 'creature', 'creature'])
     """
-    if n <= 0:
-        raise ValueError(f"`n` must be at least 1, got {n}")
+    check_integer("n", n)
     names = [categories] if isinstance(categories, str) else list(categories)
     if not names:
         raise ValueError("`categories` must name at least one category, got none")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from captum_shared.checks import check_integer
 from captum_shared.synthetic.images import SIZE, footprint
 from captum_shared.synthetic.layout import PALETTE, compose_scene, sample_background
 from captum_shared.synthetic.parts import KINDS
@@ -208,8 +209,7 @@ def _other_kinds(p: str, q: str, kinds: Sequence[str], n_references: int, rng: n
     others = [kind for kind in kinds if kind not in (p, q)]
     if p == q or not {p, q} <= set(kinds) or len(others) < 3:
         raise ValueError(f"`p` and `q` must be two of at least five `kinds`, got {p!r}, {q!r} of {list(kinds)}")
-    if n_references < 1:
-        raise ValueError(f"`n_references` must be at least 1, got {n_references}")
+    check_integer("n_references", n_references)
     return [str(kind) for kind in rng.permutation(others)]
 
 
@@ -217,8 +217,7 @@ def _draw_kinds(
     n: int, preferred: Sequence[str], kinds: Sequence[str], probability: float, rng: np.random.Generator
 ) -> list[list[str]]:
     """Up to four kinds for each of `n` images."""
-    if n < 1:
-        raise ValueError(f"`n` must be at least 1, got {n}")
+    check_integer("n", n)
     if len(preferred) > 4:
         raise ValueError(f"`preferred` must be at most four kinds, the parts of an image, got {len(preferred)}")
     others = [kind for kind in kinds if kind not in preferred]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from captum_shared.checks import check_integer
 from captum_shared.synthetic.images import SyntheticImages, make_images, render_scenes
 from captum_shared.synthetic.layout import CATEGORIES, sample_scene
 from captum_shared.synthetic.network import LABELS, DemoNetwork, demo_network, place_logits, save_network
@@ -64,8 +65,7 @@ def train(
     """
     settings = {"seed": seed, "n_images": n_images, "epochs": epochs, "batch_size": batch_size}
     for name in ("n_images", "epochs", "batch_size"):
-        if settings[name] <= 0:
-            raise ValueError(f"`{name}` must be at least 1, got {settings[name]}")
+        check_integer(name, settings[name])
     checkpoint = Path(f"{os.fspath(out)}.checkpoint")
     network, optimizer, start = _start(checkpoint, settings)
     pixels, targets, places = _training_set(n_images, seed, progress)

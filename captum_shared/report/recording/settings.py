@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from captum_shared.checks import check_choice, check_integer
 from captum_shared.similarity import RULES, SIMILARITIES
 
 POOLS: tuple[str | int, ...] = ("avg", 2, 4)
@@ -60,24 +61,18 @@ def checked(options: dict[str, Any]) -> Settings:
     settings = Settings(**options)
     _check_numbers(settings)
     for name, choices in (("references", REFERENCES), ("similarity", tuple(SIMILARITIES)), ("rule", tuple(RULES))):
-        if getattr(settings, name) not in choices:
-            raise ValueError(f"`{name}` must be one of {choices}, got {getattr(settings, name)!r}")
+        check_choice(name, getattr(settings, name), choices)
     return settings
 
 
 def _check_numbers(s: Settings) -> None:
     counts = ("n_splits", "drivers", "n_steps", "batch_size", "images_per_unit", "neurons_per_unit")
     for name in counts:
-        _check_integer(name, getattr(s, name), 1)
-    _check_integer("folds", s.folds, 2)
+        check_integer(name, getattr(s, name), 1)
+    check_integer("folds", s.folds, 2)
     if s.pca is not None:
-        _check_integer("pca", s.pca, 1)
+        check_integer("pca", s.pca, 1)
     for name in ("min_reliability", "min_cv_r", "min_d_prime", "threshold"):
         value = getattr(s, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
             raise ValueError(f"`{name}` must be a number, got {value!r}")
-
-
-def _check_integer(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"`{name}` must be an integer of at least {least}, got {value!r}")
