@@ -125,7 +125,7 @@ def test_a_category_with_a_single_image_is_nobodys(recording: Path, tiny: torch.
     np.save(recording / "responses.npy", responses)
     explain(recording, tiny, Path("out"))
     assert "unique" not in {row["preferred_category"] for row in rows_of(Path("out/neurons.csv"))}
-    assert "nobody&#x27;s preferred one: unique." in Path("out/index.html").read_text()
+    assert "nobody&#39;s preferred one: unique." in Path("out/index.html").read_text()
     with pytest.raises(
         ValueError, match=r"at least 5 images, got 'unique'; expected one of \['disc', 'plain', 'stripe'\]"
     ):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import re
 from html.parser import HTMLParser
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 
 from captum_shared.report import files, html
@@ -115,3 +117,22 @@ def test_page_escapes_what_it_shows_and_needs_nothing_else() -> None:
     assert page.words.count(evil) == 8  # title, heading, paragraph, two headings, caption, column, cell
     assert "0.123" in page.words
     assert [a.get("class") for t, a in page.tags if t == "td"] == [None, "number", None, "number"]
+
+
+def test_templates_are_part_of_the_package() -> None:
+    names = {file.name for file in resources.files("captum_shared.report").joinpath("templates").iterdir()}
+    assert {"page.html", "table.html", "style.css", "report.js"} <= names
+    for name in names:
+        assert html.asset(name).strip()
+
+
+def test_a_template_with_an_unknown_value_is_an_error() -> None:
+    with pytest.raises(jinja2.UndefinedError, match="heading"):
+        html.page("x", [], [html.Section("table.html", {})])
+
+
+def test_the_script_comes_only_where_something_needs_it() -> None:
+    still = html.page("x", [], [html.text(["y"])])
+    moving = html.page("x", [], [html.Section("paragraphs.html", {"heading": "", "paragraphs": []}, interactive=True)])
+    assert "<script>" not in still
+    assert moving.count("<script>") == 1

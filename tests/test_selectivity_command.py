@@ -16,6 +16,7 @@ from other_device import traffic
 from PIL import Image
 
 from captum_shared import cli
+from captum_shared.report.html import page
 from captum_shared.report.unit_table import Unit, unit_table
 
 # A red, a luminance, a vertical-edge detector and a dead unit; then a unit that sees the whole image.
@@ -145,7 +146,9 @@ def test_the_page_is_whole_escaped_and_loads_nothing(photographs: Path) -> None:
 
 
 def test_search_text_cannot_leave_its_attribute() -> None:
-    text = unit_table("x", ["a"], [Unit('"><script>alert(1)</script>', 0, [0.5], ["<b>"], ["<i>"], b"")])
+    text = page(
+        "x", [], [unit_table("x", ["a"], [Unit('"><script>alert(1)</script>', 0, [0.5], ["<b>"], ["<i>"], b"")])]
+    )
     assert "<script>alert" not in text
     assert text.count("<script>") == 1
     assert "<b>" not in text

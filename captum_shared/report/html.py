@@ -1,85 +1,112 @@
-"""Pages of reports: nothing from the network, everything escaped, no script but those of sortable tables."""
+"""Pages of reports, from templates: nothing from the network, and the template engine escapes everything."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1c1c1c; background: #fff; max-width: 72rem; margin: 0 auto;
-  padding: 1.5rem 1rem 4rem; }
-h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .5rem; }
-h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
-p { max-width: 48rem; margin: .5rem 0; }
-.pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 25rem), 1fr)); gap: 1.25rem; }
-.wide { grid-template-columns: 1fr; }
-figure { margin: 0; border: 1px solid #ddd; border-radius: 6px; padding: .5rem; }
-figure img { width: 100%; height: auto; display: block; }
-figcaption { font-size: .85rem; color: #444; padding: .25rem .25rem 0; overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid #e3e3e3; text-align: left; }
-td.number, th.number { text-align: right; }
-"""
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+NUMBER = Markup(' class="number"')
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG with its caption and what it shows, for those who cannot see it."""
+    """A PNG with its caption and a description for those who cannot see it."""
 
     png: bytes
     caption: str
     alt: str
 
 
-def page(title: str, paragraphs: Sequence[str], sections: Sequence[str], style: str = "", script: str = "") -> str:
-    """A whole page: a title, paragraphs of plain text, and sections made by the functions below.
+@dataclass(frozen=True)
+class LinkedPicture:
+    """A picture that opens another, larger one: paths relative to the page, and a description."""
 
-    `style` and `script` are the report's own, constant text.
+    source: str
+    target: str
+    alt: str
+    caption: str = ""
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page: the name of its template and the values that fill it.
+
+    `interactive` sections need the script.
     """
-    text = "".join(f"<p>{escape(paragraph)}</p>\n" for paragraph in paragraphs)
-    code = f"<script>{script}</script>\n" if script else ""
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>{escape(title)}</h1>\n{text}{''.join(sections)}</main>\n{code}</body>\n</html>\n"
-    )
+
+    template: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    interactive: bool = False
 
 
-def gallery(heading: str, pictures: Sequence[Picture], wide: bool = False) -> str:
-    """Pictures in a grid, or one per row."""
+def page(title: str, paragraphs: Sequence[str], sections: Sequence[Section]) -> str:
+    """A whole page: a title, paragraphs of plain text, and sections made by the functions below."""
+    return _templates().get_template("page.html").render(
+        title=title,
+        paragraphs=paragraphs,
+        sections=sections,
+        style=Markup(asset("style.css")),
+        script=Markup(asset("report.js")) if any(section.interactive for section in sections) else "",
+    )  # fmt: skip
+
+
+def gallery(heading: str, pictures: Sequence[Picture], wide: bool = False) -> Section:
+    """Pictures in a grid, or one per row, inside the page."""
     kind = "pairs wide" if wide else "pairs"
-    return f'<h2>{escape(heading)}</h2>\n<div class="{kind}">\n{"".join(map(_figure, pictures))}</div>\n'
+    return Section("gallery.html", {"heading": heading, "pictures": pictures, "kind": kind})
 
 
-def table(heading: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def linked_gallery(heading: str, pictures: Sequence[LinkedPicture]) -> Section:
+    """Pictures in a grid, from files, each opening another; the page needs a dialog."""
+    return Section("population.html", {"heading": heading, "pictures": pictures}, interactive=True)
+
+
+def table(heading: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Section:
     """A table; numbers are set to the right, to three digits."""
     numeric = [all(isinstance(row[i], float | int) for row in rows) for i in range(len(header))]
-    head = "".join(_cell("th", name, number) for name, number in zip(header, numeric, strict=True))
-    body = "".join(
-        f"<tr>{''.join(_cell('td', value, number) for value, number in zip(row, numeric, strict=True))}</tr>\n"
-        for row in rows
+    kinds = [NUMBER if number else "" for number in numeric]
+    return Section("table.html", {"heading": heading, "header": header, "rows": rows, "kinds": kinds})
+
+
+def text(paragraphs: Sequence[str], heading: str = "") -> Section:
+    """Paragraphs of plain text below a heading, if there is one."""
+    return Section("paragraphs.html", {"heading": heading, "paragraphs": paragraphs})
+
+
+def numbers(values: Sequence[tuple[str, Any]]) -> Section:
+    """The figures to see first: names and values, to two digits."""
+    return Section("numbers.html", {"numbers": values})
+
+
+def asset(name: str) -> str:
+    """A file that lies beside the templates."""
+    return files("captum_shared.report").joinpath("templates").joinpath(name).read_text(encoding="utf-8")
+
+
+def data_url(content: bytes, kind: str = "image/png") -> str:
+    """A file's content as an address that a page can show."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+@cache
+def _templates() -> Environment:
+    engine = Environment(
+        loader=PackageLoader("captum_shared.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
     )
-    return (
-        f'<h2>{escape(heading)}</h2>\n<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}</tbody>\n</table></div>\n"
-    )
-
-
-def _figure(picture: Picture) -> str:
-    data = base64.b64encode(picture.png).decode()
-    return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(picture.alt)}" loading="lazy">'
-        f"<figcaption>{escape(picture.caption)}</figcaption></figure>\n"
-    )
-
-
-def _cell(tag: str, value: Any, number: bool) -> str:
-    text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    kind = ' class="number"' if number else ""
-    return f"<{tag}{kind}>{escape(text)}</{tag}>"
+    engine.filters["two_digits"] = lambda value: f"{value:.2f}" if isinstance(value, float) else str(value)
+    engine.filters["three_digits"] = lambda value: f"{value:.3f}" if isinstance(value, float) else str(value)
+    engine.filters["as_data"] = lambda picture: data_url(picture.png)
+    return engine

@@ -101,7 +101,7 @@ def write_report(folder: Path, study: Study, sheets: int, progress: bool) -> dic
         gallery("Distributions over the units of each layer", [_distributions(folder, study)], wide=True),
         gallery("Neuron Features of the most selective units", pictures),
         unit_table("All units", [NAMES[column] for column in LISTED], units),
-        gallery("Sheets of the most selective units", drawn) if drawn else "",
+        *([gallery("Sheets of the most selective units", drawn)] if drawn else []),
         table("Settings", ("setting", "value"), [(key, str(value)) for key, value in study.settings.items()]),
     ]
     write_text(folder / "index.html", page("What the units are selective for", _methods(study), sections))

@@ -15,13 +15,14 @@ from captum_shared.readout import ceiling_corrected
 from captum_shared.recording import Recording
 from captum_shared.report.category import black_and_white, pictures_of
 from captum_shared.report.files import write_bytes, write_csv, write_json, write_text
+from captum_shared.report.html import LinkedPicture
 from captum_shared.report.recording import figures
 from captum_shared.report.recording.encoding import Encoding
 from captum_shared.report.recording.explanation import file_stem, map_path
 from captum_shared.report.recording.methods import methods_text
 from captum_shared.report.recording.network import ImageTransform, Network, transform_image
 from captum_shared.report.recording.neurons import Neuron
-from captum_shared.report.recording.page import LinkedPicture, report_page
+from captum_shared.report.recording.page import report_page
 from captum_shared.report.recording.settings import Settings
 from captum_shared.report.recording.tables import (
     LAYER_COLUMNS,
