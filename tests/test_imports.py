@@ -14,11 +14,12 @@ import captum_shared
 PACKAGE = Path(captum_shared.__file__).parent
 
 # The ground floor: all above may import it, and it imports nothing of the package.
-GROUND = {"checks"}
+GROUND = {"checks", "workers"}
 
 # What each unit, a module or a folder, may import of the package besides itself and the ground floor.
 ALLOWED = {
     "checks": set(),
+    "workers": set(),
     "encoder": set(),
     "readout": set(),
     "similarity": set(),

@@ -1,0 +1,317 @@
+"""Long work in independent tasks, wherever they run: this process, others, a Dask cluster or Ray. The one seam."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import joblib
+
+MOST_DEATHS = 3
+_AHEAD = 2  # tasks per worker that are sent before a result is back
+_MOST_HELD = 4  # objects that a worker keeps
+_held: OrderedDict[str, Any] = OrderedDict()
+_holding = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Task:
+    """A function to be called with `arguments`, which are made when its turn comes, so that not all are in memory.
+
+    Its result depends on the arguments alone. What is large and the same for many tasks is shared: see `Workers.share`.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    arguments: Callable[[], tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Stands for an object among a task's arguments. The object is fetched once by each worker, which keeps it."""
+
+    digest: str
+    fetch: Callable[[], bytes]
+
+    def get(self) -> Any:
+        """The object; the same one for all threads of a worker."""
+        with _holding:
+            if self.digest not in _held:
+                _held[self.digest] = cloudpickle.loads(self.fetch())
+            _held.move_to_end(self.digest)
+            while len(_held) > _MOST_HELD:
+                _held.popitem(last=False)
+            return _held[self.digest]
+
+
+class Workers:
+    """Where tasks run, as ``joblib.parallel_config`` says: "loky", "threading", "dask" or "ray"; without it, here.
+
+    Results do not depend on where a task runs, so long as every worker computes with as many threads. A worker that
+    dies is survived: its tasks run again on another.
+
+    Parameters
+    ----------
+    n_jobs : int, optional
+        Workers, as in joblib; -1 for one per core. Default: as in ``joblib.parallel_config``, else one. A cluster
+        decides for itself.
+
+    Raises
+    ------
+    ValueError
+        If joblib's backend is another one.
+
+    Examples
+    --------
+    >>> tasks = [Task(f"number {i}", pow, lambda i=i: (i, 2)) for i in range(3)]
+    >>> with Workers() as workers:
+    ...     dict(workers.run(tasks))
+    {0: 0, 1: 1, 2: 4}
+    """
+
+    def __init__(self, n_jobs: int | None = None) -> None:
+        self._place = _find_place(n_jobs)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        self._place.close(kind is not None)
+
+    def share(self, value: Any) -> Any:
+        """What to give to tasks in place of a large object, such as a network: it travels once to each worker."""
+        return self._place.share(value)
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
+        """Run tasks: the number of each with its result, in the order in which they end.
+
+        Raises
+        ------
+        RuntimeError
+            If a task has ended three workers; its name is given.
+        """
+        deaths: Counter[int] = Counter()
+        left, suspects = list(range(len(tasks)))[::-1], list[int]()
+        running: dict[Future[Any], int] = {}
+        try:
+            while left or suspects or running:
+                self._fill(tasks, left, suspects, running)
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    number = running.pop(future)
+                    if self._place.died(future):
+                        deaths[number] += self._place.tries if number in deaths else 1  # the first time in company
+                        _check_deaths(tasks[number].name, deaths[number], future)
+                        suspects.append(number)
+                    else:
+                        yield number, future.result()
+        finally:
+            for future in running:
+                future.cancel()
+
+    def _fill(
+        self, tasks: Sequence[Task], left: list[int], suspects: list[int], running: dict[Future[Any], int]
+    ) -> None:
+        """Send tasks. One that died goes last and alone, since a pool that breaks takes the innocent along."""
+        while left and len(running) < self._place.capacity():
+            self._send(tasks, left.pop(), running)
+        if suspects and not left and not running:
+            self._send(tasks, suspects.pop(), running)
+
+    def _send(self, tasks: Sequence[Task], number: int, running: dict[Future[Any], int]) -> None:
+        running[self._place.submit(_call, tasks[number].function, tasks[number].arguments())] = number
+
+
+def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    return function(*(value.get() if isinstance(value, Shared) else value for value in arguments))
+
+
+def _check_deaths(name: str, deaths: int, future: Future[Any]) -> None:
+    if deaths >= MOST_DEATHS:
+        raise RuntimeError(
+            f"{name}: at least {MOST_DEATHS} workers died at this task; it may need more memory than a worker has"
+        ) from future.exception()
+
+
+class _Here:
+    """This process: one task after the other."""
+
+    tries = 1  # workers that have died when this place says that one did
+
+    def capacity(self) -> int:
+        """How many tasks to send before a result is back."""
+        return 1
+
+    def share(self, value: Any) -> Any:
+        return value
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(function(*arguments))  # an exception goes through, with its own traceback
+        return future
+
+    def died(self, future: Future[Any]) -> bool:
+        return False
+
+    def close(self, failed: bool) -> None:
+        pass
+
+
+class _Threads(_Here):
+    """Threads of this process."""
+
+    def __init__(self, n_workers: int) -> None:
+        self._n_workers = n_workers
+        self._executor: Executor = ThreadPoolExecutor(n_workers, thread_name_prefix="captum-shared")
+
+    def capacity(self) -> int:
+        return _AHEAD * self._n_workers
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        return self._executor.submit(function, *arguments)
+
+    def close(self, failed: bool) -> None:
+        self._executor.shutdown(cancel_futures=failed)
+
+
+class _Processes(_Here):
+    """Processes of this machine, by loky, which keeps them for the next run."""
+
+    def __init__(self, n_workers: int) -> None:
+        self._n_workers = n_workers
+        self._folder = tempfile.TemporaryDirectory(prefix="captum-shared-")
+
+    def capacity(self) -> int:
+        return _AHEAD * self._n_workers
+
+    def share(self, value: Any) -> Shared:
+        content = cloudpickle.dumps(value)
+        path = Path(self._folder.name) / _digest(content)
+        if not path.exists():
+            path.write_bytes(content)
+        return Shared(path.name, path.read_bytes)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        from joblib.externals.loky import get_reusable_executor
+
+        threads = os.environ.get("OMP_NUM_THREADS", str(max(1, joblib.cpu_count() // self._n_workers)))
+        executor = get_reusable_executor(self._n_workers, env={"OMP_NUM_THREADS": threads})  # a new one if it broke
+        future: Future[Any] = executor.submit(function, *arguments)
+        return future
+
+    def died(self, future: Future[Any]) -> bool:
+        from joblib.externals.loky.process_executor import BrokenProcessPool
+
+        return isinstance(future.exception(), BrokenProcessPool)
+
+    def close(self, failed: bool) -> None:
+        if failed:
+            from joblib.externals.loky import get_reusable_executor
+
+            get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        self._folder.cleanup()
+
+
+class _Dask(_Here):
+    """The workers of a Dask client, which tries a task on others by itself when one dies."""
+
+    tries = MOST_DEATHS
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._executor = client.get_executor(pure=False)
+        self._kept: list[Any] = []  # futures: Dask forgets what nobody holds
+
+    def capacity(self) -> int:
+        threads = self._client.nthreads().values()  # now: workers may come and go
+        return _AHEAD * max(1, sum(threads))
+
+    def share(self, value: Any) -> Any:
+        import warnings
+
+        content = cloudpickle.dumps(value)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sending large graph")
+            # Its recipe stays with the scheduler, so that it outlives every worker that holds it.
+            future = self._client.submit(cloudpickle.loads, content, key=f"captum-shared-{_digest(content)}")
+        self._kept.append(future)
+        return future
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        future: Future[Any] = self._executor.submit(function, *arguments)
+        return future
+
+    def died(self, future: Future[Any]) -> bool:
+        from distributed.scheduler import KilledWorker
+
+        return future.cancelled() or isinstance(future.exception(), KilledWorker)
+
+    def close(self, failed: bool) -> None:
+        self._kept.clear()
+
+
+class _Ray(_Here):
+    """The workers of Ray, which tries a task on others by itself when one dies."""
+
+    tries = MOST_DEATHS
+
+    def __init__(self) -> None:
+        import ray
+
+        self._ray = ray
+        self._remote = ray.remote(max_retries=MOST_DEATHS - 1)(_call)
+
+    def capacity(self) -> int:
+        return _AHEAD * max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+
+    def share(self, value: Any) -> Shared:
+        content = cloudpickle.dumps(value)
+        return Shared(_digest(content), _FromRay(self._ray.put(content)))
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        future: Future[Any] = self._remote.remote(*arguments).future()
+        return future
+
+    def died(self, future: Future[Any]) -> bool:
+        return isinstance(future.exception(), self._ray.exceptions.WorkerCrashedError)
+
+
+@dataclass(frozen=True)
+class _FromRay:
+    reference: Any
+
+    def __call__(self) -> bytes:
+        import ray
+
+        content: bytes = ray.get(self.reference)
+        return content
+
+
+def _find_place(n_jobs: int | None) -> _Here:
+    """What joblib's configuration names."""
+    backend, configured = joblib.parallel.get_active_backend()
+    name = type(backend).__name__
+    if name == "DaskDistributedBackend":
+        return _Dask(backend.client)
+    if name == "RayBackend":
+        return _Ray()
+    n_workers = backend.effective_n_jobs(configured if n_jobs is None else n_jobs)
+    if n_workers == 1 or name == "SequentialBackend":
+        return _Here()
+    if name == "ThreadingBackend":
+        return _Threads(n_workers)
+    if name in ("LokyBackend", "MultiprocessingBackend"):
+        return _Processes(n_workers)
+    raise ValueError(f"joblib's backend must be 'loky', 'threading', 'dask' or 'ray', got {name}")
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,174 @@
+"""Tasks give the same results wherever they run, and outlive their workers: real processes, a real Dask, a real Ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pytest
+
+from captum_shared.workers import Task, Workers
+
+CLUSTERS = [
+    pytest.param("dask", marks=pytest.mark.slow),  # starts two worker processes: ten seconds
+    pytest.param("ray", marks=pytest.mark.slow),  # starts Ray: ten seconds
+]
+PLACES = ["here", "threading", pytest.param("loky", marks=pytest.mark.slow), *CLUSTERS]  # loky: two processes
+PROCESSES = [pytest.param("loky", marks=pytest.mark.slow), *CLUSTERS]
+
+
+class Heavy:
+    """Notes in a file, with its process, that it was unpickled."""
+
+    def __init__(self, diary: Path, value: int) -> None:
+        self.diary, self.value = diary, value
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        with self.diary.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+
+
+def add(heavy: Heavy, number: int) -> int:
+    return heavy.value + number
+
+
+def die_once(number: int, mark: Path) -> int:
+    if number == 3 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def die(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def fail(number: int) -> int:
+    if number == 2:
+        raise ValueError(f"number {number} is wrong")
+    return number
+
+
+@contextmanager
+def place(name: str) -> Iterator[None]:
+    """joblib configured for two workers of a kind, started for real."""
+    if name == "here":
+        yield
+    elif name == "dask":
+        distributed = pytest.importorskip("distributed")
+        cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None)
+        with cluster, distributed.Client(cluster), joblib.parallel_config(backend="dask"):
+            yield
+    elif name == "ray":
+        ray = pytest.importorskip("ray")
+        from ray.util.joblib import register_ray
+
+        register_ray()
+        path = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": path})
+        try:
+            with joblib.parallel_config(backend="ray"):
+                yield
+        finally:
+            ray.shutdown()
+    else:
+        with joblib.parallel_config(backend=name, n_jobs=2):
+            yield
+
+
+def tasks(function: Any, *more: Any, n: int = 8) -> list[Task]:
+    return [Task(f"number {i}", function, lambda i=i: (i, *more)) for i in range(n)]
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_what_is_shared_travels_once_to_each_worker(name: str, tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    diary.touch()
+    with place(name), Workers() as workers:
+        heavy = workers.share(Heavy(diary, 10))
+        for _ in range(2):  # in a second run, too
+            work = [Task(f"number {i}", add, lambda i=i: (heavy, i)) for i in range(8)]
+            assert dict(workers.run(work)) == {i: 10 + i for i in range(8)}
+    loads = diary.read_text().split()
+    assert len(loads) == len(set(loads)) <= 2
+    assert bool(loads) == (name not in ("here", "threading"))
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_a_worker_that_dies_is_survived(name: str, tmp_path: Path) -> None:
+    mark = tmp_path / "died"
+    with place(name), Workers() as workers:
+        assert dict(workers.run(tasks(die_once, mark))) == {i: i for i in range(8)}
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_a_task_that_kills_its_workers_is_named(name: str) -> None:
+    with place(name), pytest.raises(RuntimeError, match=r"number 3: at least 3 workers died"), Workers() as workers:
+        list(workers.run(tasks(die)))
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_an_exception_comes_through(name: str) -> None:
+    with place(name), pytest.raises(ValueError, match="number 2 is wrong"), Workers() as workers:
+        list(workers.run(tasks(fail)))
+
+
+def test_arguments_are_made_when_their_turn_comes() -> None:
+    made: list[int] = []
+
+    def arguments(i: int) -> tuple[int]:
+        made.append(i)
+        return (i,)
+
+    work = [Task(f"number {i}", fail, lambda i=i: arguments(i)) for i in (0, 1, 3, 4)]
+    with Workers() as workers:
+        results = workers.run(work)
+        next(results)
+        assert made == [0]
+
+
+def test_threads_really_run_side_by_side() -> None:
+    meeting = threading.Barrier(2, timeout=30)
+    with place("threading"), Workers() as workers:
+        assert len(dict(workers.run([Task(f"{i}", meeting.wait, tuple) for i in range(2)]))) == 2
+
+
+def test_the_rest_is_dropped_when_the_caller_stops() -> None:
+    begun: list[int] = []
+
+    def slow(i: int) -> None:
+        begun.append(i)
+        time.sleep(0.01)
+
+    with place("threading"), Workers() as workers:
+        results = workers.run([Task(f"{i}", slow, lambda i=i: (i,)) for i in range(500)])
+        next(results)
+        results.close()
+    assert len(begun) < 20
+
+
+def test_an_unknown_backend_is_refused() -> None:
+    from joblib.parallel import ParallelBackendBase
+
+    class Other(ParallelBackendBase):
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return 2
+
+    joblib.register_parallel_backend("other", Other)
+    with (
+        joblib.parallel_config(backend="other", n_jobs=2),
+        pytest.raises(ValueError, match=r"'dask' or 'ray', got Other"),
+    ):
+        Workers()
