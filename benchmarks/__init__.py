@@ -1,1 +1,1 @@
-"""Benchmarks with ground truth: ``python -m benchmarks.shared_parts`` and ``python -m benchmarks.pair_grid``."""
+"""Benchmarks, a folder for what each measures; ``python -m benchmarks.NAME`` runs one."""

@@ -13,12 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import factorial, grid_pixels, pair_grid, rows, shared_parts
-from benchmarks.factorial import Setting, make_neuron, settings
-from benchmarks.grid import category_pairs, cell_masks, make_folds
-from benchmarks.output import (
+from benchmarks.common import methods
+from benchmarks.common.results import (
     HEADER,
-    Figure,
+    Result,
     Store,
     axis_table,
     markdown_table,
@@ -26,8 +24,13 @@ from benchmarks.output import (
     summarise,
     write_long,
 )
-from benchmarks.scores import pair_scores, swap_scores, to_heat
-from captum_shared.synthetic import PairCondition
+from benchmarks.common.scores import pair_scores, swap_scores, to_heat
+from benchmarks.photo_game import command as pair_grid
+from benchmarks.photo_game import pixels as grid_pixels
+from benchmarks.photo_game.composites import category_pairs, cell_masks, make_folds
+from benchmarks.synthetic_game import PairCondition, neurons
+from benchmarks.synthetic_game import command as shared_parts
+from benchmarks.synthetic_game.neurons import Setting, make_neuron, settings
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -36,7 +39,7 @@ def _small_and_on_one_thread() -> Any:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(factorial, "GALLERY", 60)
+        patch.setattr(neurons, "GALLERY", 60)
         yield
     torch.set_num_threads(threads)
 
@@ -55,15 +58,15 @@ def read(path: Path) -> list[dict[str, str]]:
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("shared_parts")
     patch = pytest.MonkeyPatch()
-    patch.setattr(shared_parts, "rows_of", lambda setting: [row for row in all_rows() if row.name in FEW])
+    patch.setattr(shared_parts, "methods_of", lambda setting: [row for row in all_methods() if row.name in FEW])
     patch.setattr(shared_parts, "settings", lambda: settings()[:1])
     shared_parts.run(out, quick=True, n_neurons=1, n_cases=1, progress=False)
     patch.undo()
     return out
 
 
-def all_rows() -> list[rows.Row]:
-    return rows.pixel_rows() + rows.layer_rows() + rows.readout_rows() + rows.null_rows()
+def all_methods() -> list[methods.Method]:
+    return methods.pixel_methods() + methods.layer_methods() + methods.readout_methods() + methods.null_methods()
 
 
 def test_shared_parts(synthetic: Path) -> None:
@@ -103,7 +106,7 @@ def test_a_started_run_goes_on(synthetic: Path, monkeypatch: pytest.MonkeyPatch)
 def test_every_row_makes_finite_maps() -> None:
     neuron, cases, _ = make_neuron(Setting("base", "planted"), 0, 1, 0, "cpu")
     problem = cases[0].problems[0]
-    for row in all_rows():
+    for row in all_methods():
         for attribution in row.explain(neuron, problem):
             heat = to_heat(attribution, (96, 96), row.unsigned)
             assert heat.shape == (96, 96), row.name
@@ -126,8 +129,8 @@ def test_pytorch_grad_cam_row_when_installed(monkeypatch: pytest.MonkeyPatch) ->
             return np.full((1, *input_tensor.shape[-2:]), score, dtype=np.float32)
 
     monkeypatch.setitem(sys.modules, "pytorch_grad_cam", SimpleNamespace(GradCAM=Stub))
-    monkeypatch.setattr(rows, "find_spec", lambda name: object())
-    (row,) = [row for row in rows.readout_rows() if row.method == "pytorch-grad-cam similarity"]
+    monkeypatch.setattr(methods, "find_spec", lambda name: object())
+    (row,) = [row for row in methods.readout_methods() if row.method == "pytorch-grad-cam similarity"]
     neuron, cases, _ = make_neuron(Setting("base", "planted"), 0, 1, 0, "cpu")
     map_x, map_ref = row.explain(neuron, cases[0].problems[0])
     assert map_x.shape == (1, 1, 96, 96)
@@ -137,7 +140,7 @@ def test_pytorch_grad_cam_row_when_installed(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_pytorch_grad_cam_itself() -> None:
     pytest.importorskip("pytorch_grad_cam")
-    (row,) = [row for row in rows.readout_rows() if row.method == "pytorch-grad-cam similarity"]
+    (row,) = [row for row in methods.readout_methods() if row.method == "pytorch-grad-cam similarity"]
     neuron, cases, _ = make_neuron(Setting("base", "planted"), 0, 1, 0, "cpu")
     problem = cases[0].problems[0]
     heat = to_heat(row.explain(neuron, problem)[0], (96, 96))
@@ -232,11 +235,11 @@ def test_swaps_by_hand(heats: str, others: str, expected: tuple[float, float, fl
 
 
 def test_summaries(tmp_path: Path) -> None:
-    neurons = [{"query": {"a": 0.0, "b": float("nan")}}, {"query": {"a": 1.0, "b": 0.25}}]
-    figures = summarise("g", "c", ("m", "r"), neurons)
-    assert figures[0] == Figure("g", "c", "m", "r", "query", "a", 0.5, 0.0, 1.0, neurons=2)
+    scores = [{"query": {"a": 0.0, "b": float("nan")}}, {"query": {"a": 1.0, "b": 0.25}}]
+    figures = summarise("g", "c", ("m", "r"), scores)
+    assert figures[0] == Result("g", "c", "m", "r", "query", "a", 0.5, 0.0, 1.0, neurons=2)
     assert figures[1].value == 0.25
-    assert mean_scores(neurons)["query"] == {"a": 0.5, "b": 0.25}
+    assert mean_scores(scores)["query"] == {"a": 0.5, "b": 0.25}
     assert "| m | r | 0.50 [0.00, 1.00] |" in markdown_table(figures, "c", ["a"])
     assert axis_table(figures, [("m", "r")], "a").splitlines()[-1] == "| c | 2 | 0.50 [0.00, 1.00] |"
     write_long(tmp_path / "long.csv", figures)

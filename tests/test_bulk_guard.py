@@ -137,7 +137,7 @@ def test_mapped_file_of_any_mode_and_what_is_changed_in_memory(mode: Any, tmp_pa
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_mapped_gallery_does_not_come_into_memory(tmp_path: Path) -> None:
     root = Path(__file__).parents[1]
-    code = "from benchmarks.speed_bulk import mapped_match_peak as p; import sys; print(p(sys.argv[1], 200_000))"
+    code = "from benchmarks.speed.bulk import mapped_match_peak as p; import sys; print(p(sys.argv[1], 200_000))"
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True, cwd=root)
     assert float(done.stdout) < 300  # MB above what it was before; the file has 410
 

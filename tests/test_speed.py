@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
-from benchmarks import alternatives, growth, memory, paths, speed
-from benchmarks.timing import Row, compare, fastest
+from benchmarks.speed import alternatives, floors, growth, memory, paths
+from benchmarks.speed import command as speed
+from benchmarks.speed.timing import Timing, compare, fastest
+from captum_shared import encode_images
 
 
 def close(a: Tensor, b: Tensor) -> bool:
@@ -28,7 +31,7 @@ EQUAL = [name for name in paths.COMPARISONS if not name.startswith("gain of neur
 def test_a_path_and_its_floor_give_the_same_maps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "K", 2)
     monkeypatch.setattr(paths, "STEPS", {"squeezenet1_0": 4})
-    path, floor = paths.COMPARISONS[name](paths.make_problem("squeezenet1_0", "features.5", size=48))
+    path, floor = paths.COMPARISONS[name](paths.make_workload("squeezenet1_0", "features.5", size=48))
     for found, expected in zip(path(), floor(), strict=True):
         assert close(found, expected)
 
@@ -37,9 +40,20 @@ def test_a_path_and_its_floor_give_the_same_maps(name: str, monkeypatch: pytest.
 def test_calls_one_by_one_give_the_same_maps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "K", 2)
     monkeypatch.setattr(paths, "NEURON_STEPS", 1)
-    calls, together = paths.COMPARISONS[name](paths.make_problem("squeezenet1_0", "features.5", size=48))
+    calls, together = paths.COMPARISONS[name](paths.make_workload("squeezenet1_0", "features.5", size=48))
     for side, expected in enumerate(together()):
         assert close(torch.stack([maps[side] for maps in calls()], dim=1), expected)
+
+
+def test_the_floor_of_a_recording_does_the_work() -> None:
+    """Ridge regressions as scikit-learn's, latents as an encoder's."""
+    random = np.random.default_rng(0)
+    x, y, test = random.normal(size=(12, 30)), random.normal(size=(12, 3)), random.normal(size=(4, 30))
+    fit = RidgeCV(floors.PENALTIES, alpha_per_target=True).fit(x, y)
+    assert np.allclose(floors.ridge(x, y, test), fit.predict(test))
+    workload = paths.make_workload("squeezenet1_0", "features.5", size=48)
+    (latents,) = floors.latents_of_layers(workload.model, ["features.5"], [workload.x, workload.y])
+    assert np.allclose(latents, encode_images(workload.encoder, torch.cat(workload.pair)), atol=1e-6)
 
 
 def test_the_rounds_alternate() -> None:
@@ -59,13 +73,13 @@ def test_every_job_has_a_row_and_bounds_have_jobs() -> None:
 def test_files_and_resuming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = []
 
-    def fake(name: str, model: str, layer: str, *rest: Any) -> Row:
+    def fake(name: str, model: str, layer: str, *rest: Any) -> Timing:
         measured.append(name)
-        return Row(name, model, layer, 1.2, 1.1, 1.3, 0.6, 0.5)
+        return Timing(name, model, layer, 1.2, 1.1, 1.3, 0.6, 0.5)
 
     monkeypatch.setattr(paths, "path_row", fake)
     monkeypatch.setattr(
-        speed, "SECTIONS", {"more": lambda quick, device, rounds: [Row("match", "", "", 1, 1, 1, 1, 1)]}
+        speed, "SECTIONS", {"more": lambda quick, device, rounds: [Timing("match", "", "", 1, 1, 1, 1, 1)]}
     )
     rows = speed.run(tmp_path, quick=True, progress=False)
     content = json.loads((tmp_path / "speed.json").read_text())
@@ -82,7 +96,7 @@ def test_files_and_resuming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(("ratio", "name", "missed"), [(1.1, "pair gradient", False), (1.11, "pair gradient", True),
                                                        (1.5, "gain of truncation", False), (1.4, "gain of truncation", True)])  # fmt: skip
 def test_verdict(ratio: float, name: str, missed: bool) -> None:
-    assert ("missed" in speed.verdict(Row(name, *speed.EARLY, ratio, ratio, ratio, 1, 1))) == missed
+    assert ("missed" in speed.verdict(Timing(name, *speed.EARLY, ratio, ratio, ratio, 1, 1))) == missed
 
 
 @pytest.mark.parametrize(("name", "low", "ratio", "high", "far"), [
@@ -96,7 +110,7 @@ def test_far_off_its_bound(
     name: str, low: float, ratio: float, high: float, far: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    row = Row(name, "a", "b", ratio, low, high, 1, 1)
+    row = Timing(name, "a", "b", ratio, low, high, 1, 1)
     assert speed.far_off([row], 1.5) == ([row] if far else [])
     monkeypatch.setattr(paths, "jobs", lambda quick: [])
     monkeypatch.setattr(speed, "SECTIONS", {"one": lambda quick, device, rounds: [row]})
@@ -112,7 +126,7 @@ def test_the_fastest_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(choice: int) -> None:
         now[0] += next(calls[choice])
 
-    monkeypatch.setattr("benchmarks.timing.clock", lambda: now[0])
+    monkeypatch.setattr("benchmarks.speed.timing.clock", lambda: now[0])
     assert fastest((2, 4, 8), run) == 4
 
 
@@ -120,7 +134,7 @@ def test_the_fastest_choice(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.filterwarnings("ignore:Setting forward, backward hooks")
 def test_alternatives_give_the_same_maps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alternatives, "N_STEPS", 3)
-    other, own = alternatives.ALTERNATIVES[name](paths.make_problem("resnet18", "layer1", size=32))
+    other, own = alternatives.ALTERNATIVES[name](paths.make_workload("resnet18", "layer1", size=32))
     for found, expected in zip(own(), other(), strict=True):
         assert close(found, expected)
 
@@ -128,7 +142,7 @@ def test_alternatives_give_the_same_maps(name: str, monkeypatch: pytest.MonkeyPa
 def test_pytorch_grad_cam_draws_the_same_coarse_map() -> None:
     """Ours, positive part and scaled to [0, 1] as grad-cam does, at its own resolution."""
     pytest.importorskip("pytorch_grad_cam")
-    other, own = alternatives.grad_cam(paths.make_problem("resnet18", "layer1", size=32))
+    other, own = alternatives.grad_cam(paths.make_workload("resnet18", "layer1", size=32))
     for cam, coarse in zip(other(), own(), strict=True):
         positive = coarse.relu()
         enlarged = torch.nn.functional.interpolate(positive / positive.max(), (32, 32), mode="bilinear")[0, 0]
@@ -145,7 +159,7 @@ def test_peaks_of_fresh_processes() -> None:
 def test_a_row_of_memory_is_a_median(monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = iter([3, 2, 5, 5, 4, 2])
     monkeypatch.setattr(memory, "peak", lambda *rest: next(peaks))
-    assert memory.memory_row("a", "b", "cpu", rounds=3, chunk=4) == Row("peak memory", "a", "b", 1.5, 1.0, 2.0, 3, 2)
+    assert memory.memory_row("a", "b", "cpu", rounds=3, chunk=4) == Timing("peak memory", "a", "b", 1.5, 1.0, 2.0, 3, 2)
 
 
 def test_growth_measures_points_in_fresh_processes_and_how_straight_they_lie(
@@ -175,6 +189,6 @@ def test_a_point_of_growth(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_peak_of_a_new_process_is_its_own() -> None:
     """Not that of the process that started it, at which `ru_maxrss` begins."""
     held = np.ones(3 * 10**8)
-    code = "from benchmarks.memory import peak_so_far; print(peak_so_far('cpu'))"
+    code = "from benchmarks.speed.memory import peak_so_far; print(peak_so_far('cpu'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 100 < int(done.stdout) < held.nbytes / 2**20 / 2

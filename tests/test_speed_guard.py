@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks import floors
+from benchmarks.speed import floors
 from captum_shared import LatentEncoder, LayerParallelBackprop, ParallelBackprop
 from captum_shared.attribution import engine
 from captum_shared.attribution.quadrature import Path, refine

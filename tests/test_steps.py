@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from benchmarks import quadratures, steps
-from benchmarks.quadratures import RULES, Recorded, bisected, graded, rescaled, trapezoid
+from benchmarks.quadrature import command as steps
+from benchmarks.quadrature import rules as quadratures
+from benchmarks.quadrature.rules import RULES, Recorded, bisected, graded, rescaled, trapezoid
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -33,15 +34,14 @@ def test_rules(name: str) -> None:
 
 
 def test_the_graded_rule_is_that_of_auto() -> None:
-    from captum_shared.attribution.quadrature import Path as Straight
-    from captum_shared.attribution.quadrature import refine
+    from captum_shared.attribution import quadrature
 
     class Cube(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x**4
 
     x = torch.ones(1, 1, dtype=torch.float64)
-    found = refine(Cube(), Straight(x, 0 * x, x[None]), None, tolerance=1e-9, max_steps=36)
+    found = quadrature.refine(Cube(), quadrature.Path(x, 0 * x, x[None]), None, tolerance=1e-9, max_steps=36)
     alphas, weights = graded(36)
     assert float(found.mean) == pytest.approx(weights @ (4 * alphas**3), rel=1e-12)
 

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from captum_shared import LatentEncoder
-from captum_shared.synthetic import (
+from benchmarks.synthetic_game import (
     PART_KINDS,
     PLANTED_KINDS,
     PLANTED_LAYER,
@@ -26,12 +25,12 @@ from captum_shared.synthetic import (
     planted_colors,
     planted_network,
     rejection_reasons,
-    render,
-    render_scenes,
     sample_gallery,
     sample_pair,
 )
-from captum_shared.synthetic.admission import OTHER_REASONS, REASONS
+from benchmarks.synthetic_game.admission import OTHER_REASONS, REASONS
+from captum_shared import LatentEncoder
+from captum_shared.synthetic import render, render_scenes
 
 
 def draw(seed: int, **options: Any) -> FactorialPair:

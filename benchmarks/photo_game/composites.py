@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.rows import N_REFERENCES, Neuron, Problem
+from benchmarks.common.methods import N_REFERENCES, Neuron, Problem
+from benchmarks.common.photographs import load_photograph
 from captum_shared.encoder import LatentEncoder
 from captum_shared.matcher import ReferenceMatcher
 from captum_shared.readout import latent_transform
@@ -120,12 +120,6 @@ def compose(composite: Composite, paths: Sequence[Path], transform: Callable[[An
         tiles[cell] = load_photograph(paths[index], transform)
     rows = [torch.cat([tiles[2 * r], tiles[2 * r + 1]], dim=2) for r in (0, 1)]
     return torch.cat(rows, dim=1)[None]
-
-
-def load_photograph(path: Path, transform: Callable[[Any], Tensor]) -> Tensor:
-    """A photograph as the network takes it, (3, H, W)."""
-    with Image.open(path) as image:
-        return transform(image.convert("RGB"))
 
 
 def cell_masks(size: tuple[int, int]) -> list[np.ndarray]:

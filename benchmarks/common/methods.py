@@ -29,8 +29,8 @@ class Neuron:
     Attributes
     ----------
     encoder : LatentEncoder
-    layer : str
-        The name of its layer inside the encoder.
+    layer : nn.Module
+        Its layer inside the encoder.
     weight : Tensor (D,)
     other_weight : Tensor (D,)
         The readout of another neuron, for the null row.
@@ -78,7 +78,7 @@ Explain = Callable[[Neuron, Problem], Maps]
 
 
 @dataclass(frozen=True)
-class Row:
+class Method:
     """A method's name, its rule, and how it makes the maps of an image and its reference.
 
     `unsigned` maps say where the score is sensitive, not in which direction: gradients that are not multiplied by
@@ -243,7 +243,7 @@ _IG = {"baselines": True, "n_steps": True}
 _WINDOW = {"baselines": True, "sliding_window_shapes": (3, 16, 16), "strides": (3, 8, 8), "perturbations_per_eval": 64}
 
 
-def pixel_rows() -> list[Row]:
+def pixel_methods() -> list[Method]:
     """ParallelBackprop with each engine and with each rule."""
     engines: dict[str, tuple[Any, dict[str, Any], bool]] = {
         "Saliency": (ca.Saliency, {}, True),
@@ -251,43 +251,43 @@ def pixel_rows() -> list[Row]:
         "GuidedBackprop": (ca.GuidedBackprop, {}, True),
         "NoiseTunnel": (_smooth_grad, {"nt_samples": 8, "stdevs": 0.05}, True),
     }
-    rows = [Row("ParallelBackprop(IntegratedGradients)", rule, _parallel(ca.IntegratedGradients, rule, **_IG))
+    rows = [Method("ParallelBackprop(IntegratedGradients)", rule, _parallel(ca.IntegratedGradients, rule, **_IG))
             for rule in RULE_ROWS]  # fmt: skip
-    rows += [Row(f"ParallelBackprop({name})", "product", _parallel(engine, **arguments), unsigned)
+    rows += [Method(f"ParallelBackprop({name})", "product", _parallel(engine, **arguments), unsigned)
              for name, (engine, arguments, unsigned) in engines.items()]  # fmt: skip
     return rows
 
 
-def layer_rows() -> list[Row]:
+def layer_methods() -> list[Method]:
     """LayerParallelBackprop with each rule."""
-    return [Row("LayerParallelBackprop", rule, _layer(rule)) for rule in RULE_ROWS]
+    return [Method("LayerParallelBackprop", rule, _layer(rule)) for rule in RULE_ROWS]
 
 
-def readout_rows() -> list[Row]:
+def readout_methods() -> list[Method]:
     """Captum's methods on the readout alone, and similarity without the readout."""
     rows = [
-        Row("Saliency", "", _readout_alone(lambda n: ca.Saliency(n.model), abs=False), True, True),
-        Row("IntegratedGradients", "", _readout_alone(lambda n: ca.IntegratedGradients(n.model), **_IG), blind=True),
-        Row("InputXGradient", "", _readout_alone(lambda n: ca.InputXGradient(n.model)), blind=True),
-        Row("GuidedBackprop", "", _readout_alone(lambda n: ca.GuidedBackprop(n.model)), True, True),
-        Row("GradCAM", "", _readout_alone(lambda n: ca.LayerGradCam(n.model, n.layer)), blind=True),
-        Row("GuidedGradCam", "", _readout_alone(lambda n: ca.GuidedGradCam(n.model, n.layer)), True, True),
-        Row("DeepLift", "", _readout_alone(lambda n: ca.DeepLift(n.model), baselines=True), blind=True),
-        Row("Occlusion", "", _readout_alone(lambda n: ca.Occlusion(n.model), **_WINDOW), blind=True),
-        Row("similarity without weights", "", _similarity),
+        Method("Saliency", "", _readout_alone(lambda n: ca.Saliency(n.model), abs=False), True, True),
+        Method("IntegratedGradients", "", _readout_alone(lambda n: ca.IntegratedGradients(n.model), **_IG), blind=True),
+        Method("InputXGradient", "", _readout_alone(lambda n: ca.InputXGradient(n.model)), blind=True),
+        Method("GuidedBackprop", "", _readout_alone(lambda n: ca.GuidedBackprop(n.model)), True, True),
+        Method("GradCAM", "", _readout_alone(lambda n: ca.LayerGradCam(n.model, n.layer)), blind=True),
+        Method("GuidedGradCam", "", _readout_alone(lambda n: ca.GuidedGradCam(n.model, n.layer)), True, True),
+        Method("DeepLift", "", _readout_alone(lambda n: ca.DeepLift(n.model), baselines=True), blind=True),
+        Method("Occlusion", "", _readout_alone(lambda n: ca.Occlusion(n.model), **_WINDOW), blind=True),
+        Method("similarity without weights", "", _similarity),
     ]
     if find_spec("pytorch_grad_cam") is not None:
-        rows.append(Row("pytorch-grad-cam similarity", "", _cam_similarity))
+        rows.append(Method("pytorch-grad-cam similarity", "", _cam_similarity))
     return rows
 
 
-def null_rows() -> list[Row]:
+def null_methods() -> list[Method]:
     """Rows that know nothing of what is shared."""
     return [
-        Row("random map", "", _random_map, draws=20),
-        Row("edge map", "", _edge_map, blind=True),
-        Row("centre prior", "", _center_prior, blind=True),
-        Row("shuffled reference", "product", _shuffled_reference),
-        Row("shuffled readout", "product", _shuffled_readout),
-        Row("randomised network", "product", _random_network),
+        Method("random map", "", _random_map, draws=20),
+        Method("edge map", "", _edge_map, blind=True),
+        Method("centre prior", "", _center_prior, blind=True),
+        Method("shuffled reference", "product", _shuffled_reference),
+        Method("shuffled readout", "product", _shuffled_readout),
+        Method("randomised network", "product", _random_network),
     ]

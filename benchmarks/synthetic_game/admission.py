@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from benchmarks.synthetic_game.pairs import FactorialPair, without_parts
 from captum_shared.synthetic.images import SIZE, render
-from captum_shared.synthetic.pairs import FactorialPair, without_parts
 
 LatentFunction = Callable[[Tensor], Tensor]
 """Images (n, 3, size, size) to latents (n, D)."""

@@ -5,7 +5,7 @@ All take `body`, a network already cut at its layer; latents are means over posi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 Body = Callable[[Tensor], Tensor]
 Maps = tuple[Tensor, Tensor]
+PENALTIES = np.logspace(-3, 7, 21)
 
 
 def latents(body: Body, x: Tensor) -> Tensor:
@@ -73,6 +74,34 @@ def through_the_whole_network(model: nn.Module, layer: str, x: Tensor, y: Tensor
         return pair_gradient(body, x, y, w)
     finally:
         handle.remove()
+
+
+def latents_of_layers(model: nn.Module, layers: Sequence[str], batches: Sequence[Tensor]) -> list[np.ndarray]:
+    """Mean latents (n, D) of several layers, each image once through the network."""
+    outputs: list[Tensor] = []
+    handles = [
+        model.get_submodule(layer).register_forward_hook(lambda module, inputs, y: outputs.append(y.mean((2, 3))))
+        for layer in layers
+    ]
+    with torch.no_grad():
+        for batch in batches:
+            model(batch)
+    for handle in handles:
+        handle.remove()
+    return [torch.cat(outputs[k :: len(layers)]).double().cpu().numpy() for k in range(len(layers))]
+
+
+def ridge(x: np.ndarray, y: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Predictions (m, K) by ridge regressions (n, D) on (n, K), each with the penalty of least leave-one-out error."""
+    values, vectors = np.linalg.eigh((x - x.mean(0)) @ (x - x.mean(0)).T)
+    turned = vectors.T @ (y - y.mean(0))
+    best, dual = np.full(y.shape[1], np.inf), np.zeros_like(y)
+    for alpha in PENALTIES:
+        inverse = 1 / (values.clip(0) + alpha)
+        found = vectors @ (inverse[:, None] * turned)
+        error = ((found / (vectors**2 @ inverse - 1 / (len(x) * alpha))[:, None]) ** 2).mean(0)
+        dual[:, error < best], best = found[:, error < best], np.minimum(error, best)
+    return (test - x.mean(0)) @ ((x - x.mean(0)).T @ dual) + y.mean(0)
 
 
 def _backward(z: Tensor, x: Tensor, constants: tuple[Tensor, ...]) -> Tensor:

@@ -10,33 +10,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.rows import Neuron, Problem, randomised
-from captum_shared.encoder import LatentEncoder, encode_images
-from captum_shared.readout import fit_readout
-from captum_shared.synthetic import (
-    DEMO_LAYER,
-    KINDS,
+from benchmarks.common.basis import Rotation, basis_rotation
+from benchmarks.common.methods import Neuron, Problem, randomised
+from benchmarks.synthetic_game.admission import AdmissionCounts, Thresholds, admitted_pairs
+from benchmarks.synthetic_game.pairs import (
     PART_KINDS,
-    PLANTED_KINDS,
-    PLANTED_LAYER,
-    AdmissionCounts,
     FactorialPair,
     PairCondition,
-    Rotation,
-    Scene,
-    Thresholds,
-    admitted_pairs,
-    basis_rotation,
     compose_gallery,
     compose_pair,
-    demo_network,
-    planted_colors,
-    planted_network,
-    render,
-    render_scenes,
     sample_gallery,
     sample_pair,
 )
+from benchmarks.synthetic_game.planted import PLANTED_KINDS, PLANTED_LAYER, planted_colors, planted_network
+from captum_shared.encoder import LatentEncoder, encode_images
+from captum_shared.readout import fit_readout
+from captum_shared.synthetic import DEMO_LAYER, KINDS, Scene, demo_network, render, render_scenes
 
 Masks = dict[str, np.ndarray]
 

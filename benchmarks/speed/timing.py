@@ -12,7 +12,7 @@ from torch.utils.benchmark.utils.timer import timer as clock
 
 
 @dataclass(frozen=True)
-class Row:
+class Timing:
     """One line of ``speed.json``: the time of a path over that of its floor.
 
     Attributes
@@ -42,7 +42,7 @@ def compare(
     floor: Callable[[], Any],
     rounds: int,
     seconds: float | None = None,
-) -> Row:
+) -> Timing:
     """Both once to warm up, then in turns; who goes first alternates, so that a drift of the machine favours none.
 
     With `seconds`, no more rounds than fit into them, but three at least.
@@ -53,7 +53,7 @@ def compare(
     pairs = [_one_round((path, floor), turned=bool(i % 2)) for i in range(rounds)]
     low, ratio, high = _quartiles([path / floor for path, floor in pairs])
     own, floors = (statistics.median(times) for times in zip(*pairs, strict=True))
-    return Row(name, model, layer, ratio, low, high, own, floors)
+    return Timing(name, model, layer, ratio, low, high, own, floors)
 
 
 def fastest(choices: Sequence[int], run: Callable[[int], Any], repeats: int = 2) -> int:

@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmarks import alternatives, memory, paths, speed_bulk
-from benchmarks.output import Store, finish, write_table
-from benchmarks.timing import Row
+from benchmarks.common.results import Store, finish, write_table
+from benchmarks.speed import alternatives, bulk, memory, paths
+from benchmarks.speed.timing import Timing
 from captum_shared.report.files import output_folder, write_json
 
 # What the rows must reach: (at most, None) for a cost over the floor, (None, at least) for a gain.
@@ -45,23 +45,23 @@ BOUNDS: dict[str, tuple[float | None, float | None]] = {
 }
 EARLY = ("resnet50", "layer1")
 # Other sections: functions (quick, device, rounds) -> rows, each resumed as a whole.
-SECTIONS: dict[str, Callable[[bool, str, int], list[Row]]] = {
+SECTIONS: dict[str, Callable[[bool, str, int], list[Timing]]] = {
     "alternatives": alternatives.alternative_rows,
     "memory": memory.memory_rows,
-    "bulk": speed_bulk.bulk_rows,
+    "bulk": bulk.bulk_rows,
 }
 
 
 def run(
     out: str | Path, *, quick: bool = False, device: str = "cpu", size: int | None = None, progress: bool = True
-) -> list[Row]:
+) -> list[Timing]:
     """Measure what is not measured yet, and write the files."""
     folder = output_folder(out)
     rounds, seconds = (5, 1.0) if quick else (15, 2.5)
     machine = describe_machine(device)
     settings = {"quick": quick, "size": size, **{name: value for name, value in machine.items() if name != "date"}}
     store = Store(folder / ".rows", settings)
-    jobs: list[tuple[dict[str, Any], Callable[[], list[Row]]]] = [
+    jobs: list[tuple[dict[str, Any], Callable[[], list[Timing]]]] = [
         ({"row": job}, partial(_path_rows, job, device, size, rounds, seconds)) for job in paths.jobs(quick)
     ]
     jobs += [({"section": name}, partial(own, quick, device, rounds)) for name, own in SECTIONS.items()]
@@ -71,20 +71,20 @@ def run(
     return rows
 
 
-def _path_rows(job: tuple[str, str, str], device: str, size: int | None, rounds: int, seconds: float) -> list[Row]:
+def _path_rows(job: tuple[str, str, str], device: str, size: int | None, rounds: int, seconds: float) -> list[Timing]:
     return [paths.path_row(*job, device, size, rounds, seconds)]
 
 
-def _kept(store: Store, key: dict[str, Any], measure: Callable[[], list[Row]]) -> list[Row]:
+def _kept(store: Store, key: dict[str, Any], measure: Callable[[], list[Timing]]) -> list[Timing]:
     """The rows of a job, from the folder if an earlier run has measured them."""
     found = store.get(key)
     if found is None:
         found = {"rows": [asdict(row) for row in measure()]}
         store.put(key, found)
-    return [Row(**row) for row in found["rows"]]
+    return [Timing(**row) for row in found["rows"]]
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Timing]) -> str:
     """One line for each row, with its bound and whether it is reached."""
     lines = [
         "| path | network | layer | ratio (quartiles) | bound | seconds | floor |",
@@ -100,7 +100,7 @@ def table(rows: Sequence[Row]) -> str:
     )
 
 
-def verdict(row: Row) -> str:
+def verdict(row: Timing) -> str:
     """The bound of a row, in bold if it is missed."""
     most, least = bounds(row)
     if most is None and least is None:
@@ -109,7 +109,7 @@ def verdict(row: Row) -> str:
     return f"**{text}: missed**" if misses(row.ratio, most, least) else text
 
 
-def bounds(row: Row) -> tuple[float | None, float | None]:
+def bounds(row: Timing) -> tuple[float | None, float | None]:
     """What a row must reach, (at most, at least)."""
     if row.name == "gain of truncation" and (row.model, row.layer) != EARLY:  # nothing to gain at the last layer
         return None, None
@@ -121,7 +121,7 @@ def misses(ratio: float, most: float | None, least: float | None) -> bool:
     return (most is not None and ratio > most) or (least is not None and ratio < least)
 
 
-def far_off(rows: Sequence[Row], factor: float) -> list[Row]:
+def far_off(rows: Sequence[Timing], factor: float) -> list[Timing]:
     """The rows that miss their bound by more than a factor also at their better quartile: no noise of the machine."""
     found = []
     for row in rows:
@@ -171,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, metavar="N", help="threads of torch (default: torch's own choice)")
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore", "Setting forward, backward hooks")
-    rows: list[Row] = []
+    rows: list[Timing] = []
 
     def work() -> None:
         if options.threads is not None:
@@ -184,7 +184,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"benchmarks.speed: {row.name}, {row.model} {row.layer}: {row.ratio:.2f} is far off {verdict(row)}",
               file=sys.stderr)  # fmt: skip
     return 1 if missed else status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

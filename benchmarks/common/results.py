@@ -19,7 +19,7 @@ HEADER = ("game", "condition", "method", "rule", "image", "metric", "value", "ci
 
 
 @dataclass(frozen=True)
-class Figure:
+class Result:
     """One line of the long table: a mean over neurons with its 95 % interval."""
 
     game: str
@@ -71,7 +71,7 @@ def finish(program: str, out: str | Path, work: Callable[[], Any]) -> int:
 
 def summarise(
     game: str, condition: str, row: tuple[str, str], neurons: Sequence[dict[str, dict[str, float]]]
-) -> list[Figure]:
+) -> list[Result]:
     """The figures of one row: its scores per neuron (image -> metric -> value), averaged."""
     figures = []
     for image, metrics in neurons[0].items():
@@ -79,7 +79,7 @@ def summarise(
             values = [own[image][metric] for own in neurons if np.isfinite(own[image][metric])]
             if values:
                 low, high = bootstrap_interval(values)
-                figures.append(Figure(game, condition, *row, image, metric, float(np.mean(values)), low, high,
+                figures.append(Result(game, condition, *row, image, metric, float(np.mean(values)), low, high,
                                       len(values)))  # fmt: skip
     return figures
 
@@ -93,14 +93,14 @@ def mean_scores(scores: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict
     return mean
 
 
-def write_long(path: Path, figures: Iterable[Figure]) -> None:
+def write_long(path: Path, figures: Iterable[Result]) -> None:
     """The long table as CSV."""
     lines = [[getattr(figure, column) for column in HEADER] for figure in figures]
     rows = [[f"{v:.6f}" if isinstance(v, float) else v for v in line] for line in lines]
     write_csv(path, HEADER, rows)
 
 
-def markdown_table(figures: Sequence[Figure], condition: str, metrics: Sequence[str], image: str = "query") -> str:
+def markdown_table(figures: Sequence[Result], condition: str, metrics: Sequence[str], image: str = "query") -> str:
     """Rows by methods, columns by metrics, each as mean [low, high]."""
     chosen = {(f.method, f.rule, f.metric): f for f in figures if f.condition == condition and f.image == image}
     rows = list(dict.fromkeys((method, rule) for method, rule, _ in chosen))
@@ -114,7 +114,7 @@ def markdown_table(figures: Sequence[Figure], condition: str, metrics: Sequence[
     return "\n".join(lines)
 
 
-def axis_table(figures: Sequence[Figure], rows: Sequence[tuple[str, str]], metric: str, image: str = "query") -> str:
+def axis_table(figures: Sequence[Result], rows: Sequence[tuple[str, str]], metric: str, image: str = "query") -> str:
     """Rows by conditions with their numbers of neurons, columns by methods, of one metric."""
     chosen = {(f.condition, f.method, f.rule): f for f in figures if f.metric == metric and f.image == image}
     conditions = {f.condition: f.neurons for f in chosen.values()}
@@ -132,20 +132,20 @@ def write_table(path: Path, sections: Sequence[tuple[str, str]]) -> None:
     write_text(path, "\n\n".join(f"## {heading}\n\n{body}" for heading, body in sections) + "\n")
 
 
-def _cell(figure: Figure | None) -> str:
+def _cell(figure: Result | None) -> str:
     return "" if figure is None else f"{figure.value:.2f} [{figure.ci_low:.2f}, {figure.ci_high:.2f}]"
 
 
-def plot_bars(path: Path, figures: Sequence[Figure], condition: str, metric: str, *, chance: float = 0.5) -> None:
+def plot_bars(path: Path, figures: Sequence[Result], condition: str, metric: str, *, chance: float = 0.5) -> None:
     """One point with its interval for each method, in the order of the table; nothing if there is none."""
-    from matplotlib.figure import Figure as Canvas
+    from matplotlib.figure import Figure
 
     from captum_shared.report.files import write_figure
 
     chosen = [f for f in figures if (f.condition, f.metric, f.image) == (condition, metric, "query")]
     if not chosen:
         return
-    canvas = Canvas(figsize=(7, 1.2 + 0.24 * len(chosen)), layout="constrained")
+    canvas = Figure(figsize=(7, 1.2 + 0.24 * len(chosen)), layout="constrained")
     axes = canvas.subplots()
     for place, f in enumerate(chosen):
         color = "tab:red" if "ParallelBackprop" in f.method else "0.35"
@@ -162,18 +162,18 @@ def plot_bars(path: Path, figures: Sequence[Figure], condition: str, metric: str
 
 
 def plot_axis(
-    path: Path, figures: Sequence[Figure], conditions: dict[float, str], rows: Sequence[tuple[str, str]],
+    path: Path, figures: Sequence[Result], conditions: dict[float, str], rows: Sequence[tuple[str, str]],
     metric: str, label: str, *, chance: float = 0.5,
 ) -> None:  # fmt: skip
     """A metric along an axis, one line for each method; nothing if there are fewer than two conditions to join."""
-    from matplotlib.figure import Figure as Canvas
+    from matplotlib.figure import Figure
 
     from captum_shared.report.files import write_figure
 
     chosen = {(f.condition, f.method, f.rule): f for f in figures if f.metric == metric and f.image == "query"}
     if len({f.condition for f in chosen.values()} & set(conditions.values())) < 2:
         return
-    canvas = Canvas(figsize=(8, 3.6), layout="constrained")
+    canvas = Figure(figsize=(8, 3.6), layout="constrained")
     axes = canvas.subplots()
     spread = 0.006 * (max(conditions) - min(conditions))  # so that equal values do not hide each other
     for place, row in enumerate(rows):

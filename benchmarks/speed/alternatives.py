@@ -1,4 +1,4 @@
-"""Rows of ``benchmarks.speed``: what users would pick instead, beside the package, on one network.
+"""What users would pick instead, beside the package, on one network.
 
 The same maps where the quantity is the same; pytorch-grad-cam scales its own, so that only its cost is compared. The
 explicit Jacobian, one backward pass per latent and image, is also what second-order pairwise methods cost at least.
@@ -15,9 +15,9 @@ import captum.attr as ca
 import torch
 from torch import Tensor, nn
 
-from benchmarks.floors import latents
-from benchmarks.paths import Problem, Run, make_problem, pair_gradient
-from benchmarks.timing import Row, compare
+from benchmarks.speed.floors import latents
+from benchmarks.speed.paths import Run, Workload, make_workload, pair_gradient
+from benchmarks.speed.timing import Timing, compare
 from captum_shared import LayerParallelBackprop, ParallelBackprop
 
 MODEL, LAYER, N_STEPS, CHUNK = "resnet18", "layer2", 12, 8
@@ -37,12 +37,12 @@ class WholeNetwork(nn.Module):
         return latents(lambda _: self.outputs.pop(), x)
 
 
-def constant(p: Problem) -> Tensor:
+def constant(p: Workload) -> Tensor:
     with torch.no_grad():
         return p.w * p.encoder(p.x) * p.encoder(p.y)
 
 
-def wrapper_integrated(p: Problem) -> tuple[Run, Run]:
+def wrapper_integrated(p: Workload) -> tuple[Run, Run]:
     embed = WholeNetwork(p.model, p.layer)
     method = ca.IntegratedGradients(lambda x, c: (embed(x) * c).sum(1))
 
@@ -55,7 +55,7 @@ def wrapper_integrated(p: Problem) -> tuple[Run, Run]:
     return other, _integrated(p)
 
 
-def neuron_integrated(p: Problem) -> tuple[Run, Run]:
+def neuron_integrated(p: Workload) -> tuple[Run, Run]:
     method = ca.NeuronIntegratedGradients(p.model, p.model.get_submodule(p.layer))
 
     def other() -> Any:
@@ -66,7 +66,7 @@ def neuron_integrated(p: Problem) -> tuple[Run, Run]:
     return other, _integrated(p)
 
 
-def neuron_gradient(p: Problem) -> tuple[Run, Run]:
+def neuron_gradient(p: Workload) -> tuple[Run, Run]:
     method = ca.NeuronGradient(p.model, p.model.get_submodule(p.layer))
 
     def other() -> Any:
@@ -76,7 +76,7 @@ def neuron_gradient(p: Problem) -> tuple[Run, Run]:
     return other, pair_gradient(p)[0]
 
 
-def explicit_jacobian(p: Problem) -> tuple[Run, Run]:
+def explicit_jacobian(p: Workload) -> tuple[Run, Run]:
     def other() -> Any:
         c = constant(p)[0]
         return [torch.einsum("d,dchw->chw", c, _jacobian(p, x))[None] for x in p.pair]
@@ -84,7 +84,7 @@ def explicit_jacobian(p: Problem) -> tuple[Run, Run]:
     return other, pair_gradient(p)[0]
 
 
-def grad_cam(p: Problem) -> tuple[Run, Run]:
+def grad_cam(p: Workload) -> tuple[Run, Run]:
     from pytorch_grad_cam import GradCAM
 
     cam = GradCAM(WholeNetwork(p.model, p.layer), [p.model.get_submodule(p.layer)])
@@ -96,7 +96,7 @@ def grad_cam(p: Problem) -> tuple[Run, Run]:
     return other, partial(LayerParallelBackprop(p.encoder).attribute, p.pair, readout=p.w)
 
 
-ALTERNATIVES: dict[str, Callable[[Problem], tuple[Run, Run]]] = {
+ALTERNATIVES: dict[str, Callable[[Workload], tuple[Run, Run]]] = {
     "gain over IntegratedGradients of a wrapper": wrapper_integrated,
     "gain over NeuronIntegratedGradients": neuron_integrated,
     "gain over NeuronGradient": neuron_gradient,
@@ -105,16 +105,16 @@ ALTERNATIVES: dict[str, Callable[[Problem], tuple[Run, Run]]] = {
 WITH_GRAD_CAM = {"gain over pytorch-grad-cam, coarse maps": grad_cam}
 
 
-def alternative_rows(quick: bool, device: str, rounds: int) -> list[Row]:
+def alternative_rows(quick: bool, device: str, rounds: int) -> list[Timing]:
     """How many times faster the package is; pytorch-grad-cam's row where it is installed."""
     rows = []
     for name, sides in (ALTERNATIVES | (WITH_GRAD_CAM if find_spec("pytorch_grad_cam") else {})).items():
-        other, own = sides(make_problem(MODEL, LAYER, device))  # a network of its own: hooks stay on it
+        other, own = sides(make_workload(MODEL, LAYER, device))  # a network of its own: hooks stay on it
         rows.append(compare(name, MODEL, LAYER, other, own, rounds, seconds=1.0 if quick else 4.0))
     return rows
 
 
-def _integrated(p: Problem) -> Run:
+def _integrated(p: Workload) -> Run:
     return partial(ParallelBackprop(p.encoder).attribute, p.pair, readout=p.w, n_steps=N_STEPS)
 
 
@@ -125,7 +125,7 @@ def _selector(c: Tensor) -> Callable[[Tensor], Tensor]:
     return select
 
 
-def _jacobian(p: Problem, x: Tensor) -> Tensor:
+def _jacobian(p: Workload, x: Tensor) -> Tensor:
     """(D, C, H, W), one backward pass per latent."""
     leaf = x.clone().requires_grad_()
     z = p.encoder(leaf)[0]

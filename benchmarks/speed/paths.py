@@ -1,4 +1,4 @@
-"""Rows of ``benchmarks.speed`` about attribution: each path beside its hand-written loop of `benchmarks.floors`."""
+"""Attribution: each path of the package beside its hand-written loop in `floors`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from benchmarks import floors
-from benchmarks.timing import Row, compare, fastest
+from benchmarks.speed import floors
+from benchmarks.speed.timing import Timing, compare, fastest
 from captum_shared import LatentEncoder, ParallelBackprop
 
 # Early, middle and last layer of each network.
@@ -36,7 +36,7 @@ Run = Callable[[], Any]
 
 
 @dataclass(frozen=True)
-class Problem:
+class Workload:
     """One pair of random images, one readout or K of them, and a network with random weights cut at a layer."""
 
     name: str
@@ -57,7 +57,7 @@ class Problem:
         return self.weights[0]
 
 
-def make_problem(name: str, layer: str, device: str = "cpu", size: int | None = None, seed: int = 0) -> Problem:
+def make_workload(name: str, layer: str, device: str = "cpu", size: int | None = None, seed: int = 0) -> Workload:
     """Random images, and what is to be explained about them."""
     torch.manual_seed(seed)
     size = size or SIZES.get(name, SIZE)
@@ -68,53 +68,53 @@ def make_problem(name: str, layer: str, device: str = "cpu", size: int | None = 
     references = torch.randn(REFERENCES, 3, size, size, device=device)
     with torch.no_grad():
         d = encoder(x).shape[1]
-    return Problem(name, layer, model, encoder, x, y, references, torch.randn(K, d, device=device))
+    return Workload(name, layer, model, encoder, x, y, references, torch.randn(K, d, device=device))
 
 
-def control(p: Problem) -> tuple[Run, Run]:
+def control(p: Workload) -> tuple[Run, Run]:
     run = partial(floors.pair_gradient, p.encoder.body, *p.pair, p.w)
     return run, run
 
 
-def pair_gradient(p: Problem) -> tuple[Run, Run]:
+def pair_gradient(p: Workload) -> tuple[Run, Run]:
     pb = ParallelBackprop(p.encoder, engine=ca.Saliency)
     return partial(pb.attribute, p.pair, readout=p.w), control(p)[0]
 
 
-def pair_integrated(p: Problem) -> tuple[Run, Run]:
+def pair_integrated(p: Workload) -> tuple[Run, Run]:
     path, loop = integrated_runs(p, STEPS.get(p.name, FEW_STEPS))
     return path, partial(loop, best_chunk(p))
 
 
-def integrated_runs(p: Problem, n_steps: int) -> tuple[Run, Callable[[int], Any]]:
+def integrated_runs(p: Workload, n_steps: int) -> tuple[Run, Callable[[int], Any]]:
     """The path, and the loop in chunks of as many images as one tells it."""
     path = partial(ParallelBackprop(p.encoder).attribute, p.pair, readout=p.w, n_steps=n_steps)
     return path, partial(floors.pair_integrated, p.encoder.body, *p.pair, p.w, n_steps)
 
 
-def neurons_gradient(p: Problem) -> tuple[Run, Run]:
+def neurons_gradient(p: Workload) -> tuple[Run, Run]:
     pb = ParallelBackprop(p.encoder, engine=ca.Saliency)
     path = partial(pb.attribute_neurons, p.pair, p.weights)
     return path, partial(floors.neurons_gradient, p.encoder.body, *p.pair, p.weights)
 
 
-def neurons_integrated(p: Problem) -> tuple[Run, Run]:
+def neurons_integrated(p: Workload) -> tuple[Run, Run]:
     path = partial(ParallelBackprop(p.encoder).attribute_neurons, p.pair, p.weights, n_steps=NEURON_STEPS)
     return path, partial(floors.neurons_integrated, p.encoder.body, *p.pair, p.weights, NEURON_STEPS, NEURON_STEPS)
 
 
-def calls_gradient(p: Problem) -> tuple[Run, Run]:
+def calls_gradient(p: Workload) -> tuple[Run, Run]:
     pb = ParallelBackprop(p.encoder, engine=ca.Saliency)
     return lambda: [pb.attribute(p.pair, readout=w) for w in p.weights], neurons_gradient(p)[0]
 
 
-def calls_integrated(p: Problem) -> tuple[Run, Run]:
+def calls_integrated(p: Workload) -> tuple[Run, Run]:
     pb = ParallelBackprop(p.encoder)
     calls = [partial(pb.attribute, p.pair, readout=w, n_steps=NEURON_STEPS) for w in p.weights]
     return lambda: [call() for call in calls], neurons_integrated(p)[0]
 
 
-def references_averaged(p: Problem) -> tuple[Run, Run]:
+def references_averaged(p: Workload) -> tuple[Run, Run]:
     pb = ParallelBackprop(p.encoder, engine=ca.Saliency)
 
     def path() -> Any:
@@ -125,18 +125,18 @@ def references_averaged(p: Problem) -> tuple[Run, Run]:
     return path, partial(floors.references_gradient, p.encoder.body, p.x, p.references, p.w)
 
 
-def truncation(p: Problem) -> tuple[Run, Run]:
+def truncation(p: Workload) -> tuple[Run, Run]:
     return partial(floors.through_the_whole_network, p.model, p.layer, *p.pair, p.w), pair_gradient(p)[0]
 
 
-def best_chunk(p: Problem) -> int:
+def best_chunk(p: Workload) -> int:
     """The chunk with which the loop is fastest here."""
     chunks = CHUNKS if p.x.device.type == "cpu" else DEVICE_CHUNKS
     return fastest(chunks, integrated_runs(p, max(chunks))[1])
 
 
 # In rows of a gain the slower side comes first: the ratio says how many times faster the package is.
-COMPARISONS: dict[str, Callable[[Problem], tuple[Run, Run]]] = {
+COMPARISONS: dict[str, Callable[[Workload], tuple[Run, Run]]] = {
     "control": control,
     "pair gradient": pair_gradient,
     "pair integrated gradients": pair_integrated,
@@ -162,7 +162,7 @@ def jobs(quick: bool) -> list[tuple[str, str, str]]:
     ]
 
 
-def path_row(name: str, model: str, layer: str, device: str, size: int | None, rounds: int, seconds: float) -> Row:
+def path_row(name: str, model: str, layer: str, device: str, size: int | None, rounds: int, seconds: float) -> Timing:
     """One row, measured."""
-    path, floor = COMPARISONS[name](make_problem(model, layer, device, size))
+    path, floor = COMPARISONS[name](make_workload(model, layer, device, size))
     return compare(name, model, layer, path, floor, rounds, seconds)

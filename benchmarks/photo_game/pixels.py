@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from benchmarks.grid import GridNeuron, Photographs, load_photograph, nearest_references
-from benchmarks.rows import Neuron, Problem, Row, null_rows, pixel_rows, randomised, readout_rows
+from benchmarks.common.methods import Method, Neuron, Problem, null_methods, pixel_methods, randomised, readout_methods
+from benchmarks.common.photographs import load_photograph
+from benchmarks.photo_game.composites import GridNeuron, Photographs, nearest_references
 from captum_shared.attribution import ParallelBackprop
 from captum_shared.encoder import LatentEncoder
 
@@ -50,9 +51,9 @@ def about_pixels(n_composites: int) -> str:
     )
 
 
-def chosen_rows() -> list[Row]:
+def chosen_rows() -> list[Method]:
     """The rows of the synthetic game that are played pixel by pixel."""
-    return [row for row in pixel_rows() + readout_rows() + null_rows() if row.name in ROWS]
+    return [row for row in pixel_methods() + readout_methods() + null_methods() if row.name in ROWS]
 
 
 def pixel_neuron(encoder: LatentEncoder, own: GridNeuron, seed: int) -> Neuron:

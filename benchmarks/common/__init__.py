@@ -1,0 +1,1 @@
+"""What the benchmarks share: methods, scores, tables and plots."""

@@ -1,0 +1,8 @@
+"""The command ``python -m benchmarks.photo_game``."""
+
+import sys
+
+from benchmarks.photo_game.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

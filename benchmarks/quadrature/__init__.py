@@ -1,0 +1,1 @@
+"""How many gradients integrated gradients need."""

@@ -1,0 +1,1 @@
+"""Each path beside a hand-written minimal loop: time, memory and how both grow."""

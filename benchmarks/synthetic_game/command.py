@@ -1,0 +1,204 @@
+"""Does the map show what is shared? On synthetic images whose every part is known.
+
+``python -m benchmarks.shared_parts [--quick] --out DIR`` writes ``shared_parts.csv``, ``table.md``, ``admission.csv``
+and plots. Rules were tuned on neurons of seed 0; the tables are of seed 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from benchmarks.common.methods import Method, Neuron, layer_methods, null_methods, pixel_methods, readout_methods
+from benchmarks.common.results import (
+    Result,
+    Store,
+    axis_table,
+    finish,
+    markdown_table,
+    mean_scores,
+    plot_axis,
+    plot_bars,
+    summarise,
+    write_long,
+    write_table,
+)
+from benchmarks.common.scores import Scores, pair_scores, reference_scores, to_heat
+from benchmarks.synthetic_game.neurons import Case, Setting, make_neuron, settings
+from captum_shared.report.files import output_folder, write_csv
+
+GAME = "shared_parts"
+HELD_OUT_SEED = 1
+METRICS = (
+    "swap_accuracy",
+    "readout_swap_accuracy",
+    "both_swaps_accuracy",
+    "p_vs_q_auroc",
+    "p_vs_d_auroc",
+    "four_part_accuracy",
+    "relevance_mass_accuracy",
+    "pointing_game",
+    "leakage_d",
+    "leakage_n",
+)
+SWAPS = ("swap_accuracy", "readout_swap_accuracy", "both_swaps_accuracy")
+CHANCE = {"swap_accuracy": 0.5, "readout_swap_accuracy": 0.5, "both_swaps_accuracy": 1 / 12, "p_vs_q_auroc": 0.5}
+"""Of maps whose parts are equally hot on average; of both swaps: the heat must order three parts of one map, and two of
+each other."""
+FEW_ROWS = (
+    ("ParallelBackprop(IntegratedGradients)", "product"),
+    ("ParallelBackprop(IntegratedGradients)", "matched"),
+    ("LayerParallelBackprop", "product"),
+    ("LayerParallelBackprop", "contrast"),
+    ("LayerParallelBackprop", "matched"),
+    ("IntegratedGradients", ""),
+    ("similarity without weights", ""),
+)
+
+
+def run(
+    out: str | Path, *, quick: bool = False, seed: int = HELD_OUT_SEED, device: str = "cpu",
+    n_neurons: int | None = None, n_cases: int | None = None, progress: bool = True,
+) -> list[Result]:  # fmt: skip
+    """Run the benchmark and write its files; `quick` takes fewer neurons, cases and conditions."""
+    folder = output_folder(out)
+    n_neurons, n_cases = n_neurons or (3 if quick else 12), n_cases or 2
+    store = Store(folder / ".neurons", {"seed": seed, "n_cases": n_cases, "version": 2})
+    chosen = [s for s in settings() if not quick or s.name == "base"]
+    jobs = [(s, index) for s in chosen for index in range(n_neurons if s.all_rows else (n_neurons + 1) // 2)]
+    results: dict[str, list[dict[str, Any]]] = {}
+    for setting, index in tqdm(jobs, "neurons", disable=not progress):
+        key = {"setting": asdict(setting), "neuron": index}
+        result = store.get(key)
+        if result is None:
+            result = _one_neuron(setting, index, n_cases, seed, device)
+            store.put(key, result)
+        results.setdefault(_condition(setting), []).append(result)
+    figures = [figure for name, own in results.items() for figure in _figures(name, own)]
+    _write(folder, figures, results)
+    return figures
+
+
+def methods_of(setting: Setting) -> list[Method]:
+    """All rows, or the few of the axes."""
+    rows = pixel_methods() + layer_methods() + readout_methods() + null_methods()
+    return rows if setting.all_rows else [row for row in rows if (row.method, row.rule) in FEW_ROWS]
+
+
+def _condition(setting: Setting) -> str:
+    return f"{setting.network}: {setting.name}"
+
+
+def _one_neuron(setting: Setting, index: int, n_cases: int, seed: int, device: str) -> dict[str, Any]:
+    """Mean scores of every row over a neuron's cases, and its admission counts."""
+    neuron, cases, counts = make_neuron(setting, index, n_cases, seed, device)
+    rows = methods_of(setting) if cases else []
+    scores = {row.name: _scores(row, neuron, cases, 1000 * seed + index) for row in rows}
+    admission = {"tried": counts.tried, "admitted": counts.admitted, **counts.rejected}
+    return {"rows": [(row.method, row.rule) for row in rows], "scores": scores, "admission": admission}
+
+
+def _scores(row: Method, neuron: Neuron, cases: Sequence[Case], seed: int) -> Scores:
+    """Means over the cases; each row starts from the same seed, so that it does not depend on the rows before it."""
+    torch.manual_seed(seed)
+    return mean_scores([_explain(row, neuron, case) for case in cases for _ in range(row.draws)])
+
+
+def _explain(row: Method, neuron: Neuron, case: Case) -> Scores:
+    size = (case.problems[0].x.shape[-2], case.problems[0].x.shape[-1])
+    maps = [row.explain(own, problem) for own in (neuron, case.other) for problem in case.problems]
+    query = [to_heat(pair[0], size, row.unsigned) for pair in maps]
+    reference = [to_heat(pair[1], size, row.unsigned) for pair in maps[:2]]
+    return {
+        "query": pair_scores((query[0], query[1]), (query[2], query[3]), case.masks),
+        "reference": reference_scores((reference[0], reference[1]), case.reference_masks),
+    }
+
+
+def _figures(condition: str, results: Sequence[dict[str, Any]]) -> list[Result]:
+    counted = [result for result in results if result["rows"]]
+    if not counted:
+        return []
+    return [
+        figure
+        for method, rule in counted[0]["rows"]
+        for figure in summarise(
+            GAME, condition, (method, rule), [own["scores"][f"{method} {rule}".strip()] for own in counted]
+        )
+    ]
+
+
+def _write(folder: Path, figures: list[Result], results: dict[str, list[dict[str, Any]]]) -> None:
+    write_long(folder / "shared_parts.csv", figures)
+    rows = [(name, k, reason, n) for name, own in results.items() for k, result in enumerate(own)
+            for reason, n in result["admission"].items()]  # fmt: skip
+    write_csv(folder / "admission.csv", ("condition", "neuron", "outcome", "pairs"), rows)
+    sections = [
+        (
+            f"{condition}, {image}",
+            f"{_neurons(results[condition])}\n\n{markdown_table(figures, condition, metrics, image)}",
+        )
+        for condition in ("planted: base", "trained: base")
+        if condition in results
+        for image, metrics in (("query", METRICS), ("reference", METRICS[-4:]))
+    ]
+    sections += [(f"Axes: {metric.replace('_', ' ')}", axis_table(figures, FEW_ROWS, metric)) for metric in CHANCE]
+    sections.append(("Admission", _admission_table(results)))
+    write_table(folder / "table.md", sections)
+    for network in ("planted", "trained"):
+        for metric, chance in CHANCE.items():
+            plot_bars(folder / f"{network}_{metric}.png", figures, f"{network}: base", metric, chance=chance)
+        angles = {0.0: f"{network}: base"} | {float(a): f"{network}: rotation {a} degrees" for a in (15, 30, 45, 90)}
+        for metric in SWAPS:
+            plot_axis(folder / f"{network}_rotation_{metric}.png", figures, angles, FEW_ROWS, metric,
+                      f"rotation of the latent basis, degrees ({network} network)", chance=CHANCE[metric])  # fmt: skip
+    ratios = {1.0: "planted: base"} | {r: f"planted: weight ratio Q/P {r:g}" for r in (0.25, 0.5, 2.0, 4.0)}
+    plot_axis(folder / "weight_ratio.png", figures, ratios, FEW_ROWS, SWAPS[0], "weight ratio Q/P (planted network)")
+
+
+def _neurons(results: Sequence[dict[str, Any]]) -> str:
+    return f"{sum(bool(result['rows']) for result in results)} neurons; means with 95 % intervals over neurons."
+
+
+def _admission_table(results: dict[str, list[dict[str, Any]]]) -> str:
+    lines = ["| condition | neurons with cases | tried | admitted | rejected for |", "|---|---|---|---|---|"]
+    for name, own in results.items():
+        total: dict[str, int] = {}
+        for result in own:
+            for outcome, n in result["admission"].items():
+                total[outcome] = total.get(outcome, 0) + n
+        tried, admitted = total.pop("tried"), total.pop("admitted")
+        reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(total.items(), key=lambda item: -item[1]))
+        with_cases = sum(bool(result["rows"]) for result in own)
+        lines.append(f"| {name} | {with_cases} of {len(own)} | {tried} | {admitted} | {reasons} |")
+    return "\n".join(lines) + "\n\nA pair may fail for several reasons."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.shared_parts", description=__doc__.split("\n")[0])
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results; a started run goes on")
+    parser.add_argument("--quick", action="store_true", help="few neurons, both networks as they are: a minute or two")
+    parser.add_argument("--seed", type=int, default=HELD_OUT_SEED, metavar="N",
+                        help="seed of neurons and images (default: 1, held out; rules were tuned on 0)")  # fmt: skip
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, mps ... (default: cpu)")
+    parser.add_argument(
+        "--neurons",
+        type=int,
+        metavar="N",
+        help="neurons per condition with all methods, half as many along the axes (default: 12, quick 3)",
+    )
+    parser.add_argument("--cases", type=int, metavar="N", help="admitted pairs per neuron (default: 2)")
+    options = parser.parse_args(arguments)
+    warnings.filterwarnings("ignore", "Setting forward, backward hooks")  # captum's, at every call
+    work = partial(run, options.out, quick=options.quick, seed=options.seed, device=options.device,
+                   n_neurons=options.neurons, n_cases=options.cases)  # fmt: skip
+    return finish("shared_parts", options.out, work)
