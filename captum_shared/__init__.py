@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "encoder": ("LatentEncoder", "encode_images", "fast_encoder", "load_encoder"),
     "readout": ("LinearReadout", "ReadoutFit", "fit_readout", "latent_transform"),
-    "similarity": ("RULES", "SIMILARITIES", "category_centers", "neuron_similarity", "shared_weights"),
+    "similarity": ("RULES", "SIMILARITIES", "category_centers", "moment_rule", "neuron_similarity", "shared_weights"),
     "matcher": ("Match", "ReferenceMatcher"),
     "attribution": ("LayerParallelBackprop", "ParallelBackprop"),
     "recording": ("Recording",),
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from captum_shared.similarity import RULES as RULES
     from captum_shared.similarity import SIMILARITIES as SIMILARITIES
     from captum_shared.similarity import category_centers as category_centers
+    from captum_shared.similarity import moment_rule as moment_rule
     from captum_shared.similarity import neuron_similarity as neuron_similarity
     from captum_shared.similarity import shared_weights as shared_weights
     from captum_shared.visualization import display_heat as display_heat

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from captum_shared.checks import check_integer
-from captum_shared.similarity import SIMILARITIES, neuron_similarity
+from captum_shared.similarity import find_similarity, neuron_similarity
 
 # A block of similarities: (neuron, query) rows and images of the gallery.
 _ROWS, _BLOCK = 2048, 4096
@@ -47,8 +47,9 @@ class ReferenceMatcher:
         Latents of the candidates: the within-category images, in the paper those that drive the neuron. A memory-mapped
         array is read in blocks. The search runs where the gallery is, in its dtype: queries, readouts and exclusions
         are moved there, the gallery never is, and the match is there, too.
-    similarity : str, default "dot"
-        A name in `SIMILARITIES`.
+    similarity : str, rule or callable, default "dot"
+        A name in `SIMILARITIES`, or a rule that has a similarity, such as that of `moment_rule`, as in
+        `neuron_similarity`.
 
     Raises
     ------
@@ -63,9 +64,8 @@ class ReferenceMatcher:
     (tensor([[2, 1]]), tensor([[2., 1.]]))
     """
 
-    def __init__(self, gallery_latents: Tensor | np.ndarray, similarity: str = "dot") -> None:
-        if similarity not in SIMILARITIES:
-            raise ValueError(f"unknown similarity {similarity!r}; expected one of {list(SIMILARITIES)}")
+    def __init__(self, gallery_latents: Tensor | np.ndarray, similarity: str | Any = "dot") -> None:
+        find_similarity(similarity)
         self.similarity = similarity
         self._map = _mapping(gallery_latents)
         self.gallery = _as_latents("gallery_latents", gallery_latents)

@@ -1,0 +1,102 @@
+"""How similar two images are for a neuron. Each kind is one formula, here and nowhere else.
+
+w is the neuron's readout, z the latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from captum_shared.checks import check_latents, check_one_device, check_tensor
+
+Similarity = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@runtime_checkable
+class HasSimilarity(Protocol):
+    """A rule that comes with the similarity that its maps decompose, such as a `MomentRule`."""
+
+    def similarity(self, query: Tensor, gallery: Tensor, weight: Tensor) -> Tensor: ...
+
+
+def dot(query: Tensor, gallery: Tensor, weight: Tensor) -> Tensor:
+    """sum_k w_k z_k(x) z_k(y), the paper's (Lappe et al. 2024). One matrix product, of however many neurons."""
+    return (query * weight.unsqueeze(-2)) @ gallery.mT
+
+
+def cosine(query: Tensor, gallery: Tensor, weight: Tensor) -> Tensor:
+    """The dot similarity over the lengths of both images' latents in the metric |w|: in [-1, 1], and free of hubs.
+
+    Ours; the paper leaves the normalisation open.
+    """
+    lengths = [(weight.abs() @ z.square().mT).sqrt() for z in (query, gallery)]
+    product = lengths[0].unsqueeze(-1) * lengths[1].unsqueeze(-2)
+    similarity = dot(query, gallery, weight)
+    return torch.where(product > 0, similarity / product, torch.zeros_like(similarity)).clamp(-1, 1)
+
+
+SIMILARITIES: dict[str, Similarity] = {"dot": dot, "cosine": cosine}
+
+
+def neuron_similarity(
+    query: Tensor, gallery: Tensor, weight: Tensor, kind: str | Similarity | HasSimilarity = "dot"
+) -> Tensor:
+    """How similar images are for a neuron.
+
+    Parameters
+    ----------
+    query : Tensor (Q, D)
+        Latents of the images to explain.
+    gallery : Tensor (G, D)
+        Latents of the candidates for the reference.
+    weight : Tensor (D,) or (K, D)
+        Readout of one neuron, or of K neurons.
+    kind : str, rule or callable, default "dot"
+        A name in `SIMILARITIES`, a rule that has a similarity, such as that of `moment_rule`, or a callable
+        (query, gallery, weight) -> (Q, G) or (K, Q, G). "dot" is the paper's, sum_k w_k z_k(x) z_k(y); "cosine"
+        divides it by the lengths of both in the metric \\|w\\|, so that an image with large latents is not everybody's
+        reference.
+
+    Returns
+    -------
+    Tensor (Q, G) or (K, Q, G)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a shape does not fit, the tensors are on several devices, or the kind is unknown.
+
+    Examples
+    --------
+    >>> z = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
+    >>> neuron_similarity(z, z, torch.tensor([1.0, -1.0]))
+    tensor([[-3.,  3.],
+            [ 3.,  9.]])
+    """
+    similarity = find_similarity(kind)
+    check_latents("query", query, "Q")
+    check_latents("gallery", gallery, "G", query.shape[1])
+    check_tensor("weight", weight)
+    if weight.ndim not in (1, 2) or weight.shape[-1] != query.shape[1]:
+        raise ValueError(f"`weight` must be (D,) or (K, D) with D = {query.shape[1]}, got shape {tuple(weight.shape)}")
+    check_one_device(query=query, gallery=gallery, weight=weight)
+    return similarity(query, gallery, weight)
+
+
+def find_similarity(kind: str | Similarity | HasSimilarity) -> Similarity:
+    """The formula of a kind in `SIMILARITIES`, of a rule that has one, or the user's own.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    """
+    if isinstance(kind, HasSimilarity):
+        return kind.similarity
+    if not callable(kind) and kind not in SIMILARITIES:
+        raise ValueError(f"unknown similarity {kind!r}; expected one of {list(SIMILARITIES)}")
+    return kind if callable(kind) else SIMILARITIES[kind]

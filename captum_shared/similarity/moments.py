@@ -1,0 +1,279 @@
+"""`moment_rule`: what two images share for a neuron, whatever the basis of the latents."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_shared.checks import check_finite, check_integer, check_number, check_tensor
+
+# Bytes of latents that are read at once: small enough to stay in a cache between the two products with them.
+_BLOCK = 4 * 2**20
+_FEW = 200
+
+
+def moment_rule(
+    gallery_latents: Tensor | np.ndarray,
+    contrast: float = 0.5,
+    *,
+    ridges: float | tuple[float, float] = (0.3, 3.0),
+    cells: int = 1,
+) -> MomentRule:
+    """A rule without a basis: shared weights from the third moments of a gallery's latents.
+
+    The paper's product w z z_ref belongs to the axes of the latents: after a rotation of them it is another one. Here
+    the gallery says what goes together instead. With zeta the latents minus the gallery's mean, S_l their covariance
+    plus l times its mean eigenvalue, and for each gallery image g its drive r = w . zeta_g and its likeness to the
+    reference k = zeta_g . S_l^-1 zeta(y),
+
+        c(y) = S_m^-1 E[r (k - contrast kbar) zeta_g],    kbar = E[max(r, 0) k] / E[max(r, 0)].
+
+    Rotating latents and readout rotates c. For independent latents c is the product times their skewness. It is linear
+    in zeta(y), and needs neither labels nor recorded responses. Ours. Evidence: ``benchmarks.pair_grid``.
+
+    Parameters
+    ----------
+    gallery_latents : Tensor or array (G, D)
+        Latents of several hundred images or more, of any kind. They are kept, not copied, and read in blocks of some
+        megabytes, so that a memory-mapped array will do.
+    contrast : float, default 0.5
+        How much of the likeness that every driver of the neuron has is taken away from the reference's, from 0 (none)
+        to 1 (all, so that the map forgets more and more of the neuron).
+    ridges : float or (float, float), default (0.3, 3.0)
+        l and m, in units of the mean eigenvalue of the covariance. One number for both makes the similarity symmetric
+        where contrast is 0.
+    cells : int, default 1
+        Number of cells of latents that are a grid of K channels, channels first: 16 for pool=4. Each cell is taken as a
+        neuron of its own, with its part of w and of z, and all cells of all images are samples of the moments.
+
+    Returns
+    -------
+    MomentRule
+        Callable (z, z_ref, weight) -> (N, D), for ``rule=`` anywhere. It computes where the gallery is, in at least
+        single precision, and returns what is like z. Its `similarity` serves `ReferenceMatcher`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the gallery is not (G, D) with G >= 2, not finite or does not vary, or an option is out of range.
+
+    Warns
+    -----
+    UserWarning
+        If the gallery has fewer than 200 images.
+
+    Examples
+    --------
+    >>> gallery = torch.rand(500, 8)
+    >>> rule = moment_rule(gallery, contrast=0.0)
+    >>> rule(gallery[:2], gallery[2:4], torch.ones(8)).shape
+    torch.Size([2, 8])
+    >>> rule
+    moment_rule(gallery of 500 images, 8 latents, contrast=0.0, ridges=(0.3, 3.0), cells=1)
+    """
+    gallery = _checked_gallery(gallery_latents)
+    return MomentRule(gallery, _checked_contrast(contrast), _checked_ridges(ridges), _checked_cells(cells, gallery))
+
+
+class MomentRule:
+    """The rule that `moment_rule` makes.
+
+    Attributes
+    ----------
+    gallery : Tensor (G, D)
+        The latents as they were given.
+    mean : Tensor (K,)
+        Their mean, K = D / cells; over all cells if there are several.
+    contrast, ridges, cells
+        As given.
+    """
+
+    def __init__(self, gallery: Tensor, contrast: float, ridges: tuple[float, float], cells: int) -> None:
+        self.gallery = gallery
+        self.contrast = contrast
+        self.ridges = ridges
+        self.cells = cells
+        mean, covariance = _mean_and_covariance(gallery, cells)
+        self.mean = mean.to(torch.promote_types(gallery.dtype, torch.float32)).to(gallery.device)
+        spread = float(covariance.trace()) / len(covariance)
+        if not spread > 0:
+            raise ValueError("`gallery_latents` must vary between images, got the same latents for all")
+        near, front = (_regular_inverse(covariance, ridge * spread) for ridge in ridges)
+        self._likeness = near.to(self.mean)
+        self._front = front.to(self.mean)
+        self._front_ridge = ridges[1] * spread
+
+    def __call__(self, z: Tensor, z_ref: Tensor, weight: Tensor, center: Any = None) -> Tensor:
+        """Shared weights (N, D) of images and references with latents `z` and `z_ref`, (N, D) or (D,) for the second.
+
+        Raises
+        ------
+        ValueError
+            If a `center` is given, or the latents are not as many as the gallery's.
+        """
+        if center is not None:
+            raise ValueError("moment_rule compares with the mean of its own gallery; expected no `center`")
+        return self._to_latents(self._constant(weight, z_ref), z).expand_as(z)
+
+    def similarity(self, query: Tensor, gallery: Tensor, weight: Tensor) -> Tensor:
+        """zeta(x) . c(y), which the maps of x decompose: (Q, G), or (K, Q, G) for weights (K, D).
+
+        Parameters
+        ----------
+        query : Tensor (Q, D)
+        gallery : Tensor (G, D)
+            Latents of candidates for the reference, often others than the gallery of the moments.
+        weight : Tensor (D,) or (K, D)
+        """
+        weights = weight.reshape(-1, weight.shape[-1])
+        pairs = weights.repeat_interleave(len(query), 0), query.repeat(len(weights), 1)
+        constants = self._to_latents(self._constant_for_references(*pairs), query)
+        mean = self.origin.to(gallery)
+        return (constants @ (gallery - mean).T).reshape(*weight.shape[:-1], len(query), len(gallery))
+
+    @property
+    def origin(self) -> Tensor:
+        """The latents that are like nothing, (D,): the gallery's mean."""
+        return self.mean.repeat_interleave(self.cells)
+
+    def to(self, device: torch.device | str) -> MomentRule:
+        """A copy whose gallery and moments are on `device`."""
+        copy = object.__new__(type(self))
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        copy.__dict__.update({**vars(self), **moved})
+        return copy
+
+    def __repr__(self) -> str:
+        n, d = self.gallery.shape
+        return (
+            f"moment_rule(gallery of {n} images, {d} latents, contrast={self.contrast}, ridges={self.ridges}, "
+            f"cells={self.cells})"
+        )
+
+    def _constant(self, weight: Tensor, z_ref: Tensor) -> Tensor:
+        """G zeta(y), (N, cells, K), for G = S_m^-1 (E[r zeta zeta^T] - contrast v d^T) S_l^-1.
+
+        v = E[r zeta] = S w, and d is the mean driver, so that kbar = d . S_l^-1 zeta(y).
+        """
+        w, likeness = self._by_cell(weight), (self._by_cell(z_ref) - self.mean) @ self._likeness
+        third, driver = self._contract(w, likeness)
+        constant = third @ self._front
+        if self.contrast:
+            shared_by_drivers = (driver * likeness).sum(-1, keepdim=True)
+            constant -= self.contrast * shared_by_drivers * self._regular_weight(w)
+        return constant
+
+    def _constant_for_references(self, weight: Tensor, z: Tensor) -> Tensor:
+        """G^T zeta(x), (N, cells, K): what zeta(y) is multiplied with in zeta(x) . G zeta(y)."""
+        w, zeta = self._by_cell(weight), self._by_cell(z) - self.mean
+        third, driver = self._contract(w, zeta @ self._front)
+        if self.contrast:
+            third -= self.contrast * (self._regular_weight(w) * zeta).sum(-1, keepdim=True) * driver
+        return third @ self._likeness
+
+    def _regular_weight(self, weight: Tensor) -> Tensor:
+        """S_m^-1 S w, with S = S_m - m I."""
+        return weight - self._front_ridge * (weight @ self._front)
+
+    def _contract(self, weight: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        """E[r (direction . zeta) zeta] and the mean driver E[max(r, 0) zeta] / E[max(r, 0)], both (N, cells, K).
+
+        `weight` and `direction` are (N, cells, K) or (1, cells, K). One pass over the gallery.
+        """
+        third: Any = 0
+        driver: Any = 0
+        drive: Any = 0
+        for block in _samples(self.gallery, self.cells):
+            zeta = block.to(self.mean) - self.mean
+            r, k = (zeta @ rows.flatten(0, 1).T for rows in (weight, direction))
+            both = (r.unflatten(1, weight.shape[:2]) * k.unflatten(1, direction.shape[:2])).flatten(1)
+            third = third + both.T @ zeta
+            if self.contrast:
+                positive = r.clamp(min=0)
+                driver, drive = driver + positive.T @ zeta, drive + positive.sum(0).unsqueeze(1)
+        third = third.unflatten(0, (-1, self.cells)) / (len(self.gallery) * self.cells)
+        if not self.contrast:
+            return third, torch.zeros_like(third)
+        mean = torch.where(drive > 0, driver / drive, torch.zeros_like(driver))
+        return third, mean.unflatten(0, (-1, self.cells))
+
+    def _by_cell(self, latents: Tensor) -> Tensor:
+        """Latents (n, D) or (D,) as (n, cells, K), where and as precise as the computation."""
+        if latents.shape[-1] != self.gallery.shape[1]:
+            raise ValueError(f"moment_rule was made for {self.gallery.shape[1]} latents, got {latents.shape[-1]}")
+        return _by_cell(latents.reshape(-1, latents.shape[-1]).to(self.mean), self.cells)
+
+    def _to_latents(self, constant: Tensor, like: Tensor) -> Tensor:
+        return constant.mT.flatten(1).to(like)
+
+
+def _mean_and_covariance(gallery: Tensor, cells: int) -> tuple[Tensor, Tensor]:
+    """(K,) and (K, K), in double precision on the CPU, which always has it. The gallery is read twice."""
+    n = len(gallery) * cells
+    mean = torch.stack([block.cpu().double().sum(0) for block in _samples(gallery, cells)]).sum(0) / n
+    covariance = torch.zeros(len(mean), len(mean), dtype=mean.dtype)
+    for block in _samples(gallery, cells):
+        zeta = block.cpu().double() - mean
+        covariance.addmm_(zeta.T, zeta)
+    return mean, covariance / n
+
+
+def _samples(gallery: Tensor, cells: int) -> Iterator[Tensor]:
+    """The latents (n, K) of all cells of some images at a time."""
+    rows = max(1, _BLOCK // (gallery.shape[1] * gallery.element_size()))
+    for block in gallery.split(rows):
+        yield _by_cell(block, cells).flatten(0, 1)
+
+
+def _by_cell(latents: Tensor, cells: int) -> Tensor:
+    """Latents (n, K cells), channels first, as (n, cells, K)."""
+    return latents.unflatten(1, (-1, cells)).mT
+
+
+def _regular_inverse(covariance: Tensor, ridge: float) -> Tensor:
+    """(covariance + ridge I)^-1, by Cholesky's factors."""
+    return torch.cholesky_inverse(torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance)).to(covariance)))
+
+
+def _checked_gallery(value: Any) -> Tensor:
+    if isinstance(value, np.ndarray):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*not writable.*")  # it is only read
+            value = torch.as_tensor(value)
+    check_tensor("gallery_latents", value)
+    if value.ndim != 2 or len(value) < 2 or not value.is_floating_point():
+        raise ValueError(
+            f"`gallery_latents` must be floating point (G, D) with G >= 2, got {value.dtype} {tuple(value.shape)}"
+        )
+    if len(value) < _FEW:
+        warnings.warn(
+            f"the third moments of {len(value)} images are mostly noise; expected at least {_FEW} for moment_rule",
+            stacklevel=3,
+        )
+    for block in value.split(4096):
+        check_finite("gallery_latents", block)
+    return value.detach()
+
+
+def _checked_contrast(contrast: Any) -> float:
+    if not 0 <= check_number("contrast", contrast) <= 1:
+        raise ValueError(f"`contrast` must be a number from 0 to 1, got {contrast!r}")
+    return float(contrast)
+
+
+def _checked_ridges(ridges: Any) -> tuple[float, float]:
+    pair = ridges if isinstance(ridges, tuple | list) else (ridges, ridges)
+    if len(pair) != 2 or not all(check_number("ridges", ridge) > 0 for ridge in pair):
+        raise ValueError(f"`ridges` must be a positive number or two, got {ridges!r}")
+    return float(pair[0]), float(pair[1])
+
+
+def _checked_cells(cells: Any, gallery: Tensor) -> int:
+    if gallery.shape[1] % check_integer("cells", cells):
+        raise ValueError(f"`cells` must divide the number of latents {gallery.shape[1]}, got {cells!r}")
+    return int(cells)

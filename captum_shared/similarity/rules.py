@@ -1,0 +1,135 @@
+"""Which latents two images share for a neuron. Each rule is one formula, here and nowhere else.
+
+w is the neuron's readout, z the latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_shared.checks import check_latents, check_one_device, check_tensor
+
+# z, z_ref, weight, center: (N, D), or (D,) for all but z; the center of a user's own rule may be None.
+Rule = Callable[[Tensor, Tensor, Tensor, Any], Tensor]
+
+
+def product(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor:
+    """w z z_ref, the paper's (Lappe et al. 2024)."""
+    return weight * (z * z_ref)  # in this order, so that swapping the pair changes no bit
+
+
+def centered(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor:
+    """w^2 (z_ref - center), the center being the mean of the gallery: what sets the reference apart."""
+    return weight.square() * (z_ref - center)
+
+
+def contrast(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor:
+    """|w| (z_ref - center), the center being the mean of the neuron's strongest drivers.
+
+    What sets the reference apart from everything that drives the neuron; what every driver shares is erased.
+    """
+    return weight.abs() * (z_ref - center)
+
+
+def matched(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor:
+    """|w| (z_ref - s center), the center being the mean of the neuron's strongest drivers, scaled to the same drive.
+
+    s = w . z_ref / w . center, in [0, 1]: the scaled center drives the neuron as much as the reference does, so that
+    the difference is in what the drive is made of, not in its size. Without the scale, a reference that drives the
+    neuron less than the drivers do is erased. What every driver has in the same proportion is erased still. Ours; z_ref
+    should be the mean of several references. Evidence: ``benchmarks.shared_parts`` and ``benchmarks.pair_grid``.
+    """
+    drive, whole = ((weight * value).sum(-1, keepdim=True) for value in (z_ref, center))
+    scale = torch.where(whole > 0, drive / whole, torch.zeros_like(whole)).clamp(0, 1)
+    return weight.abs() * (z_ref - scale * center)
+
+
+RULES: dict[str, Rule] = {"product": product, "centered": centered, "contrast": contrast, "matched": matched}
+_WITHOUT_CENTER = {"product"}
+
+
+def shared_weights(
+    z: Tensor, z_ref: Tensor, weight: Tensor, rule: str | Rule = "product", center: Tensor | None = None
+) -> Tensor:
+    """How much each latent dimension is shared by image and reference, for a neuron: the constant c of the method.
+
+    Parameters
+    ----------
+    z : Tensor (N, D)
+        Latents of the images.
+    z_ref : Tensor (N, D) or (D,)
+        Latents of the references, or the mean latents of several references for each image.
+    weight : Tensor (D,) or (N, D)
+        Readout of the neuron, or of one neuron per pair.
+    rule : str or callable, default "product"
+        A name in `RULES`: "product" w z z_ref, the paper's; "centered" w^2 (z_ref - center);
+        "contrast" \\|w\\| (z_ref - center); "matched" \\|w\\| (z_ref - s center), s = w . z_ref / w . center.
+        Or a rule of your own, (z, z_ref, weight, center) -> (N, D); its center is None unless given.
+    center : Tensor (D,) or (N, D), optional
+        What the reference is compared with: the mean latents of the gallery for "centered", of the neuron's strongest
+        drivers for "contrast" and "matched". Required by these three, refused by "product".
+
+    Returns
+    -------
+    Tensor (N, D)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a shape does not fit, the tensors are on several devices, the rule is unknown, or the center is missing or
+        superfluous.
+
+    Examples
+    --------
+    >>> z, z_ref, w = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 0.5]]), torch.tensor([1.0, -1.0])
+    >>> shared_weights(z, z_ref, w)
+    tensor([[ 3., -1.]])
+    >>> shared_weights(z, z_ref, w, rule="contrast", center=torch.tensor([1.0, 1.0]))
+    tensor([[ 2.0000, -0.5000]])
+    """
+    formula = find_rule(rule)
+    check_latents("z", z)
+    for name, value in (("z_ref", z_ref), ("weight", weight), ("center", center)):
+        if name != "center" or value is not None:
+            _check_like(name, value, z)
+    check_one_device(z=z, z_ref=z_ref, weight=weight, center=center)
+    if isinstance(rule, str) and (center is None) != (rule in _WITHOUT_CENTER):
+        raise ValueError(_center_message(rule))
+    shared = formula(z, z_ref, weight, center)
+    if not isinstance(shared, Tensor) or tuple(shared.shape) not in (tuple(z.shape), tuple(z.shape[1:])):
+        found = tuple(shared.shape) if isinstance(shared, Tensor) else type(shared).__name__
+        raise ValueError(f"`rule` must return shared weights (N, D) = {tuple(z.shape)}, got {found}")
+    return shared.expand_as(z)
+
+
+def find_rule(rule: str | Rule) -> Rule:
+    """The formula of a rule in `RULES`, or the user's own.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    """
+    if not callable(rule) and rule not in RULES:
+        raise ValueError(f"unknown rule {rule!r}; expected one of {list(RULES)}")
+    return rule if callable(rule) else RULES[rule]
+
+
+def _center_message(rule: str) -> str:
+    if rule in _WITHOUT_CENTER:
+        return f"rule {rule!r} takes no `center`; expected None"
+    return (
+        f"rule {rule!r} needs `center`, the mean latents (D,) of the gallery or of the neuron's strongest drivers; "
+        "got None"
+    )
+
+
+def _check_like(name: str, value: Any, z: Tensor) -> None:
+    check_tensor(name, value)
+    if tuple(value.shape) not in (tuple(z.shape), tuple(z.shape[1:])):
+        n, d = z.shape
+        raise ValueError(f"`{name}` must be (N, D) = ({n}, {d}) or (D,) = ({d},), got shape {tuple(value.shape)}")
