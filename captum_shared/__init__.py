@@ -16,6 +16,7 @@ _HOMES = {
     "readout": ("LinearReadout", "ReadoutFit", "fit_readout", "latent_transform"),
     "similarity": ("RULES", "SIMILARITIES", "category_centers", "moment_rule", "neuron_similarity", "shared_weights"),
     "matcher": ("Match", "ReferenceMatcher"),
+    "selection": ("Drivers", "Pairs", "find_drivers", "find_pairs", "rule_center", "strongest_drivers"),
     "attribution": ("LayerParallelBackprop", "ParallelBackprop"),
     "recording": ("Recording",),
     "report": ("explain_recording",),
@@ -44,6 +45,12 @@ if TYPE_CHECKING:
     from captum_shared.readout import latent_transform as latent_transform
     from captum_shared.recording import Recording as Recording
     from captum_shared.report import explain_recording as explain_recording
+    from captum_shared.selection import Drivers as Drivers
+    from captum_shared.selection import Pairs as Pairs
+    from captum_shared.selection import find_drivers as find_drivers
+    from captum_shared.selection import find_pairs as find_pairs
+    from captum_shared.selection import rule_center as rule_center
+    from captum_shared.selection import strongest_drivers as strongest_drivers
     from captum_shared.similarity import RULES as RULES
     from captum_shared.similarity import SIMILARITIES as SIMILARITIES
     from captum_shared.similarity import category_centers as category_centers

@@ -28,7 +28,8 @@ ALLOWED = {
     "visualization": set(),
     "matcher": {"similarity"},
     "attribution": {"similarity"},
-    "selectivity": {"encoder"},
+    "selection": {"matcher", "similarity"},
+    "selectivity": {"encoder", "selection"},
     "synthetic": {"encoder"},
     "report": None,  # everything below
     "cli": {"report"},

@@ -16,15 +16,14 @@ from tqdm import tqdm
 from captum_shared.attribution import ParallelBackprop
 from captum_shared.checks import check_choice, check_integer
 from captum_shared.encoder import LatentEncoder, encode_images, load_encoder
-from captum_shared.matcher import ReferenceMatcher
 from captum_shared.readout import fit_readout, latent_transform
 from captum_shared.report.device import find_device
 from captum_shared.report.files import output_folder, read_labels, write_csv, write_figure, write_json, write_text
 from captum_shared.report.html import Picture, gallery, page, table
+from captum_shared.selection import REFERENCES, find_drivers, find_pairs
 from captum_shared.visualization import pair_figure
 
 FOLDS = 5
-REFERENCES = ("drivers", "category")
 
 ImageTransform = Callable[[Any], Tensor]
 
@@ -93,8 +92,8 @@ def explain_category(
     top : int, default 12
         How many out-of-category images to explain, the strongest first.
     references : {"drivers", "category"}, default "drivers"
-        Where references are sought: among the images of the category that drive the neuron, with a response above the
-        category's median, or in the whole category. The paper takes drivers; the threshold is ours.
+        Where references are sought: among the images of the category that drive the neuron, as `find_drivers` says, or
+        in the whole category. The paper takes drivers.
     similarity : str, default "dot"
         A name in `SIMILARITIES`.
     standardize : bool, default True
@@ -133,19 +132,18 @@ def explain_category(
 
     fit = fit_readout(latents, member.astype(float), cv=FOLDS, seed=seed)
     weight, response = fit.readout.weight[0], fit.predictions[:, 0]
-    drivers = np.flatnonzero(~member)[np.argsort(-response[~member], kind="stable")[:top]]
-    candidates = _candidates(member, response, references)
-    match = ReferenceMatcher(latents[candidates], similarity).match(latents[drivers], weight)
+    drivers = find_drivers(response, member, top=top, references=references)
+    matched = find_pairs(latents, drivers, weight, similarity=similarity)
     pairs = [
-        Pair(paths[i], paths[candidates[j]], float(s), float(response[i]))
-        for i, j, s in zip(drivers, match.index[:, 0], match.similarity[:, 0], strict=True)
+        Pair(paths[i], paths[j], float(s), float(response[i]))
+        for i, j, s in zip(matched.images, matched.references[:, 0], matched.similarity[:, 0], strict=True)
     ]
     pictures = _draw_pairs(encoder, transform, weight, pairs, preferred, n_steps, progress, folder)
     summary = {
         "command": "category", "preferred": preferred, "cv_auc": area_under_curve(member, response),
         "n_images": len(paths), "n_preferred": int(member.sum()), **(about or {}),
         "n_latents": latents.shape[1], "standardized": standardize, "references": references,
-        "n_candidates": len(candidates), "similarity": similarity, "rule": "product",
+        "n_candidates": len(drivers.candidates), "similarity": similarity, "rule": "product",
         "engine": "IntegratedGradients", "n_steps": n_steps, "folds": FOLDS, "seed": seed, "unreadable": unreadable,
         "reference_counts": dict(Counter(pair.reference.name for pair in pairs).most_common()),
     }  # fmt: skip
@@ -180,11 +178,6 @@ def pictures_of(x: Tensor, ends: tuple[Tensor, Tensor]) -> Tensor:
     """Images as the network sees them, (..., 3, H, W), back in [0, 1], by its `black_and_white`."""
     black, white = ends
     return ((x - black) / (white - black)).clamp(0, 1)
-
-
-def _candidates(member: np.ndarray, response: np.ndarray, references: str) -> np.ndarray:
-    floor = np.median(response[member]) if references == "drivers" else -np.inf
-    return np.flatnonzero(member & (response >= floor))
 
 
 def _draw_pairs(
@@ -242,7 +235,8 @@ def _write_report(folder: Path, summary: dict[str, Any], pairs: Sequence[Pair], 
 
 def _methods(s: dict[str, Any]) -> list[str]:
     scaled = "standardised over all images" if s["standardized"] else "as the network gives them, not standardised"
-    gallery_text = "those above the category's median response" if s["references"] == "drivers" else "all of them"
+    drivers = "those that respond at least as much as the weakest image explained, and at least half of them"
+    gallery_text = drivers if s["references"] == "drivers" else "all of them"
     return [
         "Heat marks what an image and its reference share for the neuron: the latents that both have and the neuron "
         "reads are backpropagated to the pixels of both (Lappe et al., NeurIPS 2024; integrated gradients, "

@@ -16,13 +16,13 @@ from tqdm import tqdm
 from captum_shared.attribution import ParallelBackprop
 from captum_shared.checks import check_integer
 from captum_shared.encoder import LatentEncoder, encode_images
-from captum_shared.matcher import ReferenceMatcher
 from captum_shared.metrics import relevance_mass_accuracy
 from captum_shared.readout import LinearReadout, fit_readout
 from captum_shared.report.category import area_under_curve, standardized
 from captum_shared.report.device import find_device
 from captum_shared.report.files import output_folder, write_csv, write_figure, write_json, write_text
 from captum_shared.report.html import Picture, gallery, page, table
+from captum_shared.selection import find_drivers, find_pairs
 from captum_shared.synthetic import DEMO_LAYER, DemoImages, SharedParts, demo_images, demo_network, shared_masks
 from captum_shared.visualization import display_heat, pair_figure
 
@@ -128,23 +128,23 @@ def _find_cases(
 ) -> tuple[list[Case], int]:
     """The `top` strongest out-of-category images with a shared part, and how many were passed over."""
     n = len(data.gallery)
-    order = n + np.argsort(-response[n:], kind="stable")
-    match = ReferenceMatcher(latents[:n]).match(latents[order], readout.weight[0].to(latents))
+    drivers = find_drivers(response, np.arange(len(response)) < n, top=None, references="category")
+    pairs = find_pairs(latents, drivers, readout.weight[0].to(latents))
     device = readout.weight.device
 
     def respond(images: Tensor) -> Tensor:
         return readout(encoder(images.to(device)))[:, 0]
 
     cases: list[Case] = []
-    for tried, i in enumerate(order):
+    for tried, i in enumerate(pairs.images):
         if len(cases) == top:
             return cases, tried - top
-        j, similarity = int(match.index[tried, 0]), float(match.similarity[tried, 0])
+        j, similarity = int(pairs.references[tried, 0]), float(pairs.similarity[tried, 0])
         shared = shared_masks(data.others.scenes[i - n], data.gallery.scenes[j], respond, min_drop=DRIVES)
         if shared.kinds:
             images = (data.images[i : i + 1].to(device), data.images[j : j + 1].to(device))
             cases.append(Case(data.categories[i], images, shared, similarity, float(response[i])))
-    return cases, len(order) - len(cases)
+    return cases, len(pairs.images) - len(cases)
 
 
 def _methods(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_shared.selection import d_prime
 from captum_shared.selectivity.ranking import TopActivations
 
 UNEQUAL = 1.5  # largest over smallest share of a class from which a plain class index is warned about
@@ -232,8 +233,7 @@ def category_d_prime(responses: Any, labels: Sequence[Hashable | None], category
         raise ValueError(
             f"d' needs two images of {category!r} and two others, got {int(inside.sum())} and {int((~inside).sum())}"
         )
-    spread = ((values[inside].var(0) + values[~inside].var(0)) / 2).sqrt()
-    return (values[inside].mean(0) - values[~inside].mean(0)) / spread
+    return torch.from_numpy(d_prime(values, inside))
 
 
 def _by_class(responses: Any, labels: Sequence[Hashable | None]) -> tuple[Tensor, dict[Any, Tensor]]:

@@ -188,8 +188,7 @@ def _explain(
     hashes = manifest["recording"]["stimuli"]
     contents = [hashes[name] for name in recording.stimulus_names]
     reliability, neurons, encoding = _model(recording, contents, network, latents, estimator, settings, *run)
-    responses, categories = recording.mean_responses, np.array(recording.categories)
-    explain_neurons(neurons, recording.stimuli, responses, categories, network, encoding, latents, settings, *run)
+    explain_neurons(neurons, recording.stimuli, network, encoding, latents, settings, *run)
     return write_report(recording, network, encoding, neurons, reliability, settings, estimator, manifest, notes, *run)
 
 

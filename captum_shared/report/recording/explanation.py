@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from captum_shared.attribution import ParallelBackprop
 from captum_shared.attribution.neurons import neuron_maps
 from captum_shared.report.recording.encoding import Encoding, Latents, scale_module
 from captum_shared.report.recording.network import ImageTransform, Network, transform_image
-from captum_shared.report.recording.neurons import Neuron, standardised, z_scores
+from captum_shared.report.recording.neurons import Neuron, standardised
 from captum_shared.report.recording.settings import Settings
 from captum_shared.report.recording.units import Unit, array_bytes, run_units
+from captum_shared.selection import rule_center
 from captum_shared.similarity import shared_weights
 
 
@@ -49,8 +50,6 @@ def file_stem(name: str) -> str:
 def explain_neurons(
     neurons: Sequence[Neuron],
     stimuli: Sequence[Path],
-    responses: np.ndarray,
-    categories: np.ndarray,
     network: Network,
     encoding: Encoding,
     latents: Latents,
@@ -67,7 +66,7 @@ def explain_neurons(
             block = own[start : start + settings.neurons_per_unit]
 
             def arguments(candidate: int = candidate, block: Sequence[Neuron] = block) -> tuple[Any, ...]:
-                demands = _demands(block, candidate, stimuli, responses, categories, encoding, latents, settings)
+                demands = _demands(block, candidate, stimuli, encoding, latents, settings)
                 scale = scale_module(latents.raw(candidate), settings.standardize)
                 encoder = network.encoder(candidate, scale.to(next(network.scanner.parameters()).device))
                 return encoder, network.transform, demands, [len(n.pairs) for n in block], settings.n_steps
@@ -80,8 +79,6 @@ def _demands(
     block: Sequence[Neuron],
     candidate: int,
     stimuli: Sequence[Path],
-    responses: np.ndarray,
-    categories: np.ndarray,
     encoding: Encoding,
     latents: Latents,
     settings: Settings,
@@ -91,21 +88,12 @@ def _demands(
     for number, neuron in enumerate(block):
         weight = torch.from_numpy(encoding.weights[neuron.index]).double()
         images, references = ([getattr(p, side) for p in neuron.pairs] for side in ("image", "reference"))
-        center = _center(z, responses[neuron.index], categories == neuron.preferred, settings)
+        center = rule_center(settings.rule, z, neuron.drivers) if neuron.drivers is not None else None
         shared = shared_weights(z[images], z[references], weight, settings.rule, center).float().numpy()
         for pair, c in enumerate(shared):
             found.append(Demand(stimuli[images[pair]], (number, pair, 0), c))
             found.append(Demand(stimuli[references[pair]], (number, pair, 1), c))
     return found
-
-
-def _center(z: Tensor, recorded: np.ndarray, member: np.ndarray, settings: Settings) -> Tensor | None:
-    """What the rules other than the paper's compare with: the category's mean, or that of the neuron's drivers."""
-    if settings.rule == "product":
-        return None
-    there = np.isfinite(recorded)
-    chosen = member & there if settings.rule == "centered" else there & (z_scores(recorded) >= settings.threshold)
-    return z[np.flatnonzero(chosen)].mean(0)
 
 
 def _explain_unit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from captum_shared.report.recording.settings import MIN_IMAGES, Settings
+from captum_shared.selection import N_STRONGEST
 from captum_shared.visualization.heat import SMOOTHING
 
 
@@ -59,29 +60,27 @@ def _model(s: Settings, summary: dict[str, Any], about: dict[str, Any], estimato
 
 def _selection(s: Settings) -> str:
     given = "was given" if s.preferred is not None else "is the one with the largest d'"
-    among = (
-        f"those stimuli of the preferred category with recorded responses at least {s.threshold:g} standard deviations "
-        "above the neuron's mean" if s.references == "drivers" else "all stimuli of the preferred category"
-    )  # fmt: skip
+    among = "the drivers in" if s.references == "drivers" else "all stimuli of"
     return (
         f"The preferred category {given} (difference of the mean responses inside and outside over the root mean of "
         f"the variances; categories with fewer than {MIN_IMAGES} stimuli are not considered). Neurons are explained "
         f"if their reliability is at least {s.min_reliability:g} (where there are repeats), their cross-validated r "
-        f"at least {s.min_cv_r:g}, and d' at least {s.min_d_prime:g}. Drivers are stimuli of other categories whose "
+        f"at least {s.min_cv_r:g}, and d' at least {s.min_d_prime:g}. A neuron's drivers are the stimuli whose "
         f"recorded response and whose cross-validated prediction both lie at least {s.threshold:g} standard "
-        f"deviations above their means over all stimuli; the {s.drivers} with the strongest recorded responses are "
-        f"explained. The reference of a driver is the most similar by the {s.similarity} similarity, weighted by the "
-        f"neuron's readout, among {among}."
+        f"deviations above their means over all stimuli. Of the drivers in other categories the {s.drivers} with the "
+        "strongest recorded responses are explained. The reference of each is the most similar by the "
+        f"{s.similarity} similarity, weighted by the neuron's readout, among {among} the preferred category."
     )
 
 
 def _explanation(s: Settings) -> str:
+    strongest = f"the neuron's strongest drivers in any category (at most {N_STRONGEST})"
     rules = {
         "product": "the product of readout weight and both images' latents, dimension by dimension",
-        "centered": "the squared readout weight times the reference's latents minus their mean over the category",
-        "contrast": "the absolute readout weight times the reference's latents minus their mean over all drivers",
-        "matched": "the absolute readout weight times the reference's latents minus the mean over all drivers, scaled "
-        "to the same predicted drive",
+        "centered": "the squared readout weight times the reference's latents minus their mean over all stimuli",
+        "contrast": f"the absolute readout weight times the reference's latents minus their mean over {strongest}",
+        "matched": f"the absolute readout weight times the reference's latents minus the mean over {strongest}, "
+        "scaled to the same predicted drive",
     }
     return (
         "Maps follow parallel backpropagation (Lappe et al., NeurIPS 2024): the shared weights of a pair, "

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from captum_shared.matcher import ReferenceMatcher
 from captum_shared.report.recording.encoding import Encoding, Latents, scaler_of
 from captum_shared.report.recording.settings import MIN_IMAGES, Settings
+from captum_shared.selection import Drivers, d_prime, find_drivers, find_pairs
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Neuron:
     reason: str
     preferred: str | None
     d_prime: float
-    n_found: int
+    drivers: Drivers | None = None
     pairs: tuple[Pair, ...] = ()
 
     @property
@@ -43,8 +43,6 @@ class Neuron:
 def category_d_primes(responses: np.ndarray, categories: np.ndarray) -> dict[str, np.ndarray]:
     """d' of each category with at least `MIN_IMAGES` images, (K,) each; NaN where a neuron has too few responses.
 
-    Difference between the mean responses inside and outside, over the root of the mean of the two variances.
-
     Parameters
     ----------
     responses : (K, n) array
@@ -53,7 +51,7 @@ def category_d_primes(responses: np.ndarray, categories: np.ndarray) -> dict[str
     """
     counts = Counter(str(name) for name in categories)
     return {
-        name: np.array([_d_prime(neuron, categories == name) for neuron in responses])
+        name: d_prime(responses.T, categories == name)
         for name in sorted(counts)
         if MIN_IMAGES <= counts[name] < len(categories)
     }
@@ -105,63 +103,46 @@ def select_neurons(
 ) -> list[Neuron]:
     """Drivers and references of each neuron, or the reason why there are none.
 
-    Drivers are out-of-category stimuli whose recorded response and whose cross-validated prediction both lie at least
-    `threshold` standard deviations above their means over all stimuli, strongest recorded response first.
+    Drivers are as in `find_drivers`: their recorded response and its cross-validated prediction both lie at least
+    `threshold` standard deviations above their means over all stimuli.
     """
-    found = []
+    neurons = []
     for k, name in enumerate(names):
-        d_prime = float(d_primes[preferred[k]][k]) if preferred[k] is not None else float("nan")  # type: ignore[index]
-        reason = unusable[k] or _failed(reliability[k], encoding.cv_r[k], d_prime, settings)
-        drivers = np.empty(0, dtype=int)
-        candidates = drivers
+        d = float(d_primes[preferred[k]][k]) if preferred[k] is not None else float("nan")  # type: ignore[index]
+        reason, drivers = unusable[k] or _failed(reliability[k], encoding.cv_r[k], d, settings), None
         if not reason:
-            member = categories == preferred[k]
-            drivers, candidates = _drivers(responses[k], encoding.predictions[:, k], member, settings)
-            reason = _nothing_to_pair(drivers, candidates, preferred[k], settings)
-        n_found, drivers = len(drivers), drivers[: settings.drivers]
-        found.append((Neuron(k, name, reason, preferred[k], d_prime, n_found), drivers, candidates))
-    return _with_references(found, encoding, latents, settings)
+            drivers = find_drivers(
+                responses[k], categories == preferred[k], predicted=encoding.predictions[:, k],
+                threshold=settings.threshold, top=settings.drivers, references=settings.references,
+            )  # fmt: skip
+            reason = _nothing_to_pair(drivers, preferred[k], settings)
+        neurons.append(Neuron(k, name, reason, preferred[k], d, drivers))
+    return _with_references(neurons, encoding, latents, settings)
 
 
 def _with_references(
-    found: Sequence[tuple[Neuron, np.ndarray, np.ndarray]], encoding: Encoding, latents: Latents, settings: Settings
+    neurons: Sequence[Neuron], encoding: Encoding, latents: Latents, settings: Settings
 ) -> list[Neuron]:
     pairs: dict[int, tuple[Pair, ...]] = {}
-    explained = [entry for entry in found if entry[0].explained]
-    for candidate in sorted({int(encoding.candidate[neuron.index]) for neuron, _, _ in explained}):
+    for candidate in sorted({int(encoding.candidate[n.index]) for n in neurons if n.explained}):
         z = standardised(latents, candidate, settings.standardize)
-        for neuron, drivers, candidates in explained:
-            if encoding.candidate[neuron.index] == candidate:
-                weight = torch.from_numpy(encoding.weights[neuron.index]).double()
-                match = ReferenceMatcher(z[candidates], settings.similarity).match(z[drivers], weight)
-                pairs[neuron.index] = tuple(
-                    Pair(int(image), int(candidates[place]), float(similarity))
-                    for image, place, similarity in zip(drivers, match.index[:, 0], match.similarity[:, 0], strict=True)
+        for n in neurons:
+            if n.explained and n.drivers is not None and encoding.candidate[n.index] == candidate:
+                weight = torch.from_numpy(encoding.weights[n.index]).double()
+                matched = find_pairs(z, n.drivers, weight, similarity=settings.similarity)
+                pairs[n.index] = tuple(
+                    Pair(int(image), int(references[0]), float(similarity[0]))
+                    for image, references, similarity in zip(
+                        matched.images, matched.references, matched.similarity, strict=True
+                    )
                 )
-    return [
-        Neuron(n.index, n.name, n.reason, n.preferred, n.d_prime, n.n_found, pairs.get(n.index, ()))
-        for n, _, _ in found
-    ]
+    return [replace(n, pairs=pairs.get(n.index, ())) for n in neurons]
 
 
 def standardised(latents: Latents, candidate: int, standardize: bool) -> torch.Tensor:
     """Latents of one candidate in the space in which weights and products are taken, (n, D) float64."""
     raw = latents.raw(candidate)
     return torch.from_numpy(scaler_of(raw, standardize).transform(raw.astype(np.float64)))
-
-
-def z_scores(values: np.ndarray) -> np.ndarray:
-    """Standard deviations above the mean, over what is not NaN; zero for a constant."""
-    spread = np.nanstd(values)
-    return (values - np.nanmean(values)) / (spread if spread > 0 else 1.0)
-
-
-def _d_prime(responses: np.ndarray, member: np.ndarray) -> float:
-    inside, outside = (responses[part][np.isfinite(responses[part])] for part in (member, ~member))
-    if min(len(inside), len(outside)) < 2:
-        return float("nan")
-    spread = np.sqrt((inside.var(ddof=1) + outside.var(ddof=1)) / 2)
-    return float((inside.mean() - outside.mean()) / spread) if spread > 0 else float("nan")
 
 
 def _unusable(responses: np.ndarray, folds: int) -> str:
@@ -186,21 +167,10 @@ def _failed(reliability: float, cv_r: float, d_prime: float, s: Settings) -> str
     return ""
 
 
-def _drivers(
-    recorded: np.ndarray, predicted: np.ndarray, member: np.ndarray, s: Settings
-) -> tuple[np.ndarray, np.ndarray]:
-    """Out-of-category drivers, strongest first, and candidates for references."""
-    there = np.isfinite(recorded) & np.isfinite(predicted)
-    strong = there & (z_scores(recorded) >= s.threshold)
-    drivers = np.flatnonzero(strong & ~member & (z_scores(predicted) >= s.threshold))
-    drivers = drivers[np.argsort(-recorded[drivers], kind="stable")]
-    return drivers, np.flatnonzero(member & (strong if s.references == "drivers" else there))
-
-
-def _nothing_to_pair(drivers: np.ndarray, candidates: np.ndarray, preferred: str | None, s: Settings) -> str:
-    above = f"{s.threshold:g} standard deviations above the mean"
-    if not len(drivers):
-        return f"no out-of-category stimulus with recorded and predicted response {above}"
-    if not len(candidates):
-        return f"no stimulus of {preferred} with a response {above} to serve as reference"
+def _nothing_to_pair(drivers: Drivers, preferred: str | None, s: Settings) -> str:
+    above = f"recorded and predicted response {s.threshold:g} standard deviations above the mean"
+    if not len(drivers.outside):
+        return f"no out-of-category stimulus with {above}"
+    if not len(drivers.candidates):
+        return f"no stimulus of {preferred} with {above} to serve as reference"
     return ""
