@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from captum_shared.visualization import display_heat, overlay, pair_figure, to_image
+from captum_shared.visualization.canvas import heat_colours, short
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -299,6 +300,24 @@ def test_overlay_is_transparent_where_low_and_clearer_the_hotter():
     assert (opacity[level > 0.3] > 0).all()
 
 
+def test_heat_fades_in_from_nothing():
+    """No step of the scale, the first included, may show as an edge."""
+    for threshold in (0.0, 0.05, 0.4):
+        opacity = heat_colours(threshold=threshold)(np.linspace(0, 1, 256))[:, 3]
+        assert opacity[0] == 0
+        assert np.diff(opacity).max() < 0.02 / (1 - threshold)
+        assert opacity[np.linspace(0, 1, 256) < threshold + 0.01].max() < 0.002
+
+
+def test_black_stays_black_under_the_overlay():
+    halves = torch.zeros(3, 40, 60)
+    halves[:, :, 30:] = 1
+    blob = torch.zeros(40, 60)
+    blob[:, 30:] = 1
+    drawn = rgba(overlay(halves, blob, smoothing=0).figure)
+    assert drawn[:, : drawn.shape[1] // 2 - 8, :3].max() == 0
+
+
 def test_an_all_zero_map_leaves_just_the_image():
     with_map = overlay(IMAGE, torch.zeros(3, 40, 60))
     without = overlay(IMAGE, torch.zeros(3, 40, 60))
@@ -579,3 +598,11 @@ def test_pyplot_is_never_imported_and_drawing_is_headless():
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@given(name=st.text(st.characters(codec="ascii"), max_size=60), most=st.integers(6, 40))
+@settings(deadline=None, max_examples=60)
+def test_short_names_keep_both_ends(name, most):
+    cut = short(name, most)
+    assert len(cut) <= most
+    assert cut == name or (name.startswith(cut.split("…")[0]) and name.endswith(cut.split("…")[-1]))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 WIDTH, MAX_ROW, SINGLE = 7.0, 4.5, 4.0  # inches: a pair at most, a row of panels at most, a lone overlay
 MARGIN, GAP, BAR, BAR_TEXT, TITLE, HEADING = 0.12, 0.12, 0.11, 0.5, 0.26, 0.31
+THRESHOLD, OPAQUE, ALPHA = 0.05, 0.7, 0.85  # of the scale: no heat up to here, full opacity from here; that opacity
 PLAIN: dict[str, Any] = {"color": "0.15", "fontweight": "normal", "parse_math": False, "usetex": False}
 
 
@@ -35,8 +36,8 @@ def heat_scale(heats: Sequence[np.ndarray], vmax: float | None) -> float:
     return float(vmax)
 
 
-def heat_colours(cmap: str | Colormap = "hot", threshold: float = 0.15, alpha: float = 0.85) -> Colormap:
-    """The colour map with an opacity that rises with heat, steeply from 0 at `threshold` to `alpha`."""
+def heat_colours(cmap: str | Colormap = "hot", threshold: float = THRESHOLD, alpha: float = ALPHA) -> Colormap:
+    """The colour map with an opacity that rises smoothly from 0 at `threshold` to `alpha`, so that heat has no edge."""
     import matplotlib
     from matplotlib.colors import Colormap, ListedColormap
 
@@ -50,9 +51,11 @@ def heat_colours(cmap: str | Colormap = "hot", threshold: float = 0.15, alpha: f
     if not isinstance(base, Colormap):
         raise TypeError(f"`cmap` must be a name or a matplotlib Colormap, got {type(cmap).__name__}")
     level = np.linspace(0, 1, 256)
-    # "hot" stops at yellow, as in the paper's figures: white would pass for a highlight of the grey image.
-    rgba = base(level * (0.85 if cmap == "hot" else 1.0))
-    rgba[:, 3] = alpha * np.sqrt(np.clip((level - threshold) / (1 - threshold), 0, 1))
+    # "hot" starts at dark red, for black would pass for a shadow, and stops at yellow, as in the paper's figures:
+    # white would pass for a highlight of the grey image.
+    rgba = base(0.2 + 0.65 * level if cmap == "hot" else level)
+    rise = np.clip((level - threshold) / (OPAQUE * (1 - threshold)), 0, 1)
+    rgba[:, 3] = alpha * rise**2 * (3 - 2 * rise)  # level at both ends
     return ListedColormap(rgba)
 
 
@@ -150,6 +153,12 @@ def _fit(text: Text, figure: Figure, box: BboxBase) -> float:
         head, tail = math.ceil(keep / 2), keep // 2
         text.set_text(f"{full[:head].rstrip()}…{full[len(full) - tail :].lstrip()}")
     return size
+
+
+def short(name: str, most: int = 18) -> str:
+    """A name of at most so many characters: the middle of a longer one is left out."""
+    tail = most // 3
+    return name if len(name) <= most else f"{name[: most - tail - 1].rstrip()}…{name[len(name) - tail :].lstrip()}"
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -26,8 +26,8 @@ def overlay(
     *,
     vmax: float | None = None,
     cmap: str | Colormap = "hot",
-    threshold: float = 0.15,
-    alpha: float = 0.85,
+    threshold: float = canvas.THRESHOLD,
+    alpha: float = canvas.ALPHA,
     grey: bool = True,
     smoothing: float = SMOOTHING,
     mean: Sequence[float] | None = None,
@@ -48,13 +48,13 @@ def overlay(
         The heat at the hot end of the scale, by default the map's maximum. One value for several pictures
         makes them comparable. A map without positive heat leaves just the image.
     cmap : str or matplotlib Colormap
-        "hot" is drawn from black over red to yellow, without its white end.
+        "hot" is drawn from dark red over red to yellow, without its black and white ends.
     threshold : float
         Fraction of `vmax` up to which nothing is drawn, in [0, 1).
     alpha : float
-        Opacity at the hot end, in (0, 1]; it falls to 0 at the threshold.
+        Opacity at the hot end, in (0, 1]; it falls smoothly to 0 at the threshold, so that heat has no edge.
     grey : bool
-        Draw the image in grey of soft contrast, so that heat is the only colour.
+        Draw the image in grey, so that heat is the only colour.
     smoothing : float
         As in `display_heat`; 0 draws the map as it is.
     mean, std : sequence of float, optional
@@ -99,8 +99,8 @@ def pair_figure(
     colorbar: bool = False,
     vmax: float | None = None,
     cmap: str | Colormap = "hot",
-    threshold: float = 0.15,
-    alpha: float = 0.85,
+    threshold: float = canvas.THRESHOLD,
+    alpha: float = canvas.ALPHA,
     grey: bool = True,
     smoothing: float = SMOOTHING,
     mean: Sequence[float] | None = None,

@@ -52,8 +52,8 @@ def to_image(image: ImageLike, mean: Sequence[float] | None = None, std: Sequenc
 
 
 def soft_grey(picture: np.ndarray) -> np.ndarray:
-    """(H, W) grey of softened contrast: dark red would vanish over black, and white would outshine yellow."""
-    return 0.2 + 0.7 * (picture @ LUMA)
+    """(H, W) grey, black where it was black, and never white: that would outshine yellow."""
+    return 0.9 * (picture @ LUMA)
 
 
 def _pixels(image: ImageLike) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from captum_shared.visualization.canvas import PLAIN, new_figure
+from captum_shared.visualization.canvas import PLAIN, new_figure, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +47,7 @@ def distribution_figure(
             if row == 0:
                 ax.set_title(name, fontsize=9, **PLAIN)
             if column == 0:
-                ax.set_ylabel(f"{layer}\nunits (%)", fontsize=8, **PLAIN)
+                ax.set_ylabel(f"{short(layer, 20)}\nunits (%)", fontsize=8, **PLAIN)
     return figure
 
 
@@ -87,7 +87,7 @@ def unit_sheet(
     shares : mapping of class to (float, float)
         f_c plain, and divided by base rates.
     """
-    width, height = 9.6, 4.3
+    width, height = 9.9, 4.3
     figure = new_figure(width, height)
     figure.text(0.15 / width, 1 - 0.13 / height, heading, va="top", fontsize=11, **PLAIN)
     _picture(figure.add_axes((0.15 / width, 1.75 / height, 2.1 / width, 2.1 / height)), feature)
@@ -99,7 +99,7 @@ def unit_sheet(
     for i, crop in enumerate(crops[: 4 * COLUMNS]):
         left, bottom = 2.5 + i % COLUMNS * 0.75, height - 0.45 - (i // COLUMNS + 1) * 0.93
         _picture(figure.add_axes((left / width, bottom / height, 0.7 / width, 0.88 / height)), crop)
-    _bars(figure.add_axes((8.05 / width, 0.45 / height, 1.4 / width, 3.3 / height)), shares)
+    _bars(figure.add_axes((8.2 / width, 0.45 / height, 1.55 / width, 3.3 / height)), shares)
     return figure
 
 
@@ -135,11 +135,10 @@ def _bars(ax: Axes, shares: Mapping[str, tuple[float, float]]) -> None:
     where = np.arange(len(names))
     ax.barh(where - 0.2, [shares[name][0] for name in names], 0.38, color=BLUE, label="share of weight")
     ax.barh(where + 0.2, [shares[name][1] for name in names], 0.38, color=ORANGE, label="by base rate")
-    ax.set_yticks(where, names)
     ax.invert_yaxis()
     ax.legend(fontsize=6.5, frameon=False, loc="lower right", bbox_to_anchor=(1.05, 1.0), borderpad=0)
     _bare(ax)
-    ax.set_yticks(where, names, fontsize=7, **PLAIN)
+    ax.set_yticks(where, [short(name) for name in names], fontsize=7, **PLAIN)
 
 
 def _bare(ax: Axes) -> None:
