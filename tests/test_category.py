@@ -136,6 +136,14 @@ def test_a_corrupt_image_does_not_end_the_run(run: Any, photographs: Path, capsy
     assert "Unreadable and left out: 03.png" in Path("out/index.html").read_text()
 
 
+def test_the_bounds_hold_after_unreadable_images_are_left_out(run: Any, photographs: Path, capsys: Any) -> None:
+    for k in range(4):
+        (photographs / f"{k:02d}.png").write_bytes(b"broken")
+    assert run() == 2
+    assert "`preferred` must have at least 5 images" in capsys.readouterr().err
+    assert not Path("out/summary.json").exists()
+
+
 MISTAKES = {
     "preferred": (
         {"preferred": "dog"},

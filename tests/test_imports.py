@@ -14,17 +14,20 @@ import captum_shared
 PACKAGE = Path(captum_shared.__file__).parent
 
 # The ground floor: all above may import it, and it imports nothing of the package.
-GROUND = {"checks", "workers"}
+GROUND = {"checks", "images", "tables", "workers"}
 
 # What each unit, a module or a folder, may import of the package besides itself and the ground floor.
 ALLOWED = {
     "checks": set(),
     "workers": set(),
+    "images": set(),
+    "tables": set(),
+    "labels": set(),
     "encoder": set(),
     "readout": set(),
     "similarity": set(),
     "metrics": set(),
-    "recording": set(),
+    "recording": {"labels"},
     "visualization": set(),
     "matcher": {"similarity"},
     "attribution": {"similarity"},

@@ -63,6 +63,53 @@ def test_mistakes(name: str) -> None:
         make()
 
 
+NOT_REAL: dict[str, Any] = {
+    "complex128": np.zeros((2, 3), complex),
+    "datetime64": np.zeros((2, 3), "datetime64[s]"),
+    "timedelta64": np.zeros((2, 3), "timedelta64[s]"),
+    r"\[\('rate', '<f8'\)\]": np.zeros((2, 3), [("rate", float)]),
+    "<U3": np.full((2, 3), "1.5"),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_REAL)
+def test_numbers_that_are_not_real_are_refused(kind: str, folder: Path) -> None:
+    with pytest.raises(ValueError, match=f"must be real numbers.*got {kind}"):
+        Recording(NOT_REAL[kind], FILES)
+    np.save(folder / "responses.npy", NOT_REAL[kind])
+    (folder / "stimuli.csv").write_text("file\na.png\nb.png\nc.png\n")
+    with pytest.raises(ValueError, match=f"responses.npy must hold real numbers, got an array of {kind}"):
+        Recording.load(folder)
+
+
+def test_what_is_masked_is_missing() -> None:
+    responses = np.ma.masked_greater(np.arange(6).reshape(2, 3), 4)
+    assert np.array_equal(Recording(responses, FILES).mean_responses, [[0, 1, 2], [3, 4, np.nan]], equal_nan=True)
+
+
+def test_a_header_that_claims_more_than_there_is(folder: Path) -> None:
+    (folder / "stimuli.csv").write_text("file\na.png\nb.png\nc.png\n")
+    with (folder / "responses.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (1 << 42, 3)})
+    with pytest.raises(ValueError, match="is not a readable .npy array: mmap length is greater than file size"):
+        Recording.load(folder)
+    np.savez(folder / "responses", responses=values())
+    (folder / "responses.npz").rename(folder / "responses.npy")
+    with pytest.raises(ValueError, match="is an archive of arrays"):
+        Recording.load(folder)
+
+
+def test_one_stimulus_under_two_names(folder: Path) -> None:
+    np.save(folder / "responses.npy", values())
+    for header, comma in (("file", ""), ("file,category", ",x")):
+        rows = "".join(f"{name}{comma}\n" for name in ("a.png", "./a.png", "c.png"))
+        (folder / "stimuli.csv").write_text(f"{header}\n{rows}")
+        with pytest.raises(ValueError, match=r"stimuli.csv: (stimuli|images) must be listed once"):
+            Recording.load(folder)
+    (folder / "table.csv").write_text("file,n1\na.png,1\n./a.png,3\nb.png,2\n")
+    assert np.array_equal(Recording.load(folder / "table.csv").mean_responses, [[2, 2]])
+
+
 def test_folder_with_an_array(folder: Path) -> None:
     np.save(folder / "responses.npy", values())
     (folder / "stimuli.csv").write_text("file,category\na.png,x\nb.png,y\nc.png,x\n")
@@ -104,14 +151,17 @@ def test_labels_from_another_file(folder: Path) -> None:
 WRONG_TABLES = {
     "no file column": ("name,n1\na.png,1\n", r"must have the columns file, got \['name', 'n1'\]"),
     "no neuron": ("file,category\na.png,x\n", "must have a column per neuron"),
-    "no number": ("file,n1\na.png,1\nb.png,low\n", "row 2, column 'n1': expected a number, got 'low'"),
-    "ragged": ("file,n1\na.png,1\nb.png,2,3\n", r"must have 2 fields in every row, got others in row 2 \(b.png\)"),
+    "no number": ("file,n1\na.png,1\nb.png,low\n", "line 3, column 'n1': expected a number, got 'low'"),
+    "ragged": ("file,n1\na.png,1\nb.png,2,3\n", "must have 2 fields in every row, got 3 in line 3"),
     "two categories": (
         "file,category,n1\na.png,x,1\na.png,y,1\n",
-        r"row 2 \(a.png\) says category 'y', an earlier row says 'x'",
+        "line 3: a.png has category 'y', but 'x' in line 2",
     ),
     "empty": ("file,n1\n", "has no rows"),
     "column twice": ("file,n1,n1\na.png,1,2\n", "must have each column once, got twice: n1"),
+    "pandas index": ('"",file,n1\n0,a.png,1\n', "column 1 has no name, as of an index written by pandas"),
+    "pandas index, twice": ("Unnamed: 0,file,n1\n0,a.png,1\n", "column 1 has no name, as of an index"),
+    "underscore": ("file,n1\na.png,1_5\n", "line 2, column 'n1': expected a number, got '1_5'"),
     "no image": ("file,n1\na.png,1\nz.png,2\n", r"1 of 2 listed stimuli are not in .*: row 2 \(z.png\)"),
 }
 

@@ -44,41 +44,6 @@ def test_output_folder(tmp_path: Path) -> None:
         files.output_folder(tmp_path / "file")
 
 
-LABELS: list[tuple[str | None, type[Exception], str]] = [
-    (None, FileNotFoundError, "no label file at"),
-    ("name,category\na.png,dog\n", ValueError, r"must have the columns file and category, got \['name', 'category'\]"),
-    (
-        "file,category\na.png,\nb.png,cat\n",
-        ValueError,
-        "must name a file and a category in every row, got none in lines 2",
-    ),
-    ("file,category\n", ValueError, "must name a file and a category"),
-    (
-        "file,category\na.png,dog\nb.png,cat\nc.png,cat\n",
-        FileNotFoundError,
-        r"2 of 3 listed images are not in .*: b.png, c.png",
-    ),
-    ("file,category\na.png,dog\na.png,cat\n", ValueError, "must be listed once, got twice: a.png"),
-]
-
-
-@pytest.mark.parametrize(("text", "error", "message"), LABELS)
-def test_label_mistakes(text: str | None, error: type[Exception], message: str, tmp_path: Path) -> None:
-    (tmp_path / "a.png").touch()
-    if text is not None:
-        (tmp_path / "labels.csv").write_text(text)
-    with pytest.raises(error, match=message):
-        files.read_labels(tmp_path, tmp_path / "labels.csv")
-    with pytest.raises(FileNotFoundError, match="no folder of images at"):
-        files.read_labels(tmp_path / "nowhere", tmp_path / "labels.csv")
-
-
-def test_labels_with_other_columns_and_a_byte_order_mark(tmp_path: Path) -> None:
-    (tmp_path / "a.png").touch()
-    (tmp_path / "l.csv").write_text("\ufefffile,x,category\na.png,1,dog\n", encoding="utf-8")
-    assert files.read_labels(tmp_path, tmp_path / "l.csv") == ([tmp_path / "a.png"], ["dog"])
-
-
 class Page(HTMLParser):
     """Collects tags, and refuses ones that are closed out of order."""
 

@@ -169,6 +169,13 @@ def test_a_corrupt_image_is_reported_and_does_not_end_the_run(photographs: Path,
     assert "Unreadable and left out: 03.png" in Path("out/index.html").read_text()
 
 
+def test_one_readable_image_is_too_few(photographs: Path, capsys: Any) -> None:
+    for path in sorted(photographs.glob("*.png"))[1:]:
+        path.write_bytes(b"broken")
+    assert run(photographs) == 2
+    assert "at least 2 images must be readable to compare units, got 1 of 20" in capsys.readouterr().err
+
+
 def test_unequal_base_rates_are_warned_about(photographs: Path, capsys: Any) -> None:
     labels = photographs / "labels.csv"
     labels.write_text("\n".join(labels.read_text().splitlines()[:16]) + "\n")

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from torch import Tensor
+
+from captum_shared.images import open_rgb
 
 
 def load_photograph(path: Path, transform: Callable[[Any], Tensor]) -> Tensor:
     """A photograph as the network takes it, (3, H, W)."""
-    with Image.open(path) as image:
-        return transform(image.convert("RGB"))
+    return transform(open_rgb(path))

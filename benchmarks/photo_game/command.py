@@ -48,6 +48,7 @@ from benchmarks.photo_game.composites import (
 from benchmarks.photo_game.pixels import about_pixels, cell_sums, is_pixel_row
 from captum_shared.attribution import LayerParallelBackprop
 from captum_shared.encoder import LatentEncoder, load_encoder
+from captum_shared.labels import read_labels
 from captum_shared.metrics import (
     curve_area,
     deletion_curve,
@@ -57,7 +58,7 @@ from captum_shared.metrics import (
     relevance_mass_accuracy,
     relevance_rank_accuracy,
 )
-from captum_shared.report.files import output_folder, read_labels
+from captum_shared.report.files import output_folder
 
 GAME = "pair_grid"
 TUNING = ("food", "mammal", "insect", "reptile", "fish", "plant_fungus")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
@@ -12,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms.functional import to_tensor
@@ -21,6 +18,7 @@ from tqdm import tqdm
 from captum_shared.checks import check_choice, check_encoded, check_integer
 from captum_shared.encoder.cache import LatentCache, digest, fingerprint
 from captum_shared.encoder.loading import batches
+from captum_shared.images import READING, decode_rgb, reason_of
 
 Images = Sequence[str | Path] | Dataset[Any] | Tensor
 
@@ -134,12 +132,10 @@ class ImageSource(Dataset[ImageItem]):
     def _from_path(self, index: int, path: Path) -> ImageItem:
         try:
             data = path.read_bytes()
-            with Image.open(io.BytesIO(data)) as opened:
-                image = opened.convert("RGB")
-        except Exception as error:  # Pillow raises many kinds for a broken file
-            reason = re.sub(r"<_io.BytesIO object at \w+>", path.name, str(error))
-            return ImageItem(index, failure=f"{type(error).__name__}: {reason}")
-        return ImageItem(index, self._tensor(image), digest(data) if self.keep_digest else "")
+            image = decode_rgb(data)
+        except (OSError, ValueError) as error:
+            return ImageItem(index, failure=reason_of(error))
+        return ImageItem(index, self._tensor(image), digest(READING, data) if self.keep_digest else "")
 
     def _tensor(self, image: Any) -> Tensor:
         tensor = self.transform(image) if self.transform else image

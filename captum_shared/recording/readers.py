@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from captum_shared.labels import check_fields, normal, read_label_file, repeated
 from captum_shared.recording.recording import Recording, named_rows
+from captum_shared.tables import Table, at_lines, read_table
 
 MISSING = ("raise", "drop")
 
 
 @dataclass(frozen=True)
-class Table:
+class Found:
     """What a reader finds: responses as in `Recording`, and the names of the stimuli."""
 
     responses: np.ndarray
@@ -54,109 +55,126 @@ def load_recording(
 
 
 def read_array(path: Path) -> np.ndarray:
-    """A .npy file, without executing code."""
+    """A .npy file of real numbers, without executing code, nor believing a header that claims more than is there."""
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError, OverflowError) as error:
         raise ValueError(f"{path} is not a readable .npy array: {error}") from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise ValueError(f"{path} is an archive of arrays; expected one array in .npy")
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{path} must hold real numbers, got an array of {array.dtype}")
+    return np.array(array)
 
 
-def read_rows(path: Path, required: Sequence[str]) -> tuple[list[str], list[dict[str, str]]]:
-    """Header and rows of a CSV file that has the required columns and as many fields in every row."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        header = list(reader.fieldnames or [])
-        lacking = [name for name in required if name not in header]
-        if lacking:
-            raise ValueError(f"{path} must have the columns {', '.join(required)}, got {header}")
-        twice = sorted({name for name in header if header.count(name) > 1})
-        if twice:
-            raise ValueError(f"{path} must have each column once, got twice: {', '.join(twice)}")
-        rows = list(reader)
-    ragged = [row for row, fields in enumerate(rows) if None in fields or None in fields.values()]
-    if ragged:
-        raise ValueError(f"{path} must have {len(header)} fields in every row, got others in "
-                         f"{named_rows(ragged, [fields.get(header[0]) for fields in rows])}")  # fmt: skip
-    if not rows:
-        raise ValueError(f"{path} has no rows below its header")
-    return header, rows
-
-
-def _read(path: Path, options: dict[str, Any]) -> Table:
+def _read(path: Path, options: dict[str, Any]) -> Found:
     if path.is_dir():
         _refuse(options, "a folder")
         return _read_folder(path)
     if path.suffix == ".csv":
         _refuse(options, "a table")
-        return read_table(path)
+        return read_responses(path)
     if path.suffix == ".nc":
         from captum_shared.recording.netcdf import read_netcdf
 
         _refuse(options, "a netCDF file", read_netcdf)
-        return Table(*read_netcdf(path, **options))
+        return Found(*read_netcdf(path, **options))
     if path.suffix == ".nwb":
         from captum_shared.recording.nwb import read_nwb
 
         _refuse(options, "an NWB file", read_nwb)
-        return Table(*read_nwb(path, **options))
+        return Found(*read_nwb(path, **options))
     raise ValueError(f"cannot tell what {path} is; expected a folder, or a .csv, .nc or .nwb file")
 
 
-def _read_folder(folder: Path) -> Table:
+def _read_folder(folder: Path) -> Found:
     listed = folder / "stimuli.csv"
     if not listed.is_file():
         raise FileNotFoundError(f"no stimuli.csv in {folder}; expected a table with the columns file and category")
-    header, rows = read_rows(listed, ["file"])
-    files = [row["file"] for row in rows]
-    unnamed = [row for row, name in enumerate(files) if not name]
-    if unnamed:
-        raise ValueError(f"{listed} must name a file in every row, got none in {named_rows(unnamed, files)}")
-    categories = [row["category"] for row in rows] if "category" in header else None
+    files, categories = _stimuli_of(listed)
     if (folder / "responses.npy").is_file():
-        return Table(read_array(folder / "responses.npy"), files, categories)
+        return Found(read_array(folder / "responses.npy"), files, categories)
     if (folder / "responses.csv").is_file():
-        table = read_table(folder / "responses.csv")
+        table = read_responses(folder / "responses.csv")
         return _in_order_of(table, files, categories, folder)
     raise FileNotFoundError(f"no responses.npy or responses.csv in {folder}")
 
 
-def read_table(path: Path) -> Table:
+def _stimuli_of(listed: Path) -> tuple[list[str], list[str] | None]:
+    """Files and categories of stimuli.csv, in which each stimulus is listed once."""
+    table = read_table(listed, ["file"])
+    if "category" in table.header:
+        table = read_label_file(listed)
+        return table.column("file"), table.column("category")
+    check_fields(table, "file")
+    files = [normal(name) for name in table.column("file")]
+    twice = [(table.lines[where[1]], name) for name, where in repeated(files).items()]
+    if twice:
+        raise ValueError(f"{listed}: stimuli must be listed once, got again: {at_lines(twice)}")
+    return files, None
+
+
+def read_responses(path: Path) -> Found:
     """A CSV of responses: a row per presentation, a column per neuron; rows of one file are its repeats."""
-    header, rows = read_rows(path, ["file"])
-    neurons = [name for name in header if name not in ("file", "category")]
-    if not neurons:
-        raise ValueError(f"{path} must have a column per neuron beside file and category, got {header}")
-    values = np.array([[_number(row[name], path, number, name) for name in neurons] for number, row in enumerate(rows)])
-    files = list(dict.fromkeys(row["file"] for row in rows))
-    places: dict[str, list[int]] = {name: [] for name in files}
-    for number, row in enumerate(rows):
-        places[row["file"]].append(number)
+    table = read_table(path, ["file"])
+    neurons = _neurons_of(table)
+    values = np.array([
+        [_number(row[name], path, line, name) for name in neurons]
+        for line, row in zip(table.lines, table.rows, strict=True)
+    ])  # fmt: skip
+    check_fields(table, "file")
+    presented = [normal(name) for name in table.column("file")]
+    places: dict[str, list[int]] = {name: [] for name in presented}
+    for number, name in enumerate(presented):
+        places[name].append(number)
+    files = list(places)
     responses = np.full((len(neurons), len(files), max(map(len, places.values()))), np.nan)
     for stimulus, name in enumerate(files):
         responses[:, stimulus, : len(places[name])] = values[places[name]].T
-    categories = _one_category_each(path, rows, files) if "category" in header else None
-    return Table(responses, files, categories, neurons)
+    categories = _one_category_each(table, places) if "category" in table.header else None
+    return Found(responses, files, categories, neurons)
 
 
-def _number(text: str, path: Path, row: int, column: str) -> float:
+def _neurons_of(table: Table) -> list[str]:
+    """The columns that are neurons; not an index that pandas wrote beside them."""
+    neurons = [name for name in table.header if name not in ("file", "category")]
+    index = [name for name in neurons if not name.strip() or name.startswith("Unnamed: ")]
+    if index:
+        raise ValueError(
+            f"{table.path}: column {table.header.index(index[0]) + 1} has no name, as of an index written by pandas; "
+            "name it if it is a neuron, or leave it out (to_csv(..., index=False))"
+        )
+    if not neurons:
+        raise ValueError(f"{table.path} must have a column per neuron beside file and category, got {table.header}")
+    return neurons
+
+
+def _number(text: str, path: Path, line: int, column: str) -> float:
     if not text.strip():
         return float("nan")
     try:
+        if "_" in text:  # Python reads 1_5 as 15
+            raise ValueError
         return float(text)
     except ValueError:
-        raise ValueError(f"{path}: row {row + 1}, column {column!r}: expected a number, got {text!r}") from None
+        raise ValueError(f"{path}, line {line}, column {column!r}: expected a number, got {text!r}") from None
 
 
-def _one_category_each(path: Path, rows: list[dict[str, str]], files: list[str]) -> list[str]:
-    found: dict[str, str] = {}
-    for number, row in enumerate(rows):
-        if found.setdefault(row["file"], row["category"]) != row["category"]:
-            raise ValueError(f"{path}: row {number + 1} ({row['file']}) says category {row['category']!r}, an earlier "
-                             f"row says {found[row['file']]!r}")  # fmt: skip
-    return [found[name] for name in files]
+def _one_category_each(table: Table, places: dict[str, list[int]]) -> list[str]:
+    check_fields(table, "category")
+    categories = table.column("category")
+    for name, where in places.items():
+        other = [i for i in where if categories[i] != categories[where[0]]]
+        if other:
+            raise ValueError(
+                f"{table.path}, line {table.lines[other[0]]}: {name} has category {categories[other[0]]!r}, "
+                f"but {categories[where[0]]!r} in line {table.lines[where[0]]}"
+            )
+    return [categories[where[0]] for where in places.values()]
 
 
-def _in_order_of(table: Table, files: list[str], categories: Sequence[str] | None, folder: Path) -> Table:
+def _in_order_of(table: Found, files: list[str], categories: Sequence[str] | None, folder: Path) -> Found:
     """Responses in the order of stimuli.csv."""
     place = {name: index for index, name in enumerate(table.files)}
     lacking = [row for row, name in enumerate(files) if name not in place]
@@ -168,20 +186,19 @@ def _in_order_of(table: Table, files: list[str], categories: Sequence[str] | Non
             f"only in responses.csv: {named_rows(extra, table.files) or 'none'}"
         )
     responses = table.responses[:, [place[name] for name in files]]
-    return Table(responses, files, categories or table.categories, table.neuron_ids)
+    return Found(responses, files, categories or table.categories, table.neuron_ids)
 
 
 def _categories_of(files: Sequence[str], labels: Path) -> list[str]:
-    if not labels.is_file():
-        raise FileNotFoundError(f"no label file at {labels}")
-    found = {row["file"]: row["category"] for row in read_rows(labels, ["file", "category"])[1]}
-    lacking = [row for row, name in enumerate(files) if name not in found]
+    table = read_label_file(labels)
+    found = dict(zip(table.column("file"), table.column("category"), strict=True))
+    lacking = [row for row, name in enumerate(files) if normal(name) not in found]
     if lacking:
         raise ValueError(f"{labels} must give a category for every stimulus, got none for {named_rows(lacking, files)}")
-    return [found[name] for name in files]
+    return [found[normal(name)] for name in files]
 
 
-def _recording(path: Path, table: Table, paths: list[Path]) -> Recording:
+def _recording(path: Path, table: Found, paths: list[Path]) -> Recording:
     try:
         return Recording(table.responses, paths, table.categories, table.neuron_ids)
     except (TypeError, ValueError) as error:

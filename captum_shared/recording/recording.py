@@ -165,7 +165,12 @@ def _check_stimuli(stimuli: Any) -> tuple[Path, ...]:
 
 
 def _check_responses(responses: Any, n_stimuli: int) -> np.ndarray:
+    if isinstance(responses, np.ma.MaskedArray):
+        responses = np.ma.filled(responses.astype(np.float64), np.nan)
     try:
+        kind = np.asarray(responses).dtype
+        if kind.kind not in "biufO":  # complex numbers, dates and records would lose what they are
+            raise ValueError(f"got {kind}")
         array = np.array(responses, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"`responses` must be real numbers {SHAPES}: {error}") from error

@@ -16,9 +16,11 @@ from tqdm import tqdm
 from captum_shared.attribution import ParallelBackprop
 from captum_shared.checks import check_choice, check_integer
 from captum_shared.encoder import LatentEncoder, encode_images, load_encoder
+from captum_shared.images import open_rgb
+from captum_shared.labels import read_labels
 from captum_shared.readout import fit_readout, latent_transform
 from captum_shared.report.device import find_device
-from captum_shared.report.files import output_folder, read_labels, write_csv, write_figure, write_json, write_text
+from captum_shared.report.files import output_folder, write_csv, write_figure, write_json, write_text
 from captum_shared.report.html import Picture, gallery, page, table
 from captum_shared.selection import REFERENCES, find_drivers, find_pairs
 from captum_shared.visualization import pair_figure
@@ -127,6 +129,7 @@ def explain_category(
     readable = ~latents.isnan().any(1).numpy()
     unreadable = [path.name for path, good in zip(paths, readable, strict=True) if not good]
     paths = [path for path, good in zip(paths, readable, strict=True) if good]
+    _check_membership([name for name, good in zip(categories, readable, strict=True) if good], preferred)
     member = np.array([category == preferred for category in categories])[readable]
     latents = standardized(encoder, latents[readable]) if standardize else latents[readable]
 
@@ -196,7 +199,7 @@ def _draw_pairs(
     ends = black_and_white(transform)
     pictures = []
     for rank, pair in enumerate(tqdm(pairs, disable=not progress, unit="pair"), start=1):
-        x, x_ref = (transform(_read(path))[None] for path in (pair.image, pair.reference))
+        x, x_ref = (transform(open_rgb(path))[None] for path in (pair.image, pair.reference))
         maps = method.attribute((x.to(device), x_ref.to(device)), readout=weight, n_steps=n_steps)
         figure = pair_figure(
             [pictures_of(image[0], ends) for image in (x, x_ref)],
@@ -211,11 +214,6 @@ def _draw_pairs(
         alt = f"Heat on {pair.image.name} and {pair.reference.name} where they share what drives the {preferred} neuron"
         pictures.append(Picture(png, caption, alt))
     return pictures
-
-
-def _read(path: Path) -> Image.Image:
-    with Image.open(path) as opened:
-        return opened.convert("RGB")
 
 
 def _write_report(folder: Path, summary: dict[str, Any], pairs: Sequence[Pair], pictures: Sequence[Picture]) -> None:

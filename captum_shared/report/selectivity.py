@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from captum_shared.checks import check_integer
 from captum_shared.encoder.cache import digest, fingerprint
 from captum_shared.encoder.registry import load_network
+from captum_shared.labels import read_labels
 from captum_shared.report.device import find_device
-from captum_shared.report.files import output_folder, read_labels, write_bytes
+from captum_shared.report.files import output_folder, write_bytes
 from captum_shared.report.selectivity_files import Layer, Shares, Study, write_report
 from captum_shared.selectivity import (
     PixelSource,
@@ -122,6 +123,7 @@ def index_selectivity(
     cache = folder / ".cache"
     common: dict[str, Any] = {"transform": transform, "batch_size": batch_size, "progress": progress}
     tops = top_activations(network, list(layers), paths, top, checkpoint=cache, **common)
+    _check_left(next(iter(tops.values())))
     kept = _Kept(cache, fingerprint(network, transform, None))
     size = next(iter(tops.values())).image_size
     fields = kept.fields(list(layers), size, lambda: receptive_fields(network, list(layers), size))
@@ -258,6 +260,12 @@ def _shuffled(
         for name, index in _class_indices(top, dealt.tolist(), threshold, rare).items():
             means.setdefault(name, []).append(float(index.nanmean()))
     return {name: float(np.mean(some)) for name, some in means.items()}
+
+
+def _check_left(top: TopActivations) -> None:
+    left = top.n_images - len(top.unreadable)
+    if left < 2:
+        raise ValueError(f"at least 2 images must be readable to compare units, got {left} of {top.n_images}")
 
 
 def _check_counts(**counts: Any) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from captum_shared import __version__
+from captum_shared.images import decode_rgb
 from captum_shared.recording import Recording
 from captum_shared.report.files import write_json
 
@@ -50,12 +50,12 @@ def inspect_stimuli(recording: Recording) -> tuple[dict[str, str], dict[str, str
             f"{len(missing)} of {recording.n_stimuli} stimuli are missing: {', '.join(missing[:20])}"
         )
     for name, path in zip(recording.stimulus_names, recording.stimuli, strict=True):
-        hashes[name] = sha256(path.read_bytes())
+        content = path.read_bytes()
+        hashes[name] = sha256(content)
         try:
-            with Image.open(path) as image:
-                image.convert("RGB")
-        except Exception as error:  # Pillow raises many kinds for a broken file
-            failures[name] = f"{type(error).__name__}: {error}".replace(str(path), name)
+            decode_rgb(content)
+        except ValueError as error:
+            failures[name] = str(error)
     return hashes, failures
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from captum_shared.encoder import LatentEncoder
 from captum_shared.encoder.layers import LayerScan, candidate_layers
+from captum_shared.images import open_rgb
 
 ImageTransform = Callable[[Any], Tensor]
 
@@ -65,10 +66,7 @@ def find_network(
 
 def transform_image(transform: ImageTransform, path: Path) -> Tensor:
     """One stimulus as the network gets it, (C, H, W)."""
-    from PIL import Image
-
-    with Image.open(path) as opened:
-        return transform(opened.convert("RGB"))
+    return transform(open_rgb(path))
 
 
 def _known_layers(model: nn.Module, layers: Any) -> list[str]:

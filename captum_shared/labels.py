@@ -1,0 +1,81 @@
+"""`read_labels`: which images there are, and the category of each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from captum_shared.tables import MOST_NAMED, Table, at_lines, read_table
+
+
+def read_labels(images: str | Path, labels: str | Path) -> tuple[list[Path], list[str]]:
+    """Paths and categories of the images in a label file: CSV with the columns `file` and `category`.
+
+    Parameters
+    ----------
+    images : path
+        The folder to which the names in the column `file` are relative.
+    labels : path
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the folder, the file or listed images are missing, the file is no such table, a row is incomplete, or an
+        image is listed twice; with the lines.
+    """
+    folder, path = Path(images), Path(labels)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder of images at {folder}")
+    table = read_label_file(path)
+    paths = [folder / name for name in table.column("file")]
+    missing = [(line, row["file"]) for line, row, one in zip(table.lines, table.rows, paths, strict=True)
+               if not one.is_file()]  # fmt: skip
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(paths)} listed images are not in {folder}: {at_lines(missing)}"
+        )
+    return paths, table.column("category")
+
+
+def read_label_file(path: Path) -> Table:
+    """A label file with a name and a category in every row, each image once; names are as `normal` makes them."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no label file at {path}")
+    table = read_table(path, ["file", "category"])
+    check_fields(table, "file", "category")
+    for row in table.rows:
+        row["file"] = normal(row["file"])
+    twice = repeated(table.column("file"))
+    if twice:
+        lines = ", ".join(f"{name} in lines {' and '.join(str(table.lines[i]) for i in where)}"
+                          for name, where in list(twice.items())[:MOST_NAMED])  # fmt: skip
+        raise ValueError(f"{path}: images must be listed once, got twice: {lines}")
+    return table
+
+
+def check_fields(table: Table, *columns: str) -> None:
+    """Refuse empty fields, and ones with white space at their ends, which would be categories of their own."""
+    for column in columns:
+        fields = list(zip(table.lines, table.column(column), strict=True))
+        empty = [str(line) for line, field in fields if not field.strip()]
+        if empty:
+            raise ValueError(
+                f"{table.path} must have a {column} in every row, got none in line {', '.join(empty[:MOST_NAMED])}"
+            )
+        spaced = [(line, repr(field)) for line, field in fields if field != field.strip()]
+        if spaced:
+            raise ValueError(f"{table.path}: a {column} must not begin or end with white space, got {at_lines(spaced)}")
+
+
+def normal(name: str) -> str:
+    """A file's name without detours: "./a.jpg" and "b/../a.jpg" are "a.jpg"."""
+    return os.path.normpath(name)
+
+
+def repeated(names: Sequence[str]) -> dict[str, list[int]]:
+    """The names that are there several times, each with its indices."""
+    where: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        where.setdefault(name, []).append(index)
+    return {name: indices for name, indices in where.items() if len(indices) > 1}
