@@ -14,7 +14,7 @@ import captum_shared
 PACKAGE = Path(captum_shared.__file__).parent
 
 # The ground floor: all above may import it, and it imports nothing of the package.
-GROUND = {"checks", "images", "tables", "workers"}
+GROUND = {"checks", "files", "folders", "images", "tables", "workers"}
 
 # What each unit, a module or a folder, may import of the package besides itself and the ground floor.
 ALLOWED = {
@@ -23,6 +23,8 @@ ALLOWED = {
     "images": set(),
     "tables": set(),
     "labels": set(),
+    "files": set(),
+    "folders": {"files"},
     "encoder": set(),
     "readout": set(),
     "similarity": set(),

@@ -167,14 +167,15 @@ def test_a_changed_or_lost_file_is_made_again(recording: Path, tiny: torch.nn.Mo
     maps[0].write_bytes(maps[0].read_bytes()[:100])
     maps[1].unlink()
     Path("out/.index.html.123.tmp").write_bytes(b"half")
-    explain(recording, tiny, Path("out"))
+    with pytest.warns(UserWarning, match=f"{maps[0].name} is damaged or was changed; it is made again"):
+        explain(recording, tiny, Path("out"))
     assert files_of(Path("out")) == before
 
 
 def test_other_files_in_the_folder_are_not_touched(recording: Path, tiny: torch.nn.Module) -> None:
     Path("mine").mkdir()
     Path("mine/thesis.txt").write_text("do not lose")
-    with pytest.raises(ValueError, match=r"`out` must be an empty folder or hold a report of this kind.*thesis.txt"):
+    with pytest.raises(ValueError, match=r"`out` must be an empty folder or hold a report of this program.*thesis.txt"):
         explain(recording, tiny, Path("mine"))
     assert files_of(Path("mine")) == {"thesis.txt": b"do not lose"}
 

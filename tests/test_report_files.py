@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from html.parser import HTMLParser
 from importlib import resources
@@ -13,28 +12,6 @@ import jinja2
 import pytest
 
 from captum_shared.report import files, html
-
-
-def test_files_are_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.txt"
-    files.write_text(path, "first")
-
-    def fail(self: Path, content: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(content[:2])
-        raise OSError("disk full")
-
-    monkeypatch.setattr(Path, "write_bytes", fail)
-    with pytest.raises(OSError, match="disk full"):
-        files.write_text(path, "second")
-    assert path.read_text() == "first"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
-
-
-def test_csv_round_trip(tmp_path: Path) -> None:
-    files.write_csv(tmp_path / "t.csv", ["a", "b"], [("x,y", 0.1), ('quo"te', 2)])
-    with (tmp_path / "t.csv").open(newline="") as file:
-        assert list(csv.reader(file)) == [["a", "b"], ["x,y", "0.1"], ['quo"te', "2"]]
 
 
 def test_output_folder(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 from torch.nn import functional as F
 
+from captum_shared.files import write_bytes
 from captum_shared.readout._captum import LinearLayer
 
 
@@ -144,7 +144,7 @@ class LinearReadout(LinearLayer):
         """Write weight, bias and `neuron_ids` to a safetensors file, whole or not at all."""
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         metadata = None if self.neuron_ids is None else {"neuron_ids": json.dumps(self.neuron_ids)}
-        _write_whole(Path(path), to_bytes(tensors, metadata=metadata))
+        write_bytes(path, to_bytes(tensors, metadata=metadata))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> LinearReadout:
@@ -182,12 +182,3 @@ def _finite(values: Any, name: str) -> Tensor:
     if n_bad:
         raise ValueError(f"`{name}` must be finite, got {n_bad} NaN or infinite values")
     return values
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

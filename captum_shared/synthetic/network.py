@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from captum_shared.files import write_bytes
 from captum_shared.synthetic.layout import CATEGORIES
 from captum_shared.synthetic.parts import KINDS
 
@@ -97,12 +98,10 @@ def demo_network(weights: str | os.PathLike[str] | None = None) -> DemoNetwork:
 
 def save_network(state: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
     """Write a state dict as safetensors, floating-point numbers in half precision, whole or not at all."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    path = Path(path)
-    scratch = path.with_name(path.name + ".tmp")
-    save_file({name: value.half() if value.is_floating_point() else value for name, value in state.items()}, scratch)
-    scratch.replace(path)
+    half = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+    write_bytes(path, save(half))
 
 
 def _dtype(value: Tensor) -> torch.dtype:

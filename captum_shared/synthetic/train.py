@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_shared.checks import check_integer
+from captum_shared.files import write_bytes
 from captum_shared.synthetic.images import SyntheticImages, make_images, render_scenes
 from captum_shared.synthetic.layout import CATEGORIES, sample_scene
 from captum_shared.synthetic.network import LABELS, DemoNetwork, demo_network, place_logits, save_network
@@ -135,9 +137,9 @@ def _save_checkpoint(
     path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, settings: dict[str, Any]
 ) -> None:
     state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch, "settings": settings}
-    scratch = path.with_name(path.name + ".tmp")
-    torch.save(state, scratch)
-    scratch.replace(path)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_bytes(path, buffer.getvalue())
 
 
 def _train_epoch(

@@ -13,11 +13,11 @@ from safetensors.numpy import load_file, save
 from torch import nn
 
 from captum_shared.encoder import encode_images
+from captum_shared.folders import WORK, ReportFolder
 from captum_shared.readout import LinearReadout, latent_transform
 from captum_shared.readout.fitting import Splits, pearson
 from captum_shared.readout.folding import linear_output
 from captum_shared.readout.nested import CandidateFit, choose_candidates, fit_candidate
-from captum_shared.report.recording.manifest import WORK
 from captum_shared.report.recording.network import ImageTransform, Network
 from captum_shared.report.recording.settings import MIN_IMAGES, Settings
 from captum_shared.report.recording.units import Unit, array_bytes, run_units
@@ -73,7 +73,12 @@ class Latents:
 
 
 def encode_stimuli(
-    network: Network, stimuli: Sequence[Path], settings: Settings, folder: Path, n_jobs: int | None, progress: bool
+    network: Network,
+    stimuli: Sequence[Path],
+    settings: Settings,
+    folder: ReportFolder,
+    n_jobs: int | None,
+    progress: bool,
 ) -> Latents:
     """All candidates' latents of all stimuli, one forward pass each, in units of `images_per_unit`."""
     size = settings.images_per_unit
@@ -83,7 +88,7 @@ def encode_stimuli(
         Unit((path,), _encode_shard, partial(_shard_arguments, network, shard, settings))
         for path, shard in zip(paths, shards, strict=True)
     ]
-    run_units(units, "images", n_jobs, progress)
+    run_units(units, "images", folder, n_jobs, progress)
     return Latents(paths, network)
 
 
@@ -108,7 +113,7 @@ def fit_neurons(
     fold_of: np.ndarray,
     estimator: Any,
     settings: Settings,
-    folder: Path,
+    folder: ReportFolder,
     n_jobs: int | None,
     progress: bool,
 ) -> Encoding:
@@ -141,7 +146,7 @@ def fit_neurons(
         for c in range(n_candidates)
         for b, block in enumerate(blocks)
     ]
-    run_units(units, "fits", n_jobs, progress)
+    run_units(units, "fits", folder, n_jobs, progress)
     return _assembled(blocks, [[load_file(path) for path in row] for row in zip(*paths, strict=True)],
                       responses, fold_of, n_candidates)  # fmt: skip
 

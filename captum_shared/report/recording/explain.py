@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections import Counter
@@ -19,19 +18,13 @@ from captum_shared.encoder import load_encoder
 from captum_shared.encoder.cache import fingerprint
 from captum_shared.encoder.images import evaluating
 from captum_shared.encoder.registry import load_network
+from captum_shared.folders import ReportFolder, report_folder
 from captum_shared.readout import split_half_reliability
 from captum_shared.recording import Recording
 from captum_shared.report.device import find_device
-from captum_shared.report.files import output_folder
 from captum_shared.report.recording.encoding import Encoding, Latents, encode_stimuli, fit_neurons, folds_of
 from captum_shared.report.recording.explanation import explain_neurons
-from captum_shared.report.recording.manifest import (
-    close_report,
-    describe_recording,
-    inspect_stimuli,
-    open_report,
-    versions,
-)
+from captum_shared.report.recording.manifest import describe_recording, inspect_stimuli
 from captum_shared.report.recording.network import ImageTransform, Network, find_network
 from captum_shared.report.recording.neurons import (
     Neuron,
@@ -56,6 +49,7 @@ def explain_recording(
     n_jobs: int | None = None,
     progress: bool = True,
     about: dict[str, Any] | None = None,
+    overwrite: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """Explain a whole recording: fit every neuron, choose its drivers and references, draw what they share.
@@ -88,6 +82,8 @@ def explain_recording(
         Progress bars with the time left.
     about : dict, optional
         What to say of the network in the methods paragraph.
+    overwrite : bool, default False
+        Whether a report of another configuration in `out` is replaced.
     **options
         preferred : str or sequence of K str; the preferred category. Default: the one with the largest d'.
         standardize : bool, default True; scale each latent over all stimuli, for products depend on the scale.
@@ -121,13 +117,11 @@ def explain_recording(
     with evaluating(encoder):
         network = find_network(encoder, transform, layers, pools, recording.stimuli[0])
         manifest = _manifest(recording, network, settings, estimator, about, hashes, failures)
-        folder = output_folder(out)
-        if open_report(folder, manifest):
-            return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        notes = _notes(recording, failures)
-        summary = _explain(recording, network, estimator, settings, manifest, notes, folder, n_jobs, progress)
-    close_report(folder, manifest)
-    return summary
+        with report_folder(out, manifest, overwrite) as folder:
+            if folder.finished:
+                return folder.read_json("summary.json")
+            notes = _notes(recording, failures)
+            return _explain(recording, network, estimator, settings, folder.about, notes, folder, n_jobs, progress)
 
 
 def run_recording(
@@ -178,7 +172,7 @@ def _explain(
     settings: Settings,
     manifest: dict[str, Any],
     notes: Sequence[str],
-    folder: Path,
+    folder: ReportFolder,
     n_jobs: int | None,
     progress: bool,
 ) -> dict[str, Any]:
@@ -203,12 +197,12 @@ def _manifest(
 ) -> dict[str, Any]:
     """Everything that the report depends on."""
     return {
+        "command": "recording",
         "configuration": {
             "settings": settings.as_json(), "network": dict(about or {}), **_describe_network(network),
             "estimator": None if estimator is None else repr(estimator),
         },
         "recording": {**describe_recording(recording, hashes), "unreadable": failures},
-        "versions": versions(),
     }  # fmt: skip
 
 
@@ -219,7 +213,7 @@ def _model(
     latents: Latents,
     estimator: Any,
     settings: Settings,
-    folder: Path,
+    folder: ReportFolder,
     n_jobs: int | None,
     progress: bool,
 ) -> tuple[np.ndarray, list[Neuron], Encoding]:

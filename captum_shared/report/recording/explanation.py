@@ -16,6 +16,7 @@ from torch import nn
 
 from captum_shared.attribution import ParallelBackprop
 from captum_shared.attribution.neurons import neuron_maps
+from captum_shared.folders import ReportFolder
 from captum_shared.report.recording.encoding import Encoding, Latents, scale_module
 from captum_shared.report.recording.network import ImageTransform, Network, transform_image
 from captum_shared.report.recording.neurons import Neuron, standardised
@@ -34,7 +35,7 @@ class Demand:
     shared: np.ndarray
 
 
-def map_path(folder: Path, neuron: Neuron) -> Path:
+def map_path(folder: ReportFolder, neuron: Neuron) -> Path:
     """The neuron's maps: .npy, (pairs, 2, H, W) float32, in the order of pairs.csv; image, then reference."""
     return folder / "maps" / f"neuron_{file_stem(neuron.name)}.npy"
 
@@ -54,7 +55,7 @@ def explain_neurons(
     encoding: Encoding,
     latents: Latents,
     settings: Settings,
-    folder: Path,
+    folder: ReportFolder,
     n_jobs: int | None,
     progress: bool,
 ) -> None:
@@ -72,7 +73,7 @@ def explain_neurons(
                 return encoder, network.transform, demands, [len(n.pairs) for n in block], settings.n_steps
 
             units.append(Unit(tuple(map_path(folder, n) for n in block), _explain_unit, arguments))
-    run_units(units, "maps", n_jobs, progress)
+    run_units(units, "maps", folder, n_jobs, progress)
 
 
 def _demands(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from captum_shared.report.files import write_bytes
+from captum_shared.folders import ReportFolder
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,19 @@ class Unit:
     function: Callable[..., Sequence[bytes]]
     arguments: Callable[[], tuple[Any, ...]]
 
-    @property
-    def done(self) -> bool:
-        return all(path.exists() for path in self.paths)
+    def done(self, folder: ReportFolder) -> bool:
+        """Whether the files are in the report's folder as they were written."""
+        return all(folder.holds(path) for path in self.paths)
 
 
-def run_units(units: Sequence[Unit], noun: str, n_jobs: int | None, progress: bool) -> None:
+def run_units(units: Sequence[Unit], noun: str, folder: ReportFolder, n_jobs: int | None, progress: bool) -> None:
     """Run what is not done yet through `joblib.Parallel`, and write each result as it comes.
 
     Results are written here, in the parent, so that workers need no common disk for them.
     """
     from joblib import Parallel, delayed
 
-    left = [unit for unit in units if not unit.done]
+    left = [unit for unit in units if not unit.done(folder)]
     if not left:
         return
     parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
@@ -46,8 +46,7 @@ def run_units(units: Sequence[Unit], noun: str, n_jobs: int | None, progress: bo
     with tqdm(total=len(units), initial=len(units) - len(left), disable=not progress, desc=noun, unit="unit") as bar:
         for number, contents in results:
             for path, content in zip(left[number].paths, contents, strict=True):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_bytes(path, content)
+                folder.write(path, content)
             bar.update()
 
 

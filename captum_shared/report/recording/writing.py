@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from captum_shared.folders import ReportFolder
 from captum_shared.readout import ceiling_corrected
 from captum_shared.recording import Recording
 from captum_shared.report.category import black_and_white, pictures_of
-from captum_shared.report.files import write_bytes, write_csv, write_json, write_text
 from captum_shared.report.html import LinkedPicture
 from captum_shared.report.recording import figures
 from captum_shared.report.recording.encoding import Encoding
@@ -50,21 +50,21 @@ def write_report(
     estimator: Any,
     manifest: dict[str, Any],
     notes: Sequence[str],
-    folder: Path,
+    folder: ReportFolder,
     n_jobs: int | None,
     progress: bool,
 ) -> dict[str, Any]:
     """Write everything but the maps and the manifest; the summary."""
     rows = neuron_rows(neurons, network, encoding, reliability)
     summary = summarise(neurons, recording, network, encoding, reliability)
-    write_csv(folder / "neurons.csv", NEURON_COLUMNS, rows)
-    write_csv(folder / "pairs.csv", PAIR_COLUMNS, pair_rows(neurons, recording, encoding))
-    write_csv(folder / "layers.csv", LAYER_COLUMNS, layer_rows(neurons, network, encoding))
+    folder.write_csv("neurons.csv", NEURON_COLUMNS, rows)
+    folder.write_csv("pairs.csv", PAIR_COLUMNS, pair_rows(neurons, recording, encoding))
+    folder.write_csv("layers.csv", LAYER_COLUMNS, layer_rows(neurons, network, encoding))
     _draw_neurons(recording, network, encoding, neurons, reliability, folder, n_jobs, progress)
     population = _draw_population(recording, encoding, neurons, reliability, summary, folder)
     layers = candidate_names(network)
     about = manifest["configuration"]["network"]
-    write_json(folder / "summary.json", summary)
+    folder.write_json("summary.json", summary)
     page = report_page(
         f"What out-of-category stimuli share with the preferred category: {len(neurons)} neurons",
         _numbers(summary),
@@ -75,7 +75,7 @@ def write_report(
         methods_text(settings, summary, about, estimator, layers, manifest["versions"]),
         [(key, str(value)) for key, value in {**settings.as_json(), **about, **manifest["versions"]}.items()],
     )
-    write_text(folder / "index.html", page)
+    folder.write_text("index.html", page)
     return summary
 
 
@@ -96,7 +96,7 @@ def _draw_neurons(
     encoding: Encoding,
     neurons: Sequence[Neuron],
     reliability: np.ndarray,
-    folder: Path,
+    folder: ReportFolder,
     n_jobs: int | None,
     progress: bool,
 ) -> None:
@@ -131,7 +131,7 @@ def _draw_neurons(
         for n in neurons
         if n.explained
     ]
-    run_units(units, "figures", n_jobs, progress)
+    run_units(units, "figures", folder, n_jobs, progress)
 
 
 def _draw(
@@ -166,7 +166,7 @@ def _draw_population(
     neurons: Sequence[Neuron],
     reliability: np.ndarray,
     summary: dict[str, Any],
-    folder: Path,
+    folder: ReportFolder,
 ) -> list[LinkedPicture]:
     responses = recording.mean_responses
     explained = [n for n in neurons if n.explained]
@@ -195,9 +195,8 @@ def _draw_population(
     pictures = []
     for name, draw, caption, alt in panels:
         path = folder / "figures" / f"population_{name}.png"
-        path.parent.mkdir(exist_ok=True)
         figure = draw()
-        write_bytes(path, figures.png_bytes(figure, dpi=150))
+        folder.write(path, figures.png_bytes(figure, dpi=150))
         width, height = (round(150 * float(side)) for side in figure.get_size_inches())
         pictures.append(LinkedPicture(f"figures/{path.name}", f"figures/{path.name}", alt, caption, (width, height)))
     return pictures
@@ -215,5 +214,5 @@ def _thumbnail(neuron: Neuron, recording: Recording) -> LinkedPicture | None:
     return LinkedPicture(f"thumbnails/{name}", f"figures/{name}", alt, size=(293, 144))
 
 
-def _picture_path(folder: Path, kind: str, neuron: Neuron) -> Path:
+def _picture_path(folder: Path | ReportFolder, kind: str, neuron: Neuron) -> Path:
     return folder / kind / f"neuron_{file_stem(neuron.name)}.png"

@@ -1,0 +1,130 @@
+"""Files, each written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.tmp", re.DOTALL)
+"""What a file is called while it is written: a process that is killed leaves it behind."""
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes, *, durable: bool = False) -> None:
+    """Write a file under a temporary name beside it, then rename: readers see the old content or the new.
+
+    Parameters
+    ----------
+    path : path
+    content : bytes
+    durable : bool, default False
+        Whether the content must be on the disk before the old one goes, so that a power failure loses neither.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; the message names it.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror or str(error), os.fspath(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write text in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | os.PathLike[str], content: Any, *, durable: bool = False) -> None:
+    """Write an indented JSON document."""
+    write_bytes(path, json_bytes(content), durable=durable)
+
+
+def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table with a header line."""
+    write_bytes(path, csv_bytes(header, rows))
+
+
+def write_figure(path: str | os.PathLike[str], figure: Figure, dpi: int = 150) -> bytes:
+    """Write a figure as PNG; returns the file's content."""
+    content = figure_bytes(figure, dpi)
+    write_bytes(path, content)
+    return content
+
+
+def json_bytes(content: Any) -> bytes:
+    """An indented JSON document."""
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """A table with a header line, as CSV."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue().encode()
+
+
+def figure_bytes(figure: Figure, dpi: int = 150) -> bytes:
+    """A figure as PNG, without a date in it: the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def sha256(*parts: bytes) -> str:
+    """SHA-256 in hexadecimal: of one part, as ``sha256sum`` gives it; of several, with the length of each."""
+    if len(parts) == 1:
+        return hashlib.sha256(parts[0]).hexdigest()
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's content, in hexadecimal; "missing" if there is no such file."""
+    digest = hashlib.sha256()
+    try:
+        with Path(path).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except FileNotFoundError:
+        return "missing"
+    return digest.hexdigest()
+
+
+def output_folder(out: str | os.PathLike[str]) -> Path:
+    """The folder `out`, made if need be.
+
+    Raises
+    ------
+    ValueError
+        If it is there and not a folder.
+    """
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`out` must be a folder, got the file {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,381 @@
+"""Folders that belong to this program: what it replaces and deletes in them is what their manifest lists.
+
+A report's folder holds ``manifest.json``: what the report was made of and with, and its files with their hashes. While
+a run is under way, each file is noted with its hash in ``.work/journal`` *before* it is written: after a kill at any
+moment it is still known which files are the program's, and which of them are whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PureWindowsPath
+from typing import TYPE_CHECKING, Any
+
+from captum_shared import __version__
+from captum_shared.files import (
+    TEMPORARY,
+    csv_bytes,
+    figure_bytes,
+    file_sha256,
+    json_bytes,
+    output_folder,
+    sha256,
+    write_bytes,
+    write_json,
+)
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs on one folder at the same time are not kept apart
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MANIFEST = "manifest.json"
+WORK = ".work"
+JOURNAL = f"{WORK}/journal"
+PACKAGES = ("torch", "torchvision", "captum", "numpy", "scipy", "scikit-learn", "matplotlib", "pillow")
+_NOT_CONTENT = (".DS_Store", "Thumbs.db", "desktop.ini")  # what file managers leave in a folder that is empty
+
+
+@contextmanager
+def report_folder(
+    out: str | os.PathLike[str], about: Mapping[str, Any], overwrite: bool = False
+) -> Iterator[ReportFolder]:
+    """A folder to write a report into; at the end its manifest is completed, unless an exception leaves it unfinished.
+
+    The folder must be empty, or hold a report of the same configuration, finished or interrupted. One run at a time: a
+    second one on this machine waits for the first.
+
+    Parameters
+    ----------
+    out : path
+        Made if need be.
+    about : mapping
+        All that the report depends on, as JSON; versions of packages are added. Two reports with the same `about` are
+        the same report.
+    overwrite : bool, default False
+        Whether a report of another configuration is replaced: the files that its manifest lists are deleted first.
+
+    Yields
+    ------
+    ReportFolder
+        If it is `finished`, there is nothing to do.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds other files, a manifest that is damaged, or a report of another configuration (the message
+        says what differs).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> out = tempfile.mkdtemp()
+    >>> with report_folder(out, {"command": "example", "seed": 0}) as folder:
+    ...     folder.write_json("summary.json", {"answer": 42})
+    >>> with report_folder(out, {"command": "example", "seed": 0}) as folder:
+    ...     folder.finished
+    True
+    """
+    path = output_folder(out)
+    with _locked(path):
+        folder = ReportFolder(path, json.loads(json.dumps({**about, "versions": versions()})))
+        folder.begin(overwrite)
+        yield folder
+        if not folder.finished:
+            folder.finish()
+
+
+class ReportFolder:
+    """A folder whose files are known; made by `report_folder`. Names are relative, with slashes.
+
+    Attributes
+    ----------
+    path : Path
+    about : dict
+        What the report depends on.
+    finished : bool
+        Whether the report was there already, whole and of the same configuration.
+    """
+
+    def __init__(self, path: Path, about: dict[str, Any]) -> None:
+        self.path = path
+        self.about = about
+        self.finished = False
+        self._known: dict[str, set[str]] = {}  # hashes under which a name was written, by this run or those before
+        self._made: dict[str, str] = {}  # what this run wrote, or found whole
+        self._damaged: set[str] = set()  # said once
+
+    def __truediv__(self, name: str | os.PathLike[str]) -> Path:
+        return self.path / name
+
+    def write(self, name: str | os.PathLike[str], content: bytes) -> None:
+        """Write a file, noted in the journal before.
+
+        Raises
+        ------
+        ValueError
+            If a file of this name is there that this program did not write, or the name leads outside.
+        """
+        name = self._name(name)
+        path = self._inside(name)
+        if os.path.lexists(path) and name not in self._known and not name.startswith(f"{WORK}/"):
+            raise ValueError(
+                f"{path} was not written by this program, which does not overwrite it; move it away, or choose another "
+                "folder"
+            )
+        self._note(name, sha256(content))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, content)
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write text in UTF-8."""
+        self.write(name, text.encode())
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write an indented JSON document."""
+        self.write(name, json_bytes(content))
+
+    def write_csv(self, name: str, header: Sequence[str], rows: Any) -> None:
+        """Write a table with a header line."""
+        self.write(name, csv_bytes(header, rows))
+
+    def write_figure(self, name: str, figure: Figure, dpi: int = 150) -> bytes:
+        """Write a figure as PNG; returns the file's content."""
+        content = figure_bytes(figure, dpi)
+        self.write(name, content)
+        return content
+
+    def read_json(self, name: str) -> Any:
+        """What `write_json` wrote."""
+        return json.loads(self._inside(name).read_text(encoding="utf-8"))
+
+    def holds(self, name: str | os.PathLike[str]) -> bool:
+        """Whether the file is there as it was written; one that is damaged is named in a warning."""
+        name = self._name(name)
+        path = self._inside(name)
+        if name not in self._known or path.is_symlink() or not path.is_file():
+            return False
+        digest = file_sha256(path)
+        if digest not in self._known[name]:
+            if name not in self._damaged:
+                warnings.warn(f"{path} is damaged or was changed; it is made again", stacklevel=2)
+            self._damaged.add(name)
+            return False
+        self._made[name] = digest
+        return True
+
+    def begin(self, overwrite: bool) -> None:
+        """See what is there, and note what is to come; see `report_folder`."""
+        if not os.path.lexists(self / MANIFEST):
+            self._refuse_foreign()
+            self._sweep()
+            self._write_manifest(complete=False)
+            return
+        before = read_manifest(self / MANIFEST)
+        for name, digest in before["files"].items():
+            self._inside(name, f"{self / MANIFEST} lists {name!r}, which is")
+            self._known.setdefault(name, set()).add(digest)
+        self._read_journal()
+        different = differences(before, self.about)
+        if different and not overwrite:
+            raise ValueError(self._difference(different))
+        self._sweep()
+        if different:
+            self._delete(list(self._known))
+            self._clear_work()
+            self._known = {name: {""} for name in self._known}  # changed since: may be replaced, and is never whole
+        else:
+            whole = [self.holds(name) for name in before["files"]] if before["complete"] else [False]
+            self.finished = all(whole)
+        if self.finished:
+            self._clear_work()
+        else:
+            self._made = {}
+            self._write_manifest(complete=False)
+
+    def finish(self) -> None:
+        """Delete what earlier runs wrote and this one did not, complete the manifest, and clear the working files."""
+        self._delete([name for name in self._known if name not in self._made])
+        self._write_manifest(complete=True)
+        self._clear_work()
+
+    def _name(self, name: str | os.PathLike[str]) -> str:
+        given = Path(name)
+        return given.relative_to(self.path).as_posix() if isinstance(name, Path) else given.as_posix()
+
+    def _inside(self, name: str, what: str = "") -> Path:
+        """The path of a name, which must not lead outside the folder."""
+        what = what or f"{name!r} is"
+        parts = name.split("/")
+        windows = PureWindowsPath(name)
+        if not name or "\\" in name or "\0" in name or windows.drive or {"", ".", ".."} & set(parts):
+            raise ValueError(f"{what} not a file inside {self.path}")
+        for depth in range(1, len(parts)):
+            if self.path.joinpath(*parts[:depth]).is_symlink():
+                raise ValueError(f"{what} behind the symbolic link {'/'.join(parts[:depth])}, not inside {self.path}")
+        return self / name
+
+    def _refuse_foreign(self) -> None:
+        temporary = (TEMPORARY.fullmatch(item.name) for item in self.path.iterdir())
+        own = {match.group() for match in temporary if match and match["name"] == MANIFEST}
+        foreign = sorted({item.name for item in self.path.iterdir()} - own - set(_NOT_CONTENT))
+        if foreign:
+            more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""
+            raise ValueError(
+                f"`out` must be an empty folder or hold a report of this program, with its {MANIFEST}; {self.path} "
+                f"holds {', '.join(foreign[:5])}{more}"
+            )
+
+    def _difference(self, different: Sequence[str]) -> str:
+        more = f"; and {len(different) - 12} more" if len(different) > 12 else ""
+        return (
+            f"{self.path} holds a report of another configuration; choose another folder, or replace it with "
+            f"--overwrite (overwrite=True). Different (there -> now): {'; '.join(different[:12])}{more}"
+        )
+
+    def _write_manifest(self, complete: bool) -> None:
+        """Note what is known: at the end the report's files, before that what a run that goes on must know."""
+        made = {name: digest for name, digest in self._made.items() if not name.startswith(f"{WORK}/")}
+        known = {name: min(digests) for name, digests in self._known.items() if not name.startswith(f"{WORK}/")}
+        files = dict(sorted((made if complete else known).items()))
+        write_json(self / MANIFEST, {**self.about, "complete": complete, "files": files}, durable=True)
+
+    def _note(self, name: str, digest: str) -> None:
+        self._known.setdefault(name, set()).add(digest)
+        self._made[name] = digest
+        self._inside(JOURNAL).parent.mkdir(exist_ok=True)
+        with (self / JOURNAL).open("a", encoding="utf-8") as journal:
+            journal.write(json.dumps([name, digest]) + "\n")
+            journal.flush()
+            os.fsync(journal.fileno())
+
+    def _read_journal(self) -> None:
+        path = self._inside(JOURNAL)
+        if path.is_symlink() or not path.is_file():
+            return
+        for line in path.read_bytes().splitlines():
+            with suppress(ValueError, TypeError):  # a line that was cut off, or names what is not inside
+                name, digest = json.loads(line)
+                self._inside(name)
+                self._known.setdefault(name, set()).add(str(digest))
+
+    def _sweep(self) -> None:
+        """Delete what killed runs left half written: temporary files of names that are known."""
+        folders = {self._inside(name).parent for name in self._known} | {self.path}
+        for path in (path for folder in folders if folder.is_dir() for path in folder.iterdir()):
+            match = TEMPORARY.fullmatch(path.name)
+            name = (path.parent / match["name"]).relative_to(self.path).as_posix() if match else ""
+            if name in self._known or name == MANIFEST:
+                path.unlink(missing_ok=True)
+
+    def _delete(self, names: Sequence[str]) -> None:
+        """Delete files that are as they were written, and folders that are empty then; forget those that are gone."""
+        for name in names:
+            path = self._inside(name)
+            if not path.is_symlink() and path.is_file() and file_sha256(path) in self._known[name]:
+                path.unlink()
+                with suppress(OSError):  # not empty
+                    while path.parent != self.path:
+                        path = path.parent
+                        path.rmdir()
+            if not os.path.lexists(self / name):
+                del self._known[name]
+
+    def _clear_work(self) -> None:
+        """Delete the working files and, last, the journal, which knows them."""
+        self._delete([name for name in self._known if name.startswith(f"{WORK}/")])
+        (self / JOURNAL).unlink(missing_ok=True)
+        with suppress(OSError):  # not there, or not empty
+            (self / WORK).rmdir()
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A report's manifest.
+
+    Raises
+    ------
+    ValueError
+        If it is not one of this program's, or damaged.
+    """
+    advice = "restore it, or choose another folder"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); {advice}") from error
+    expected = {"complete": bool, "files": dict, "versions": dict}
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not a manifest of this program: it holds {_short(content)}; {advice}")
+    for key, kind in expected.items():
+        if not isinstance(content.get(key), kind):
+            raise ValueError(f"{path} is not a manifest of this program: it lacks {key!r}; {advice}")
+    if not all(isinstance(digest, str) for digest in content["files"].values()):
+        raise ValueError(f"{path} is not a manifest of this program: 'files' must give hashes; {advice}")
+    return content
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What is different between two manifests, one "key: before -> now" each, in everything but the files."""
+    old, new = (_flat({k: v for k, v in each.items() if k not in ("complete", "files")}) for each in (before, now))
+    nothing = "(none)"
+    return [
+        f"{key}: {_short(old.get(key, nothing))} -> {_short(new.get(key, nothing))}"
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key, nothing) != new.get(key, nothing)
+    ]
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers and pictures depend on."""
+    found = {"captum-shared": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Alone in the folder, as far as this machine's other processes go; the lock ends with the process."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            warnings.warn(f"another run is writing into {path}; waiting until it ends", stacklevel=5)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(content, dict):
+        return {prefix: content}
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _short(value: Any) -> str:
+    """For people: hashes and long lists shortened."""
+    if isinstance(value, str):
+        return value[:12] if len(value) == 64 else value
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:76]} ..."
