@@ -97,7 +97,7 @@ def test_workers(encoder: LatentEncoder, folder: list[Path]) -> None:
 def test_modes_are_restored_and_evaluation_is_used(encoder: LatentEncoder, folder: list[Path]) -> None:
     expected = encode_images(encoder.eval(), folder)
     encoder.train()
-    encoder.body.eval()
+    encoder.model.eval()
     before = [m.training for m in encoder.modules()]
     assert torch.equal(encode_images(encoder, folder), expected)
     assert [m.training for m in encoder.modules()] == before
@@ -168,7 +168,7 @@ def test_cache_key_is_what_determines_the_result(net: nn.Module) -> None:
 
 def test_cache_refuses_what_it_cannot_describe(encoder: LatentEncoder, folder: list[Path], tmp_path: Path) -> None:
     for arguments in ({"transform": lambda image: image}, {}):
-        own = encoder if arguments else LatentEncoder(encoder, "body", pool=lambda o: o.mean((2, 3)))
+        own = encoder if arguments else LatentEncoder(encoder, "model.relu2", pool=lambda o: o.mean((2, 3)))
         with pytest.raises(ValueError, match=r"(?s)cannot cache latents: .*__repr__"):
             encode_images(own, as_tensor(folder), cache=tmp_path, **arguments)
 
@@ -239,7 +239,7 @@ def test_load_encoder_from_a_file(weights: Path) -> None:
     encoder, transform = load_encoder("squeezenet1_1", "features.5", "max", weights)
     assert not encoder.training
     state = torch.load(weights, weights_only=True)
-    assert torch.equal(encoder.state_dict()["body.extractor.features.0.weight"], state["features.0.weight"])
+    assert torch.equal(encoder.state_dict()["model.features.0.weight"], state["features.0.weight"])
     assert transform(Image.new("RGB", (300, 260))).shape == (3, 224, 224)
     _, small = load_encoder("squeezenet1_1", "features.5", weights=None, image_size=96, mean=(0, 0, 0), std=(1, 1, 1))
     assert torch.equal(small(Image.new("RGB", (300, 260), "white")), torch.ones(3, 96, 96))

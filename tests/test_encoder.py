@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from captum_shared import LatentEncoder
 from captum_shared.encoder.latents import find_layout, token_grid
-from captum_shared.encoder.truncation import EarlyExit, Traced, traced, truncate
 
 
 class Untraceable(nn.Module):
@@ -51,55 +50,59 @@ NETWORKS = [
 
 
 @pytest.mark.parametrize(("name", "layer", "size"), NETWORKS)
-def test_tracing_and_early_exit_give_the_same_latents(name: str, layer: str, size: int) -> None:
+def test_latents_are_those_of_a_hook(name: str, layer: str, size: int) -> None:
     options = {"image_size": size} if name == "vit_b_16" else {}
     model = torchvision.models.get_model(name, weights=None, **options).eval()
     images = torch.rand(2, 3, size, size)
-    graph = traced(model, layer)
-    assert graph is not None
+    encoder = LatentEncoder(model, layer)
     outputs: list[Tensor] = []
-    handle = model.get_submodule(layer).register_forward_hook(lambda m, i, o: outputs.append(o))
-    with torch.no_grad():
+    with torch.no_grad(), model.get_submodule(layer).register_forward_hook(lambda m, i, o: outputs.append(o.clone())):
         model(images)
-        handle.remove()
-        assert torch.equal(graph(images), outputs[0])
-        assert torch.equal(EarlyExit(model, layer)(images), outputs[0])
+    with torch.no_grad():
+        for _ in range(2):
+            assert torch.equal(encoder.layer_output(images), outputs[0])
 
 
 @pytest.mark.parametrize("wrap", [lambda net: net, Untraceable])
 def test_nothing_behind_the_layer_runs(wrap: Any, net: nn.Module, x: Tensor) -> None:
-    net.head = nn.Linear(999, 4)  # raises if it runs, but not while being traced
-    prefix = "" if wrap(net) is net else "net."
-    encoder = LatentEncoder(wrap(net), f"{prefix}relu2")
-    assert isinstance(encoder.body, EarlyExit if prefix else Traced)
-    assert encoder(x).shape == (2, 6)
-    assert not any(net.relu2._forward_hooks.values())
+    encoder = LatentEncoder(wrap(net), "relu2" if wrap(net) is net else "net.relu2")
+    first = encoder(x)
+    net.head = Unreached()
+    assert torch.equal(encoder(x), first)
+    assert not any(module._forward_hooks for module in net.modules())
 
 
-def test_early_exit_passes_other_exceptions_on(net: nn.Module, x: Tensor) -> None:
+def test_a_head_that_fails_does_not_matter(net: nn.Module, x: Tensor) -> None:
+    net.head = nn.Linear(999, 4)
+    assert LatentEncoder(net, "relu2")(x).shape == (2, 6)
+
+
+def test_other_exceptions_are_passed_on(net: nn.Module, x: Tensor) -> None:
     net.conv2 = Unreached()
     with pytest.raises(AssertionError, match="behind the layer ran"):
-        EarlyExit(net, "relu2")(x)
+        LatentEncoder(net, "relu2")(x)
     assert not net.relu2._forward_hooks
 
 
-def test_early_exit_of_a_layer_that_is_not_called(net: nn.Module, x: Tensor) -> None:
+def test_a_layer_that_is_not_called(net: nn.Module, x: Tensor) -> None:
     net.spare = nn.ReLU()
     with pytest.raises(ValueError, match="'spare' was not called"):
-        EarlyExit(net, "spare")(x)
+        LatentEncoder(net, "spare")(x)
 
 
-def test_truncation_of_one_network_inside_another(net: nn.Module, x: Tensor) -> None:
-    inner = EarlyExit(net, "relu1")
-    outer = EarlyExit(nn.Sequential(inner, nn.MaxPool2d(2), nn.Flatten()), "1")
-    assert outer(x).shape == (2, 5, 4, 4)
+def test_one_network_inside_another(net: nn.Module, x: Tensor) -> None:
+    inner = LatentEncoder(net, "relu1", lambda output: output.flatten(1))
+    for layer in ("0.model.conv1", "0", "1"):
+        outer = LatentEncoder(nn.Sequential(inner, nn.Unflatten(1, (5, 8, 8))), layer, lambda output: output.flatten(1))
+        for _ in range(2):
+            assert torch.equal(outer(x), net.conv1(x).flatten(1) if "conv1" in layer else inner(x))
 
 
-def test_modes_are_untouched_by_tracing(net: nn.Module) -> None:
+def test_modes_are_untouched(net: nn.Module, x: Tensor) -> None:
     net.eval()
     net.bn.train()
     before = [m.training for m in net.modules()]
-    LatentEncoder(net, "relu2")
+    LatentEncoder(net, "relu2")(x)
     assert [m.training for m in net.modules()] == before
 
 
@@ -244,8 +247,8 @@ def test_mistakes(net: nn.Module, x: Tensor) -> None:
     cases: list[tuple[type[Exception], str, Any]] = [
         (ValueError, r"unknown layer 'relu3'; expected a name .*'relu2'", lambda: LatentEncoder(net, "relu3")),
         (TypeError, "`layer` must be the name of a module, got ReLU", lambda: LatentEncoder(net, net.relu1)),
-        (ValueError, r"'relu' is called 2 times .* expected a layer that is called once", lambda: LatentEncoder(Reused(), "relu")),
-        (ValueError, "'block' is called 2 times", lambda: LatentEncoder(Reused(), "block")),
+        (ValueError, r"'relu' is called 2 times .* expected a layer that is called once", lambda: LatentEncoder(Reused(), "relu")(x.float())),
+        (ValueError, "'block' is called 2 times", lambda: LatentEncoder(Reused(), "block")(x.float())),
         (TypeError, "`model` must be an nn.Module, got function", lambda: LatentEncoder(lambda x: x, "a")),
         (ValueError, r"`pool` must be one of \('avg'.* got 'mean'", lambda: LatentEncoder(net, "relu2", "mean")),
         (ValueError, "`pool` must be a positive integer .* got 0", lambda: LatentEncoder(net, "relu2", 0)),
@@ -266,7 +269,3 @@ def test_mistakes(net: nn.Module, x: Tensor) -> None:
     for error, text, mistake in cases:
         with pytest.raises(error, match=text):
             mistake()
-
-
-def test_truncate_is_for_any_module() -> None:
-    assert truncate(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1)), "0")(torch.ones(1, 3)).shape == (1, 2)

@@ -32,7 +32,7 @@ ALLOWED = {
     "recording": {"labels"},
     "visualization": set(),
     "matcher": {"similarity"},
-    "attribution": {"similarity"},
+    "attribution": {"similarity", "encoder"},
     "selection": {"matcher", "similarity"},
     "selectivity": {"encoder", "selection"},
     "synthetic": {"encoder"},

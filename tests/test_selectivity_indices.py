@@ -243,7 +243,7 @@ def test_the_position_is_that_of_the_activation() -> None:
 def test_whole_image_units_and_readouts() -> None:
     torch.manual_seed(0)
     encoder = cs.LatentEncoder(nn.Sequential(nn.Conv2d(3, 3, 1, bias=False)).double().eval(), "0")
-    encoder.body = nn.Identity()
+    encoder.model[0] = nn.Identity()
     red, luma = [1.0, -0.5, -0.5], list(LUMA)
     model = nn.Sequential(encoder, cs.LinearReadout(torch.tensor([red, luma], dtype=torch.float64)))
     images = PLAIN.clone()

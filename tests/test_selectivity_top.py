@@ -283,7 +283,7 @@ MISTAKES: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"layers": []}, TypeError, "`layers` must be a name or a sequence of names"),
     ({"layers": ["0", "0"]}, ValueError, "must name each layer once"),
     ({"model": "net"}, TypeError, "`model` must be an nn.Module, got str"),
-    ({"model": Twice(), "layers": "conv"}, ValueError, "'conv' is called more than once"),
+    ({"model": Twice(), "layers": "conv"}, ValueError, "'conv' is called 2 times"),
     ({"k": 0}, ValueError, "`k` must be a positive integer, got 0"),
     ({"k": 2.5}, ValueError, "`k` must be a positive integer, got 2.5"),
     ({"images": X[:0]}, ValueError, "`images` is empty"),

@@ -206,4 +206,4 @@ def _ridge(latents: Tensor, member: np.ndarray) -> Tensor:
 
 
 def _layer(encoder: LatentEncoder) -> nn.Module:
-    return encoder.body.get_submodule(f"extractor.{encoder.layer}")
+    return encoder.model.get_submodule(encoder.layer)

@@ -60,7 +60,7 @@ def pixel_neuron(encoder: LatentEncoder, own: GridNeuron, seed: int) -> Neuron:
     """The neuron with the whole network in place of the feature maps."""
     whole = deepcopy(encoder)
     whole.transform = own.neuron.encoder.transform
-    layer = whole.body.get_submodule(f"extractor.{whole.layer}")
+    layer = whole.model.get_submodule(whole.layer)
     return replace(own.neuron, encoder=whole, layer=layer, random_encoder=randomised(whole, seed), n_steps=STEPS)
 
 

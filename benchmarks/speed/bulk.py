@@ -139,7 +139,7 @@ def selectivity_row(n: int, device: str, rounds: int) -> Timing:
     """As in `benchmarks.selectivity_pass`, on the clock."""
     model = torchvision.models.get_model(selectivity_pass.MODEL, weights=None).eval().to(device)
     layers, images = selectivity_pass.LAYERS, selectivity_pass.Noise(n, SIZE)
-    body = selectivity_pass.truncate(model, layers[-1])
+    body = LatentEncoder(model, layers[-1]).layer_output
     return compare(
         "selectivity pass", selectivity_pass.MODEL, ",".join(layers),
         lambda: top_activations(model, layers, images, batch_size=selectivity_pass.BATCH, device=device),

@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from benchmarks.speed.memory import in_a_fresh_process, peak_so_far
-from captum_shared.encoder.truncation import truncate
+from captum_shared import LatentEncoder
 from captum_shared.selectivity import top_activations
 
 LAYERS = ("features.3", "features.7", "features.12")
@@ -45,7 +45,7 @@ class Noise(Dataset[Tensor]):
         return torch.randn(3, self.size, self.size, generator=torch.Generator().manual_seed(index))
 
 
-def plain_pass(body: nn.Module, images: Dataset[Tensor], device: str) -> None:
+def plain_pass(body: Callable[[Tensor], Any], images: Dataset[Tensor], device: str) -> None:
     """All images through the network, up to its last indexed layer, and nothing else."""
     with torch.no_grad():
         for batch in DataLoader(images, BATCH):
@@ -55,7 +55,7 @@ def plain_pass(body: nn.Module, images: Dataset[Tensor], device: str) -> None:
 def ratios(rounds: int, n: int, size: int, device: str) -> dict[str, list[float]]:
     """Times of the streaming pass over those of the plain one, round by round, taking turns in who goes first."""
     model = torchvision.models.get_model(MODEL, weights=None).eval().to(device)
-    body, images = truncate(model, LAYERS[-1]), Noise(n, size)
+    body, images = LatentEncoder(model, LAYERS[-1]).layer_output, Noise(n, size)
     runs = [lambda: plain_pass(body, images, device), lambda: top_activations(model, LAYERS, images, batch_size=BATCH)]
     for run in runs:  # warm-up
         run()

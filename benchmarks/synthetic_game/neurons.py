@@ -126,7 +126,7 @@ def make_neuron(
         latents, weights = latents @ rotation.T, weights @ rotation.T
     weight, *others, stranger = weights.to(device)
     random = randomised(encoder, seed + index)
-    layer = encoder.body.get_submodule(f"extractor.{encoder.layer}")
+    layer = encoder.model.get_submodule(encoder.layer)
     neuron = Neuron(encoder.to(device), layer, weight, stranger, latents.to(device), random.to(device), BASELINE)
     others = [replace(neuron, weight=own) for own in others]
     cases = _cases(drawn.pairs, others, np.random.default_rng([seed, index, 4]), device)

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from captum.attr import Attribution, IntegratedGradients, Saliency
+from captum.attr import (
+    Attribution,
+    FeatureAblation,
+    FeaturePermutation,
+    GradientShap,
+    InputXGradient,
+    IntegratedGradients,
+    KernelShap,
+    Lime,
+    Occlusion,
+    Saliency,
+    ShapleyValues,
+    ShapleyValueSampling,
+)
 from torch import Tensor, nn
 
 from captum_shared.attribution.inputs import Pair, check_device
 from captum_shared.checks import check_integer
+from captum_shared.encoder.turns import turn
 
 EngineFactory = Callable[[nn.Module], Any]
 
@@ -24,6 +38,8 @@ _OURS = ("inputs", "target", "additional_forward_args")
 _CPU_BYTES, _DEVICE_BYTES = 128 * 2**20, 2 * 2**30
 _CPU_IMAGES = 4, 8
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_WITHOUT_HOOKS = (Saliency, IntegratedGradients, InputXGradient, GradientShap, FeatureAblation, FeaturePermutation,
+                  Occlusion, ShapleyValueSampling, ShapleyValues, KernelShap, Lime)  # fmt: skip
 _NO_GRADIENT = ("does not require grad", "appears to not have been used in the graph", "unreachable")
 
 
@@ -98,6 +114,11 @@ def make_engine(factory: Any, forward: nn.Module) -> Attribution:
 def is_plain_gradient(method: Any) -> bool:
     """Whether the method is Captum's plain gradient, for which no engine needs a forward pass of its own."""
     return type(method) is Saliency
+
+
+def hangs_hooks(method: Any) -> bool:
+    """Whether the method may change the network while it runs: all but those that are known not to."""
+    return type(innermost(method)) not in _WITHOUT_HOOKS
 
 
 def innermost(method: Any) -> Any:
@@ -197,7 +218,7 @@ def run_engine(method: Any, forward: SharedForward, x: Tensor, shared: Tensor, a
     ValueError
         If the encoder gives no gradient with respect to the images.
     """
-    with unchanged(forward), differentiable():
+    with unchanged(forward) if hangs_hooks(method) else nullcontext(), differentiable(forward):
         own = with_defaults(method, forward, x, arguments)
         results = [_attribute(method, x[some], shared[some], _of_block(own, some, len(x)))
                    for some in _blocks(method, len(x), own)]  # fmt: skip
@@ -232,10 +253,11 @@ def _of_block(arguments: dict[str, Any], block: slice, n: int) -> dict[str, Any]
 
 
 @contextmanager
-def differentiable() -> Iterator[None]:
-    """Say what is wrong when the latents do not depend differentiably on the images."""
+def differentiable(encoder: nn.Module) -> Iterator[None]:
+    """Take a turn, and say what is wrong when the latents do not depend differentiably on the images."""
     try:
-        yield
+        with turn(encoder):
+            yield
     except RuntimeError as error:
         if not any(phrase in str(error) for phrase in _NO_GRADIENT):
             raise
@@ -247,18 +269,19 @@ def differentiable() -> Iterator[None]:
 
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
-    """Put hooks, modes and attributes of all modules back, also after an exception.
+    """Be the only thread at a network, and put hooks, modes and attributes of its modules back afterwards.
 
     Captum's methods leave hooks, or attributes such as `rule` and `activations`, behind when something goes wrong.
     """
-    modules = list(model.modules())
-    attributes = [dict(module.__dict__) for module in modules]
-    hooks = [{name: dict(getattr(module, name)) for name in _HOOKS} for module in modules]
-    try:
-        yield
-    finally:
-        for module, kept, own in zip(modules, attributes, hooks, strict=True):
-            _restore(module, kept, own)
+    with turn(model, alone=True):
+        modules = list(model.modules())
+        attributes = [dict(module.__dict__) for module in modules]
+        hooks = [{name: dict(getattr(module, name)) for name in _HOOKS} for module in modules]
+        try:
+            yield
+        finally:
+            for module, kept, own in zip(modules, attributes, hooks, strict=True):
+                _restore(module, kept, own)
 
 
 def _restore(module: nn.Module, attributes: dict[str, Any], hooks: dict[str, dict[int, Any]]) -> None:

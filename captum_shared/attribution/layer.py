@@ -111,7 +111,7 @@ class LayerParallelBackprop(PairAttribution):
             output = self._maps.layer_output(x)
         self._maps.as_map(output, size)  # a layer of vectors has no positions: refused here
         leaf = output.detach().requires_grad_()
-        with torch.enable_grad(), differentiable():
+        with torch.enable_grad(), differentiable(self.encoder):
             scalar = (self._maps.latents(leaf, size) * shared).sum()
             gradient = torch.autograd.grad(scalar, leaf)[0]
         if gradient.any() and not self._maps.as_map(gradient, size).any():

@@ -253,7 +253,7 @@ class ParallelBackprop(PairAttribution):
     def _gradient_maps(self, pair: Pair, recipe: Recipe, arguments: dict[str, Any]) -> Pair:
         """Plain gradients (N, K, ...) for c (N, K, D): one forward pass gives both c and what is differentiated."""
         leaves = [x.detach().requires_grad_() for x in pair]
-        with torch.enable_grad(), differentiable():
+        with torch.enable_grad(), differentiable(self.encoder):
             latents = [self._latents(leaf) for leaf in leaves]
             shared = recipe(*(z.detach() for z in latents))
             maps = [vector_jacobian_products(z, leaf, shared) for z, leaf in zip(latents, leaves, strict=True)]

@@ -197,7 +197,7 @@ def _add_chunk(total: Tensor, encoder: nn.Module, path: Path, weights: Tensor, a
     """One forward pass, and a backward pass for each constant, added up at once: no gradient is kept."""
     points = torch.cat([path.start + alpha * (path.x - path.start) for alpha in alphas]).requires_grad_()
     last = path.shared.shape[1] - 1
-    with torch.enable_grad(), differentiable():
+    with torch.enable_grad(), differentiable(encoder):
         z = encoder(points)
         for k, c in enumerate(path.shared.unbind(1)):
             (gradient,) = torch.autograd.grad(z, points, c.repeat(len(alphas), 1), retain_graph=k < last)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from captum_shared.encoder.truncation import truncate
+from captum_shared.encoder.reading import Reader, check_layers
 
 Pool = str | int | Callable[[Any], Tensor]
 
@@ -22,12 +22,16 @@ _MOST_EXTRA_TOKENS = 16
 class LatentEncoder(nn.Module):
     """Latents z(x) of images: the output of one layer of a network, pooled.
 
-    The network really stops at the layer: what lies behind it does not run.
+    The user's own network runs, as it is at the time, and stops at the layer: what lies behind does not run, except
+    once. The first pass goes to the end, without gradients behind the layer, to see that the layer is called once (in
+    a network that fails behind it, up to there); so does one after the layer is replaced, or the mode of the network
+    changes. Whether other images, or a network changed in other ways, call it more often cannot be known; then the
+    first call counts. A `forward` that sets something before the layer and resets it behind should do so in `finally`.
 
     Parameters
     ----------
     model : nn.Module
-        Any network that takes a batch of images. Its parameters are shared, not copied; modes are untouched.
+        Any network that takes a batch of images; not copied. Of a compiled one, what was compiled runs, uncompiled.
     layer : str
         A name from ``model.named_modules()``. Its output may be a convolutional map, channels first or last,
         (N, K, h, w) or (N, h, w, K), tokens (N, T, K), or vectors (N, K).
@@ -45,7 +49,8 @@ class LatentEncoder(nn.Module):
     Raises
     ------
     TypeError, ValueError
-        If the layer is unknown or called more than once, or `pool`, `layout` or `transform` is not one of the above.
+        If the layer is unknown, or `pool`, `layout` or `transform` is not one of the above; in the first pass, if the
+        layer is not called, or more than once.
 
     Examples
     --------
@@ -65,12 +70,15 @@ class LatentEncoder(nn.Module):
     ) -> None:
         super().__init__()
         _check_arguments(model, pool, transform, layout)
+        model, layer = _uncompiled(model, layer)
+        check_layers(model, [layer])
         self.layer = layer
         self.pool = pool
         self.layout = layout
-        self.body = truncate(model, layer)
+        self.model = model
         self.transform = transform
         self.training = model.training
+        self._reader = Reader()
 
     def forward(self, x: Tensor) -> Tensor:
         """Latents z(x), (N, D), of images `x`, (N, C, H, W)."""
@@ -97,7 +105,7 @@ class LatentEncoder(nn.Module):
 
     def layer_output(self, x: Tensor) -> Any:
         """The layer's own output for images `x`, (N, C, H, W)."""
-        return self.body(_check_images(x))
+        return self._reader.read(self.model, [self.layer], _check_images(x))[self.layer]
 
     def latents(self, output: Any, image_size: torch.Size) -> Tensor:
         """Pooled and transformed latents, (N, D), of the layer's own output for images of `image_size` (H, W)."""
@@ -212,6 +220,12 @@ def _class_token(output: Tensor, layout: str, image_size: torch.Size) -> Tensor:
     if layout != "tokens" or token_grid(output.shape[1], image_size)[0] == 0:
         raise ValueError(f"pool='cls' needs a layer with a class token, got {layout} of shape {tuple(output.shape)}")
     return output[:, 0]
+
+
+def _uncompiled(model: nn.Module, layer: str) -> tuple[nn.Module, str]:
+    """The network inside `torch.compile`, whose hooks compiled code may leave out."""
+    inside = getattr(model, "_orig_mod", None)
+    return (model, layer) if inside is None else (inside, layer.removeprefix("_orig_mod."))
 
 
 def _check_images(x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from captum_shared.encoder.latents import find_layout, tokens_to_map
+from captum_shared.encoder.reading import Pass, Reader
 
 MOST_LAYERS = 12
 FEWEST_BLOCKS = 4
@@ -70,6 +71,7 @@ class LayerScan(nn.Module):
         self.layers = tuple(layers)
         self.pools = tuple(pools)
         self.training = model.training
+        self._reader = Reader()
 
     @property
     def candidates(self) -> list[tuple[str, str | int]]:
@@ -86,28 +88,12 @@ class LayerScan(nn.Module):
         return torch.cat(self._each(x), dim=1)
 
     def _each(self, x: Tensor) -> list[Tensor]:
-        outputs: dict[str, Tensor] = {}
-        handles = [
-            self.model.get_submodule(layer).register_forward_hook(_keep(outputs, layer)) for layer in self.layers
-        ]
-        try:
-            self.model(x)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return [z for layer in self.layers for z in self._pooled(outputs[layer], x.shape[-2:])]
+        def pooled(layer: str, output: Tensor) -> list[Tensor]:
+            grid = _as_map(output.detach(), x.shape[-2:])
+            return [_pool(grid, pool) for pool in self.pools]
 
-    def _pooled(self, output: Tensor, image_size: torch.Size) -> list[Tensor]:
-        grid = _as_map(output, image_size)
-        return [_pool(grid, pool) for pool in self.pools]
-
-
-def _keep(outputs: dict[str, Tensor], layer: str) -> Any:
-    def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-        # A copy, for an in-place activation behind the layer would change it; from the first call only.
-        outputs.setdefault(layer, output.detach().clone())
-
-    return hook
+        taken = self._reader.read(self.model, self.layers, x, pooled)
+        return [z for layer in self.layers for z in taken[layer]]
 
 
 def _pool(grid: Tensor, pool: str | int) -> Tensor:
@@ -143,20 +129,10 @@ def _holds_a_row(module: nn.Module) -> bool:
 
 def _called_once_with_positions(model: nn.Module, example: Tensor, members: dict[str, nn.Module]) -> list[str]:
     """Names in the order of the calls."""
-    outputs: list[tuple[str, Any]] = []
-
-    def note(name: str) -> Any:
-        return lambda module, inputs, output: outputs.append((name, output))
-
-    handles = [member.register_forward_hook(note(name)) for name, member in members.items()]
-    try:
-        with torch.no_grad():
-            model(example)
-    finally:
-        for handle in handles:
-            handle.remove()
-    calls = Counter(name for name, _ in outputs)
-    return [name for name, output in outputs if calls[name] == 1 and _has_positions(output, example.shape[-2:])]
+    run = Pass(model, members, lambda name, output: _has_positions(output, example.shape[-2:]))
+    with torch.no_grad():
+        run.run(example)
+    return [name for name, has_positions in run.taken.items() if has_positions and run.calls[name] == 1]
 
 
 def _has_positions(output: Any, image_size: torch.Size) -> bool:

@@ -153,7 +153,7 @@ def _methods(
     """ParallelBackprop, and Captum's methods on the readout alone: each takes a pair and gives two maps."""
     neuron = nn.Sequential(encoder, readout)
     parallel, integrated, saliency = ParallelBackprop(encoder), IntegratedGradients(neuron), Saliency(neuron)
-    grad_cam = LayerGradCam(neuron, encoder.body.get_submodule(f"extractor.{DEMO_LAYER}"))
+    grad_cam = LayerGradCam(neuron, encoder.model.get_submodule(DEMO_LAYER))
 
     def coarse(x: Tensor) -> Tensor:
         heat = grad_cam.attribute(x, target=0, relu_attributions=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from captum_shared.encoder.latents import find_layout, tokens_to_map
+from captum_shared.encoder.reading import Reader, check_layers
 
 Read = TypeVar("Read")
 
@@ -38,7 +38,7 @@ class LayerReader:
         _check_layers(model, layers)
         self.model = model
         self.layers = list(layers)
-        self._checked = False  # whether a full pass has shown that each layer is called once
+        self._reader = Reader()
 
     def read(self, x: Tensor, take: Callable[[str, Tensor], Read]) -> dict[str, Read]:
         """What `take` makes of each layer's name and map, for images `x`, (N, C, H, W).
@@ -48,53 +48,7 @@ class LayerReader:
         TypeError, ValueError
             If a layer is called more than once or never, or gives no tensor.
         """
-        taken: dict[str, Read] = {}
-        stop = _Stop()
-        handles = [
-            self.model.get_submodule(name).register_forward_hook(self._hook(name, x, take, taken, stop))
-            for name in self.layers
-        ]
-        try:
-            self.model(x)
-        except _Stop as caught:
-            if caught is not stop:
-                raise
-        except _Ambiguous:
-            raise
-        except Exception:  # a head that does not take images of this size does not matter
-            if len(taken) < len(self.layers):
-                raise
-        finally:
-            for handle in handles:
-                handle.remove()
-        missing = [name for name in self.layers if name not in taken]
-        if missing:
-            raise ValueError(f"layers {missing} were not called in the model's forward pass")
-        self._checked = True
-        return taken
-
-    def _hook(
-        self, name: str, x: Tensor, take: Callable[[str, Tensor], Read], taken: dict[str, Read], stop: _Stop
-    ) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if name in taken:
-                raise _Ambiguous(
-                    f"layer {name!r} is called more than once in one forward pass, so its units are ambiguous; "
-                    "expected a layer that is called once, such as the block around it"
-                )
-            taken[name] = take(name, as_map(name, output, x.shape))
-            if self._checked and len(taken) == len(self.layers):
-                raise stop
-
-        return hook
-
-
-class _Stop(BaseException):  # not an Exception: a model's own `except Exception` must not swallow it
-    pass
-
-
-class _Ambiguous(ValueError):
-    pass
+        return self._reader.read(self.model, self.layers, x, lambda name, out: take(name, as_map(name, out, x.shape)))
 
 
 def as_map(layer: str, output: Any, image_shape: torch.Size) -> Tensor:
@@ -112,12 +66,8 @@ def as_map(layer: str, output: Any, image_shape: torch.Size) -> Tensor:
 def _check_layers(model: Any, layers: Sequence[str]) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be an nn.Module, got {type(model).__name__}")
-    names = [name for name, _ in model.named_modules()]
     if not layers or not all(isinstance(layer, str) for layer in layers):
         raise TypeError(f"`layers` must be a name or a sequence of names of modules, got {layers!r}")
-    for layer in layers:
-        if layer not in names:
-            near = get_close_matches(layer, names, n=3) or names[-3:]
-            raise ValueError(f"unknown layer {layer!r}; expected a name of model.named_modules(), such as {near}")
+    check_layers(model, layers, root=True)
     if len(set(layers)) < len(layers):
         raise ValueError(f"`layers` must name each layer once, got {list(layers)}")

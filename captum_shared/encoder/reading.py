@@ -1,0 +1,260 @@
+"""What layers of a network give in its own forward pass, which ends when the last of them has returned."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+from torch.utils.hooks import RemovableHandle
+
+from captum_shared.encoder.turns import turn
+
+Take = Callable[[str, Any], Any]
+
+
+def as_it_is(name: str, output: Any) -> Any:
+    """The layer's own output."""
+    return output
+
+
+class Reader:
+    """Reads layers of a network, and makes sure once that each is called once in a forward pass.
+
+    The user's own network runs, with whatever has become of it. Its first pass goes to its end, so that calls can be
+    counted; later ones end behind the last of the layers, by an exception that is no `Exception`. What lies behind the
+    layers gets a copy of their output, without gradients, and leaves random numbers and buffers as they were.
+    """
+
+    def __init__(self) -> None:
+        self._counted: Any = None  # the network and layers whose calls have been counted
+        self._stops = True  # False for a network that catches even the exception that ends its pass
+
+    def read(self, model: nn.Module, layers: Sequence[str], x: Tensor, take: Take = as_it_is) -> dict[str, Any]:
+        """What `take` makes of each layer's name and output, while the pass runs: later operations may change it.
+
+        Raises
+        ------
+        ValueError
+            If a layer is unknown, not called, or called more than once.
+        """
+        modules = {name: find_layer(model, name) for name in layers}
+        network = _Network(model, modules)
+        run = Pass(model, modules, take, whole=not self._stops or self._counted != network)
+        run.run(x)
+        if run.is_swallowed:  # then what it took may have been changed in place
+            self._stops = False
+            return self.read(model, layers, x, take)
+        run.check()
+        self._counted = network
+        return run.taken
+
+    def __getstate__(self) -> dict[str, Any]:
+        return Reader().__dict__  # a copy counts again: it may be of a network that has been changed
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Reader:
+        return Reader()
+
+
+class Pass:
+    """One forward pass of a network, as seen by the layers.
+
+    Attributes
+    ----------
+    taken : dict of layer to what `take` made of its first output, in the order of the calls
+    calls : Counter of layers
+    """
+
+    def __init__(
+        self, model: nn.Module, layers: Mapping[str, nn.Module], take: Take = as_it_is, whole: bool = True
+    ) -> None:
+        self.model, self.layers, self.take, self.whole = model, layers, take, whole
+        self.taken: dict[str, Any] = {}
+        self.calls: Counter[str] = Counter()
+        self._failure: Exception | None = None
+        self._stopped = self._arrived = False
+        self._rest = ExitStack()  # closed at the end of a whole pass
+
+    def run(self, x: Tensor) -> None:
+        """Run the network on images `x`. Errors behind the last of the layers do not count: heads expect a size."""
+        self._device = x.device
+        grad = torch.set_grad_enabled(torch.is_grad_enabled())
+        with turn(self.model), grad, self._rest, _running(self):
+            try:
+                self.model(x)
+            except _Stop as stop:
+                if stop.of is not self:
+                    raise
+                self._arrived = True
+            except Exception:
+                if len(self.taken) < len(self.layers) and self._failure is None:
+                    raise
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def is_swallowed(self) -> bool:
+        """Whether the network has caught the exception that should have ended its pass."""
+        return self._stopped and not self._arrived
+
+    def check(self) -> None:
+        """Refuse layers that were not called, or more than once."""
+        for name in self.layers:
+            if self.calls[name] == 0:
+                raise ValueError(
+                    f"layer {name!r} was not called in the model's forward pass; expected a layer that is called once, "
+                    "as a module and in this thread"
+                )
+            if self.calls[name] > 1:
+                raise ValueError(
+                    f"layer {name!r} is called {self.calls[name]} times in one forward pass, so its output is "
+                    "ambiguous; expected a layer that is called once, such as the block around it"
+                )
+
+    def returned(self, name: str, output: Any) -> Any:
+        """A layer has returned; what this returns goes on through the network."""
+        self.calls[name] += 1
+        if self._stopped or name in self.taken:
+            return None
+        try:
+            self.taken[name] = self.take(name, output)
+        except Exception as failure:  # the network might catch it
+            self._failure = failure
+            self._stop()
+        if len(self.taken) < len(self.layers):
+            return None
+        if not self.whole:
+            self._stop()
+        return self._go_on(output)
+
+    def _stop(self) -> None:
+        self._stopped = True
+        raise _Stop(self)
+
+    def _go_on(self, output: Any) -> Any:
+        """Only to count calls: without gradients or traces, and without a hold on what was taken."""
+        torch.set_grad_enabled(False)
+        self._rest.enter_context(torch.random.fork_rng([self._device] if self._device.type == "cuda" else []))
+        if any(module.training for module in self.model.modules()):
+            self._rest.enter_context(_kept(self.model))
+        return tree_map(lambda part: part.detach().clone() if isinstance(part, Tensor) else part, output)
+
+
+class _Network:
+    """A network with layers and a mode, as long as its modules live; equal to itself."""
+
+    def __init__(self, model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+        self.parts = [weakref.ref(module) for module in (model, *layers.values())]
+        self.training = model.training
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Network) and (self.parts, self.training) == (other.parts, other.training)
+
+
+class _Hook:
+    """Tells a pass that a layer has returned, unless another thread's pass or one inside it has called the layer."""
+
+    def __init__(self, run: Pass, name: str) -> None:
+        self.run, self.name = run, name
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> Any:
+        of_model = [run for run in _thread.passes if run.model is self.run.model]
+        return self.run.returned(self.name, output) if of_model[-1:] == [self.run] else None
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:  # another thread copies the network during the pass
+        return _Idle, ()
+
+
+class _Idle:
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        pass
+
+
+class _Stop(BaseException):  # not an Exception: a model's own `except Exception` must not catch it
+    def __init__(self, of: Pass) -> None:
+        self.of = of
+
+
+class _Thread(threading.local):
+    def __init__(self) -> None:
+        self.passes: list[Pass] = []  # that run, the innermost last
+
+
+_thread = _Thread()
+
+
+_numbering = threading.Lock()  # torch numbers its hooks without one: two threads' hooks could have one number
+os.register_at_fork(before=_numbering.acquire, after_in_parent=_numbering.release, after_in_child=_numbering.release)
+
+
+@contextmanager
+def _running(run: Pass) -> Iterator[None]:
+    """Hooks on the pass's layers, behind all others, so that they see what others make of the output."""
+    hooks: list[RemovableHandle] = []
+    _thread.passes.append(run)
+    try:
+        with _numbering:
+            hooks += [module.register_forward_hook(_Hook(run, name)) for name, module in run.layers.items()]
+        yield
+    finally:
+        _thread.passes.remove(run)
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _kept(model: nn.Module) -> Iterator[None]:
+    """Put buffers back, such as the statistics of batch norms."""
+    before = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
+
+
+def check_layers(model: nn.Module, layers: Sequence[Any], root: bool = False) -> None:
+    """Refuse what names no module of the network, or one whose calls cannot be seen; "" is the network if `root`."""
+    names = [name for name, _ in model.named_modules(remove_duplicate=False) if name or root]
+    for layer in layers:
+        if not isinstance(layer, str):
+            raise TypeError(f"`layer` must be the name of a module, got {type(layer).__name__}")
+        if layer not in names:
+            near = get_close_matches(layer, names, n=3) or names[-3:]
+            raise ValueError(f"unknown layer {layer!r}; expected a name of model.named_modules(), such as {near}")
+        find_layer(model, layer)
+
+
+def find_layer(model: nn.Module, layer: str) -> nn.Module:
+    """The module of that name.
+
+    Raises
+    ------
+    ValueError
+        If there is none any more, or it lies inside a scripted or compiled module, which runs without hooks.
+    """
+    module = model
+    for name in layer.split(".") if layer else ():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TypeError(
+                f"layer {layer!r} is inside a scripted module, which shows no layers; expected an nn.Module"
+            )
+        if module._compiled_call_impl is not None or hasattr(module, "_orig_mod"):
+            raise TypeError(
+                f"layer {layer!r} is inside a compiled module, which hides its layers; expected the network as it was "
+                "before torch.compile"
+            )
+        if name not in module._modules:
+            raise ValueError(f"layer {layer!r} is no longer in the model: it has no module {name!r} there")
+        module = module._modules[name]  # type: ignore[assignment]
+    return module
