@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from captum_shared import __version__
+from captum_shared.console import Parser, check_spelling, closing_pipes, complain, warnings_in_one_line
 
 EPILOG = """examples:
   captum-shared demo --out demo
@@ -32,32 +32,44 @@ EPILOG = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0 only on success, 2 for a mistake of the user's, 130 if interrupted."""
-    options = vars(build_parser().parse_args(arguments))
-    run: Callable[..., Any] = options.pop("run")
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _one_line  # type: ignore[assignment]
-            run(**options)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"captum-shared: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("captum-shared: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return 130
+    """Run a command.
+
+    Returns
+    -------
+    int
+        The exit status: 0 only on success, 2 for a mistake of the user's, 1 where the machine did not suffice or the
+        program is wrong, 130 if interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = build_parser()
+    with closing_pipes():
+        if not words:
+            parser.print_help()
+            return 0
+        check_spelling(parser, words)
+        options = vars(parser.parse_args(words))
+        run: Callable[..., str] = options.pop("run")
+        with_traceback = options.pop("traceback", False)
+        try:
+            with warnings_in_one_line():
+                print(run(**options))
+        except (Exception, KeyboardInterrupt) as error:
+            return complain(error, with_traceback)
     return 0
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="captum-shared",
         description="See what an out-of-category image shares with a neuron's preferred category: a pair of heat maps.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"captum-shared {__version__}")
+    _add_traceback(parser)
     commands = parser.add_subparsers(metavar="command", required=True)
+    parser.commands = commands.choices
     _add_demo(commands)
     _add_category(commands)
     _add_selectivity(commands)
@@ -246,53 +258,73 @@ def _add_common(command: argparse.ArgumentParser, out: str) -> None:
     )
 
 
+def _add_traceback(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--traceback", action="store_true", default=argparse.SUPPRESS, help="show where in the program an error arose"
+    )
+
+
 def _command(commands: Any, name: str, summary: str, run: Callable[..., Any]) -> argparse.ArgumentParser:
     command = commands.add_parser(
         name, help=summary, description=summary.capitalize() + ".", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     command.set_defaults(run=run)
+    _add_traceback(command)
     return command
 
 
-def _demo(**options: Any) -> None:
+def _demo(**options: Any) -> str:
     from captum_shared.report import run_demo
+    from captum_shared.report.arguments import check_demo
 
+    check_demo(**options)
     run_demo(**options)
+    return _where(options)
 
 
-def _category(**options: Any) -> None:
+def _category(**options: Any) -> str:
     from captum_shared.report import run_category
+    from captum_shared.report.arguments import check_category
 
-    run_category(**options)
+    check_category(**options)
+    summary = run_category(**options)
+    pairs = sum(summary["reference_counts"].values())
+    return f"{pairs} pairs; cross-validated area under the ROC curve {summary['cv_auc']:.3f}; {_where(options)}"
 
 
-def _selectivity(**options: Any) -> None:
+def _selectivity(**options: Any) -> str:
     from captum_shared.report import run_selectivity
+    from captum_shared.report.arguments import check_selectivity
 
-    run_selectivity(**options)
+    check_selectivity(**options)
+    summary = run_selectivity(**options)
+    units = sum(layer["n_units"] for layer in summary["layers"].values())
+    return f"{units} units of {len(summary['layers'])} layers; {_where(options)}"
+
+
+def _where(options: dict[str, Any]) -> str:
+    return f"open {options['out']}/index.html"
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
 
 
-def _recording(**options: Any) -> None:
+def _recording(**options: Any) -> str:
     from captum_shared.report import run_recording
+    from captum_shared.report.arguments import check_recording
 
-    summary = run_recording(**{**options, "pca": options["pca"] or None})
-    corrected = summary["median_cv_r_corrected"]
-    print(
-        f"{summary['n_explained']} of {summary['n_neurons']} neurons explained, {summary['n_pairs']} pairs; median "
-        f"cross-validated r {summary['median_cv_r']:.3f}"
-        + ("" if corrected is None else f", corrected for the noise ceiling {corrected:.3f}")
-        + f"; open {options['out']}/index.html"
-    )
+    options = {**options, "pca": options["pca"] or None}
+    check_recording(**options)
+    summary = run_recording(**options)
+    said = [f"{summary['n_explained']} of {summary['n_neurons']} neurons explained, {summary['n_pairs']} pairs"]
+    if summary["median_cv_r"] is not None:
+        said.append(f"median cross-validated r {summary['median_cv_r']:.3f}")
+    if summary["median_cv_r_corrected"] is not None:
+        said.append(f"corrected for the noise ceiling {summary['median_cv_r_corrected']:.3f}")
+    return f"{'; '.join(said)}; {_where(options)}"
 
 
 def _pool(text: str) -> str | int:
     return int(text) if text.isdigit() else text
-
-
-def _one_line(message: Warning | str, *_: Any) -> None:
-    print(f"captum-shared: warning: {' '.join(str(message).split())}", file=sys.stderr)

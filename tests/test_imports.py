@@ -37,7 +37,8 @@ ALLOWED = {
     "selectivity": {"encoder", "selection"},
     "synthetic": {"encoder"},
     "report": None,  # everything below
-    "cli": {"report"},
+    "console": set(),
+    "cli": {"console", "report"},
     "__main__": {"cli"},
 }
 

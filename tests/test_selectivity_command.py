@@ -188,7 +188,7 @@ def test_mistakes_are_one_line(photographs: Path, capsys: Any) -> None:
         ({"layers": "9"}, "unknown layer '9'"),
         ({"top": "1"}, "`top` must be an integer of at least 2, got 1"),
         ({"crops": "0"}, "`crops` must be a positive integer, got 0"),
-        ({"class_threshold": "2"}, r"`threshold` must be in \(0, 1\], got 2.0"),
+        ({"class_threshold": "2"}, r"`class_threshold` must be in \(0, 1\], got 2.0"),
         ({"device": "nonsense"}, "`device` must be one that this machine has"),
     ):
         assert run(photographs, **changes) == 2

@@ -123,13 +123,13 @@ def explain_category(
     """
     _check_choices(top, references, n_steps)
     paths, categories = read_labels(images, labels)
-    _check_membership(categories, preferred)
+    check_membership(categories, preferred)
     folder = output_folder(out)
     latents = encode_images(encoder, paths, transform, batch_size, progress=progress, cache=folder / ".cache")
     readable = ~latents.isnan().any(1).numpy()
     unreadable = [path.name for path, good in zip(paths, readable, strict=True) if not good]
     paths = [path for path, good in zip(paths, readable, strict=True) if good]
-    _check_membership([name for name, good in zip(categories, readable, strict=True) if good], preferred)
+    check_membership([name for name, good in zip(categories, readable, strict=True) if good], preferred)
     member = np.array([category == preferred for category in categories])[readable]
     latents = standardized(encoder, latents[readable]) if standardize else latents[readable]
 
@@ -250,7 +250,7 @@ def _methods(s: dict[str, Any]) -> list[str]:
     ]
 
 
-def _check_membership(categories: Sequence[str], preferred: str) -> None:
+def check_membership(categories: Sequence[str], preferred: str) -> None:
     counts = Counter(categories)
     if preferred not in counts:
         raise ValueError(

@@ -15,6 +15,8 @@ def find_device(name: str | None) -> torch.device:
     """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if device.type == "meta":
+            raise RuntimeError("it has shapes, but no values")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"`device` must be one that this machine has, such as 'cpu', got {name!r}: {error}") from error

@@ -1,0 +1,146 @@
+"""The command line's manners: one line for every mistake, a nearest word for misspelt ones, pipes that may close."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import errno
+import os
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn, TextIO
+from urllib.error import URLError
+
+PROGRAM = "captum-shared"
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_MEMORY = re.compile(r"out of memory|can.t allocate memory|not enough memory|cannot allocate memory", re.IGNORECASE)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes are one line.
+
+    Attributes
+    ----------
+    commands : dict of str to Parser
+        The parsers of its commands.
+    """
+
+    commands: Mapping[str, Parser] = {}
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        self.exit(2, f"{PROGRAM}: error: {_line(message)}; see {self.prog} --help\n")
+
+
+def check_spelling(parser: Parser, words: Sequence[str]) -> None:
+    """End with the nearest word if a command or a flag is unknown: argparse would complain of other flags first."""
+    name = next((word for word in words if not word.startswith("-")), None)
+    if name is None:
+        return
+    command = parser.commands.get(name) or parser.error(f"unknown command {name!r}; {_nearest(name, parser.commands)}")
+    known = [*re.findall(r"--[\w-]+", command.format_usage()), "--help"]
+    for word in words[words.index(name) + 1 :]:
+        flag = word.split("=")[0]
+        if re.match(r"--\w", flag) and not any(other.startswith(flag) for other in known):
+            command.error(f"{name} has no flag {flag}; {_nearest(flag, known)}")
+
+
+def describe(error: BaseException) -> tuple[int, str]:
+    """The exit status and the line of an error: 2 for a mistake of the user's, 1 for the machine's or the program's."""
+    text = _line(str(error))
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "interrupted; the same command goes on where it stopped"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and NO_MEMORY.search(text)):
+        return 1, f"error: out of memory{text and f' ({text})'}; a smaller --batch-size or --image-size needs less"
+    if type(error).__name__ == "TerminatedWorkerError":
+        return 1, "error: a process of --jobs was killed, perhaps for lack of memory; fewer need less"
+    if _is_full(error, text):
+        return 1, f"error: no space left ({text}); with more of it, the same command goes on where it stopped"
+    if isinstance(error, URLError):
+        return 1, f"error: cannot download ({text}); pass --weights PATH, a state dict on this machine"
+    if isinstance(error, (ValueError, TypeError, OSError, ImportError)):
+        return 2, f"error: {text or type(error).__name__}"
+    return 1, f"unexpected error: {type(error).__name__}: {text}; run again with --traceback to see where"
+
+
+def complain(error: BaseException, with_traceback: bool) -> int:
+    """Print what went wrong on standard error; returns the exit status."""
+    status, line = describe(error)
+    if with_traceback:
+        traceback.print_exception(error)
+    print(f"{PROGRAM}: {line}", file=sys.stderr)
+    return status
+
+
+@contextlib.contextmanager
+def warnings_in_one_line() -> Iterator[None]:
+    """Warnings as lines on standard error, but for Pillow's about large images, which are refused by name."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _print_warning  # type: ignore[assignment]
+        warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")
+        yield
+
+
+@contextlib.contextmanager
+def closing_pipes() -> Iterator[None]:
+    """Let whoever reads the output close it: the work goes on, and what is printed after that is lost."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (_Patient(stream) for stream in streams)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(ValueError):  # closed
+                stream.flush()
+        sys.stdout, sys.stderr = streams
+
+
+class _Patient:
+    """A stream to which writing never fails for want of a reader."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            return self._lose(len(text))
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._lose(0)
+
+    def _lose(self, count: int) -> int:
+        """From now on into nothing, also what Python writes when it ends."""
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, self._stream.fileno())
+        os.close(nothing)
+        return count
+
+
+def _is_full(error: BaseException, text: str) -> bool:
+    return (isinstance(error, OSError) and error.errno in NO_SPACE) or "disk is full" in text or "os error 28" in text
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    names = sorted(set(known))
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _print_warning(message: Warning | str, *_: Any) -> None:
+    print(f"{PROGRAM}: warning: {_line(str(message))}", file=sys.stderr)

@@ -1,0 +1,136 @@
+"""The command line's manners: one line, the right status, the nearest word, pipes that may close."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import pytest
+import torch
+
+from captum_shared import cli
+from captum_shared.console import closing_pipes, describe
+
+ERRORS: list[tuple[BaseException, int, str]] = [
+    (ValueError("`top` must be\n  positive"), 2, "error: `top` must be positive"),
+    (FileNotFoundError(errno.ENOENT, "No such file", "x.csv"), 2, r"error: \[Errno 2\] No such file: 'x.csv'"),
+    (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
+    (KeyError("gone"), 1, "unexpected error: KeyError: 'gone'; run again with --traceback"),
+    (RuntimeError("a strange shape"), 1, "unexpected error: RuntimeError: a strange shape"),
+    (MemoryError(), 1, "error: out of memory; a smaller --batch-size"),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), 1, "error: out of memory .*Allocator"),
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to"), 1, "error: out of memory .*CUDA"),
+    (OSError(errno.ENOSPC, "No space left on device", "out/.work/z.npy"), 1, "error: no space left .*z.npy"),
+    (OSError(errno.EFBIG, "File too large", "out/z.npy"), 1, "error: no space left .*z.npy"),
+    (sqlite3.OperationalError("database or disk is full"), 1, "error: no space left"),
+    (URLError("Name or service not known"), 1, "error: cannot download .*service not known.*; pass --weights PATH"),
+    (type("TerminatedWorkerError", (Exception,), {})("SIGKILL"), 1, "error: a process of --jobs was killed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("error", "status", "text"), ERRORS)
+def test_every_error_is_one_line(error: BaseException, status: int, text: str) -> None:
+    import re
+
+    found, line = describe(error)
+    assert found == status
+    assert "\n" not in line
+    assert re.match(text, line)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes the demo's work raise."""
+
+    def set_error(error: BaseException) -> None:
+        def fail(**_: Any) -> None:
+            raise error
+
+        monkeypatch.setattr("captum_shared.report.run_demo", fail)
+
+    return set_error
+
+
+def test_nobody_foresaw(failing: Any, capsys: Any, tmp_path: Path) -> None:
+    failing(KeyError("gone"))
+    assert cli.main(["demo", "--out", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [
+        "captum-shared: unexpected error: KeyError: 'gone'; run again with --traceback to see where"
+    ]
+    assert said.out == ""
+    for words in (["demo", "--traceback"], ["--traceback", "demo"]):
+        assert cli.main([*words, "--out", str(tmp_path)]) == 1
+        assert "Traceback" in capsys.readouterr().err
+
+
+def test_the_program_alone_prints_its_help(capsys: Any) -> None:
+    assert cli.main([]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("usage: captum-shared")
+    assert "examples:" in said.out
+    assert said.err == ""
+
+
+MISSPELT = {
+    "categry": "unknown command 'categry'; did you mean category?; see captum-shared --help",
+    "quixotic": "unknown command 'quixotic'; there are category, demo,",
+    "category --imagse x": "category has no flag --imagse; did you mean --images?; see captum-shared category --help",
+    "category --images x --smilarity=dot": "no flag --smilarity; did you mean --similarity?",
+    "recording --layers a": "recording has no flag --layers; did you mean --layer?",
+    "demo --tracebakc": "did you mean --traceback?",
+    "demo --top x": "argument --top: invalid int value: 'x'; see captum-shared demo --help",
+    "category": "the following arguments are required: --images",
+    "demo stray": "unrecognized arguments: stray",
+}
+
+
+@pytest.mark.parametrize("words", MISSPELT)
+def test_misspelt_words(words: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words.split())
+    assert ended.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert MISSPELT[words] in lines[0]
+
+
+def test_a_prefix_of_one_flag_is_that_flag(failing: Any, tmp_path: Path, capsys: Any) -> None:
+    failing(ValueError("reached"))
+    assert cli.main(["demo", "--batch", "4", "--out", str(tmp_path)]) == 2
+    assert "reached" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_takes_nothing_from_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", buffering=1) as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        with closing_pipes():
+            print("nobody reads this")
+            print("x" * 100_000)
+            done = True
+        assert sys.stdout is stream
+    assert done
+
+
+def test_the_status_is_that_of_the_work_also_with_a_closed_pipe(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("captum_shared.report.run_demo", lambda **_: None)
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert cli.main(["demo", "--out", str(tmp_path)]) == 0
+
+
+def test_every_command_says_where_its_report_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
+    monkeypatch.setattr("captum_shared.report.run_demo", lambda **_: None)
+    assert cli.main(["demo", "--out", str(tmp_path)]) == 0
+    assert f"open {tmp_path}/index.html" in capsys.readouterr().out
