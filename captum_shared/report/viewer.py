@@ -1,0 +1,253 @@
+"""The data of the viewer: neurons, pairs, maps and correspondences, as scripts that a page opened from disk can load.
+
+A page opened from disk may not read other files, but it may run them. So everything comes as JavaScript that calls one
+function with JSON: ``data/index.js`` with what the tables need, and ``data/neuron_0.js``, ``data/neuron_1.js``, ...
+with maps, each loaded when its neuron is looked at. A small report has them in the page itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from captum_shared.report.files import write_text
+from captum_shared.report.html import Section
+from captum_shared.visualization import display_heat
+from captum_shared.visualization.canvas import heat_colours
+
+MOST_CELLS, MOST_PLACES = 64, 8  # on a side, of a map and of each image of a correspondence
+SHARE, OWN_SHARE = "share of the similarity", "share of the map's sum"
+
+
+@dataclass(frozen=True)
+class ImageView:
+    """An image as the network sees it: a path relative to the page, or a data URL."""
+
+    source: str
+    name: str
+    category: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class MapView:
+    """One kind of map of a pair.
+
+    Attributes
+    ----------
+    x, reference : (h, w) arrays
+        Signed maps of the two images, from the layer's grid or pixel by pixel; sizes may differ.
+    unit : str
+        What a map's values are a share of.
+    total : float, optional
+        The sum that is a share of 1; by default each map's own sum.
+    """
+
+    x: np.ndarray
+    reference: np.ndarray
+    unit: str = OWN_SHARE
+    total: float | None = None
+
+
+@dataclass(frozen=True)
+class ReferenceView:
+    """A reference of a driver.
+
+    Attributes
+    ----------
+    image : int
+        Its place in the list of images.
+    similarity : float
+    maps : mapping of str to MapView
+        By name, the one to show first first.
+    correspondence : (h, w, h', w') array, optional
+        How much each place of the driver and each of the reference share.
+    response : float, optional
+        The neuron's response to the reference.
+    warnings : sequence of str
+    """
+
+    image: int
+    similarity: float
+    maps: Mapping[str, MapView]
+    correspondence: np.ndarray | None = None
+    response: float | None = None
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class PairView:
+    """A driver with its references, the best first.
+
+    Attributes
+    ----------
+    image : int
+        The driver's place in the list of images.
+    response : float
+    references : sequence of ReferenceView
+    warnings : sequence of str
+    """
+
+    image: int
+    response: float
+    references: Sequence[ReferenceView]
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ColumnView:
+    """A column of the table of neurons: `kind` is "number", "choice" or "text"."""
+
+    key: str
+    name: str
+    kind: str = "number"
+
+
+@dataclass(frozen=True)
+class NeuronView:
+    """A neuron: its values by the keys of the columns, its pairs, the strongest first."""
+
+    name: str
+    values: Mapping[str, float | str | None] = field(default_factory=dict)
+    pairs: Sequence[PairView] = ()
+    warnings: Sequence[str] = ()
+    figure: str | None = None
+
+
+def write_viewer(
+    folder: Path, images: Sequence[ImageView], columns: Sequence[ColumnView], neurons: Iterable[NeuronView]
+) -> Section:
+    """Write the data into ``data`` in `folder`, neuron by neuron; returns the section for the page."""
+    (folder / "data").mkdir(exist_ok=True)
+    entries = []
+    for number, neuron in enumerate(neurons):
+        write_text(folder / "data" / f"neuron_{number}.js", neuron_script(number, neuron))
+        entries.append(neuron_entry(neuron))
+    write_text(folder / "data" / "index.js", index_script(images, columns, entries))
+    return viewer_section()
+
+
+def inline_viewer(images: Sequence[ImageView], columns: Sequence[ColumnView], neurons: Sequence[NeuronView]) -> Section:
+    """The viewer with its data in the page itself: one file to send, for a few neurons."""
+    scripts = [neuron_script(number, neuron) for number, neuron in enumerate(neurons)]
+    return viewer_section([index_script(images, columns, [neuron_entry(n) for n in neurons]), *scripts])
+
+
+def viewer_section(scripts: Sequence[str] = ()) -> Section:
+    """The section of the viewer: with the scripts inside, or with ``data/index.js`` beside the page."""
+    return Section("viewer.html", {"scripts": [Markup(script) for script in scripts]}, interactive=True)
+
+
+def index_script(images: Sequence[ImageView], columns: Sequence[ColumnView], entries: Sequence[Any]) -> str:
+    """What tables and the plot of neurons need, and the colours of heat."""
+    rgba = (heat_colours()(np.linspace(0, 1, 256)) * 255).round().astype(np.uint8)
+    return _script("index", 0, {
+        "images": [[i.source, i.name, i.category, i.width, i.height] for i in images],
+        "columns": [[c.key, c.name, c.kind] for c in columns],
+        "neurons": entries,
+        "colours": base64.b64encode(rgba.tobytes()).decode(),
+    })  # fmt: skip
+
+
+def neuron_entry(neuron: NeuronView) -> dict[str, Any]:
+    """What the tables need to know of a neuron."""
+    best = [(pair, pair.references[0]) for pair in neuron.pairs]
+    return {
+        "name": neuron.name,
+        "values": {key: _plain(value) for key, value in neuron.values.items()},
+        "warnings": list(neuron.warnings),
+        "figure": neuron.figure,
+        "pairs": [
+            [p.image, r.image, _plain(r.similarity), _plain(p.response), [*p.warnings, *r.warnings]] for p, r in best
+        ],
+    }
+
+
+def neuron_script(number: int, neuron: NeuronView) -> str:
+    """The maps and correspondences of a neuron's pairs."""
+    pairs = [[_reference(reference) for reference in pair.references] for pair in neuron.pairs]
+    return _script("neuron", number, {"pairs": pairs})
+
+
+def quantized(values: np.ndarray) -> list[Any]:
+    """An array as its shape, its largest value, and 8 bits for each: ``top * (byte / 255)**2``.
+
+    The square leaves small values apart: what is below a 65,000th of the largest becomes 0.
+    """
+    positive = np.maximum(np.asarray(values, dtype=np.float64), 0)
+    top = float(positive.max())
+    levels = np.sqrt(positive / (top or 1.0)) * 255
+    code = base64.b64encode(levels.round().astype(np.uint8).tobytes()).decode()
+    return [list(positive.shape), float(f"{top:.5g}"), code]
+
+
+def density(values: np.ndarray, total: float | None = None) -> np.ndarray:
+    """Where a signed map (h, w) has its share, relative to an even spread: 1 everywhere if it were even.
+
+    Pixel maps are smoothed, as for every picture, and made smaller. Without a `total` it is the map's sum, or where
+    that is not positive, the sum of what is.
+    """
+    signed = np.asarray(values, dtype=np.float64)
+    whole = float(signed.sum()) if total is None else float(total)
+    heat = np.maximum(signed, 0)
+    if max(signed.shape) > MOST_CELLS:
+        heat = _mean_of_bins(display_heat(signed).astype(np.float64), MOST_CELLS)
+        heat *= signed.size / heat.size
+    whole = whole if whole > 0 else float(heat.sum())
+    return heat * heat.size / whole if whole > 0 else heat
+
+
+def binned(part: np.ndarray, most: int = MOST_PLACES) -> np.ndarray:
+    """A correspondence (h, w, h', w') on at most `most` places a side; sums stay what they are."""
+    for axis, size in enumerate(part.shape):
+        if size > most:
+            part = np.moveaxis(np.tensordot(_overlaps(size, most), part, (1, axis)), 0, axis)
+    return part
+
+
+def _reference(view: ReferenceView) -> dict[str, Any]:
+    maps = [
+        [name, m.unit, quantized(density(m.x, m.total)), quantized(density(m.reference, m.total))]
+        for name, m in view.maps.items()
+    ]
+    part = view.correspondence
+    return {
+        "image": view.image, "similarity": _plain(view.similarity), "response": _plain(view.response),
+        "warnings": list(view.warnings), "maps": maps,
+        "correspondence": None if part is None else quantized(binned(np.asarray(part, dtype=np.float64))),
+    }  # fmt: skip
+
+
+def _mean_of_bins(heat: np.ndarray, most: int) -> np.ndarray:
+    sizes = [min(most, max(1, round(size * most / max(heat.shape)))) for size in heat.shape]
+    rows, columns = (_overlaps(n, m) * m / n for n, m in zip(heat.shape, sizes, strict=True))
+    return rows @ heat @ columns.T
+
+
+def _overlaps(n: int, m: int) -> np.ndarray:
+    """(m, n): how much of each of n equal cells lies in each of m; every column sums to 1."""
+    edges = np.arange(m + 1)[:, None] * n / m
+    covered = np.clip(edges - np.arange(n), 0, 1)
+    return np.diff(covered, axis=0)
+
+
+def _script(kind: str, key: int, value: Any) -> str:
+    """A call of the page's function; safe inside a page too, where "<" could end a script."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return f'(window.captumShared=window.captumShared||[]).push(["{kind}",{key},{text}]);\n'
+
+
+def _plain(value: Any) -> Any:
+    """A number to five digits, None for NaN, text as it is."""
+    if value is None or isinstance(value, str):
+        return value
+    return float(f"{float(value):.5g}") if math.isfinite(value) else None

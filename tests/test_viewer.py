@@ -1,0 +1,366 @@
+"""The viewer: its data, and in a real browser what a person does with it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import views
+from browser import address, complaints, open_browser, requests
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from captum_shared.report import viewer
+from captum_shared.report.html import asset, page
+from captum_shared.visualization.canvas import heat_colours
+
+# --- the data
+
+
+def restored(packed: list[Any]) -> np.ndarray:
+    shape, top, code = packed
+    return top * (np.frombuffer(base64.b64decode(code), np.uint8).astype(float) / 255).reshape(shape) ** 2
+
+
+@given(seed=st.integers(0, 99), power=st.integers(0, 4), scale=st.floats(1e-6, 1e6))
+@settings(deadline=None, max_examples=40)
+def test_eight_bits_are_enough_also_for_small_values(seed: int, power: int, scale: float) -> None:
+    values = scale * np.random.default_rng(seed).normal(size=(7, 5)) ** (2 * power + 1)
+    found, expected = restored(viewer.quantized(values)), np.maximum(values, 0)
+    assert np.abs(np.sqrt(found) - np.sqrt(expected)).max() <= np.sqrt(expected.max()) * 0.52 / 255 + 1e-4 * scale
+    assert (found[values <= 0] == 0).all()
+
+
+def test_nothing_stays_nothing() -> None:
+    assert viewer.quantized(np.zeros((2, 3)))[:2] == [[2, 3], 0.0]
+    assert not restored(viewer.quantized(-np.ones((2, 3)))).any()
+
+
+@given(
+    shape=st.tuples(*[st.integers(1, 14)] * 4), most=st.integers(1, 9), seed=st.integers(0, 9)
+)  # fmt: skip
+@settings(deadline=None, max_examples=40)
+def test_bins_keep_sums_and_marginals(shape: tuple[int, ...], most: int, seed: int) -> None:
+    part = np.random.default_rng(seed).normal(size=shape)
+    small = viewer.binned(part, most)
+    assert small.shape == tuple(min(n, most) for n in shape)
+    assert small.sum() == pytest.approx(part.sum())
+    assert small.sum((0, 1)) == pytest.approx(viewer.binned(part.sum((0, 1)), most))
+
+
+def test_bins_are_areas() -> None:
+    """Three cells on two: the middle one is halved."""
+    assert viewer.binned(np.array([1.0, 10.0, 100.0]), 2) == pytest.approx([6, 105])
+
+
+def test_density_is_relative_to_an_even_spread() -> None:
+    assert viewer.density(np.full((4, 6), 0.3)) == pytest.approx(np.ones((4, 6)))
+    half = np.zeros((4, 6))
+    half[:2] = 5
+    assert viewer.density(half)[0] == pytest.approx(2)
+    assert viewer.density(half, total=240.0)[0] == pytest.approx(0.5)
+    signed = np.where(half > 0, half, -1.0)
+    assert viewer.density(signed)[0] == pytest.approx(5 * 24 / 48)
+    assert viewer.density(-half - 1).max() == 0
+
+
+def test_density_of_pixels_does_not_depend_on_the_resolution() -> None:
+    rows, columns = np.indices((200, 200))
+    blob = np.exp(-(((rows - 100) / 30) ** 2) - ((columns - 60) / 30) ** 2)
+    coarse = blob.reshape(20, 10, 20, 10).mean((1, 3))
+    fine = viewer.density(blob)
+    assert max(fine.shape) == viewer.MOST_CELLS
+    assert fine.sum() / fine.size == pytest.approx(1, rel=0.01)
+    assert fine.max() == pytest.approx(viewer.density(coarse).max(), rel=0.1)
+
+
+def test_scripts_are_json_in_a_call_and_cannot_end_a_script() -> None:
+    neuron = viewer.NeuronView("</script><b>", {"a": float("nan"), "b": 1 / 3, "c": "<i>"})
+    text = viewer.index_script([], [], [viewer.neuron_entry(neuron)]) + viewer.neuron_script(3, neuron)
+    assert "<" not in text
+    calls = re.findall(r"\.push\(\[(.*)\]\);\n", text)
+    kind, key, value = json.loads(f"[{calls[0]}]")
+    assert (kind, key) == ("index", 0)
+    assert value["neurons"][0]["name"] == "</script><b>"
+    assert value["neurons"][0]["values"] == {"a": None, "b": 0.33333, "c": "<i>"}
+    assert len(base64.b64decode(value["colours"])) == 4 * 256
+    assert json.loads(f"[{calls[1]}]") == ["neuron", 3, {"pairs": []}]
+
+
+def test_the_script_stays_small() -> None:
+    lines = asset("report.js").splitlines()
+    assert len(lines) < 600
+    assert not any(re.search(r"\b(fetch|XMLHttpRequest|eval|innerHTML|import)\b\s*\(?", line) for line in lines[4:])
+
+
+# --- in the browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Any:
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four neurons of three pairs with three references: data beside the page."""
+    folder = tmp_path_factory.mktemp("report")
+    section = viewer.write_viewer(folder, views.images(9), views.COLUMNS, views.neurons(30, 3, 3, 9, pixels=80))
+    (folder / "index.html").write_text(page("A report", ["What it is."], [section]))
+    return folder / "index.html"
+
+
+def wait(browser: Any, condition: str) -> Any:
+    """Until a condition in the page holds."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, 10, 0.02).until(lambda b: b.execute_script(f"return {condition}"))
+
+
+def go(browser: Any, path: Path, fragment: str = "") -> None:
+    browser.get("about:blank")
+    browser.get(address(path, fragment))
+    wait(browser, "document.getElementById('viewer').dataset.ready")
+
+
+def find(browser: Any, selector: str) -> Any:
+    return browser.find_element("css selector", selector)
+
+
+def text(browser: Any, selector: str) -> str:
+    return find(browser, selector).text
+
+
+def keys(browser: Any, *names: str) -> None:
+    from selenium.webdriver import ActionChains
+
+    ActionChains(browser).send_keys(*names).perform()
+
+
+def frames(browser: Any) -> list[Any]:
+    return browser.find_elements("css selector", ".frame")
+
+
+def hottest(browser: Any, side: int) -> tuple[float, float]:
+    """Where the heat is most opaque on an image, as fractions of its height and width: the middle of all such."""
+    return tuple(
+        browser.execute_script(
+            """
+            const canvas = document.querySelectorAll(".frame canvas")[arguments[0]], n = canvas.width;
+            const data = canvas.getContext("2d").getImageData(0, 0, n, n).data;
+            let most = 0;
+            for (let i = 0; i < n * n; i++) most = Math.max(most, data[4 * i + 1] * data[4 * i + 3]);
+            let sums = [0, 0, 0];
+            for (let i = 0; i < n * n; i++) if (data[4 * i + 1] * data[4 * i + 3] === most) {
+              sums[0] += Math.floor(i / n) + .5; sums[1] += i % n + .5; sums[2] += 1;
+            }
+            return [sums[0] / sums[2] / n, sums[1] / sums[2] / n];""",
+            side,
+        )
+    )
+
+
+def move_to(browser: Any, side: int, row: float, column: float, click: bool = False) -> None:
+    """The pointer to a place of an image, given as fractions."""
+    from selenium.webdriver import ActionChains
+
+    frame = frames(browser)[side]
+    width, height = frame.size["width"], frame.size["height"]
+    action = ActionChains(browser, duration=0).move_to_element_with_offset(
+        frame, round((column - 0.5) * width), round((row - 0.5) * height)
+    )
+    (action.click() if click else action).perform()
+
+
+def test_opens_on_the_first_pair_without_a_word_or_a_request(browser: Any, report: Path) -> None:
+    complaints(browser), requests(browser)
+    go(browser, report)
+    assert text(browser, "#neuron-name") == "Neuron unit 0, pair 1 of 3"
+    assert browser.current_url.endswith("#neuron=unit%200&pair=1")
+    assert len(browser.find_elements("css selector", "#references button")) == 3
+    assert [label.text for label in browser.find_elements("css selector", ".kind")] == ["layer", "pixels", "control"]
+    for name in ("unit 7", "dog", "chair"):
+        find(browser, "#neurons-table input").send_keys(name)
+    move_to(browser, 0, 0.3, 0.3, click=True)
+    assert complaints(browser) == []
+    assert requests(browser) == []
+
+
+def test_a_place_lights_what_goes_with_it(browser: Any, report: Path) -> None:
+    go(browser, report)
+    move_to(browser, 0, 1.5 / 6, 1.5 / 6)
+    assert hottest(browser, 1) == pytest.approx((1.5 / 6, 4.5 / 6), abs=0.05)
+    move_to(browser, 1, 4.5 / 6, 1.5 / 6)
+    assert hottest(browser, 0) == pytest.approx((4.5 / 6, 4.5 / 6), abs=0.05)
+    assert "what goes with the cross" in text(browser, ".scale")
+    move_to(browser, 0, -0.3, 0.5)
+    assert "share of the similarity" in text(browser, ".scale")
+
+
+def test_a_pick_stays_until_it_is_let_go(browser: Any, report: Path) -> None:
+    go(browser, report)
+    before = hottest(browser, 1)
+    move_to(browser, 0, 2.5 / 6, 4.5 / 6, click=True)
+    move_to(browser, 0, 0.9, 0.1)
+    assert hottest(browser, 1) == pytest.approx((2.5 / 6, 1.5 / 6), abs=0.05)
+    said = text(browser, "#say")
+    assert said.startswith("Row 3, column 5 of 6 ")
+    assert "row 3, column 2 of the reference (100 % of its share)" in said
+    keys(browser, "\ue00c")  # Escape
+    move_to(browser, 0, -0.3, 0.5)
+    assert hottest(browser, 1) == before
+    assert text(browser, "#say") == ""
+
+
+def test_a_place_is_picked_without_a_pointer(browser: Any, report: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    go(browser, report)
+    frame = frames(browser)[1]
+    browser.execute_script("arguments[0].focus()", frame)
+    frame.send_keys(Keys.ENTER)
+    assert "on the reference has" in text(browser, "#say")
+    frame.send_keys(Keys.SHIFT, Keys.ARROW_UP, Keys.ARROW_UP, Keys.ARROW_UP, Keys.ARROW_UP, Keys.ARROW_UP)
+    assert text(browser, "#say").startswith("Row 1, ")
+
+
+def test_keys_turn_pairs_references_and_neurons(browser: Any, report: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    go(browser, report)
+    keys(browser, Keys.ARROW_RIGHT)
+    wait(browser, "document.getElementById('neuron-name').textContent.includes('pair 2 of 3')")
+    browser.execute_script("document.querySelector('.frame').focus()")
+    keys(browser, Keys.ARROW_DOWN)
+    wait(browser, "location.hash.endsWith('&pair=2&reference=2')")
+    assert find(browser, "#references button[aria-pressed=true] img").get_attribute("alt").startswith("Reference 2")
+    keys(browser, Keys.ARROW_UP, "n")
+    wait(browser, "location.hash.endsWith('neuron=unit%201&pair=1')")
+    keys(browser, "p", "p")
+    wait(browser, "location.hash.endsWith('neuron=unit%2029&pair=1')")
+
+
+def test_a_link_opens_its_pair(browser: Any, report: Path) -> None:
+    go(browser, report, "#neuron=unit%2012&pair=3&reference=2")
+    assert text(browser, "#neuron-name") == "Neuron unit 12, pair 3 of 3"
+    assert find(browser, "#permalink").get_attribute("href").endswith("#neuron=unit%2012&pair=3&reference=2")
+    browser.execute_script("location.hash = 'neuron=unit 2&pair=2'")
+    wait(browser, "document.getElementById('neuron-name').textContent === 'Neuron unit 2, pair 2 of 3'")
+    go(browser, report, "#neuron=nobody&pair=99")
+    assert text(browser, "#neuron-name") == "Neuron unit 0, pair 3 of 3"
+
+
+def test_heat_has_one_scale_or_two_and_slides_away(browser: Any, report: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    go(browser, report)
+    find(browser, ".kind:nth-child(2) input").click()
+    scales = [element.text for element in browser.find_elements("css selector", ".scale")]
+    assert scales[0] == scales[1]
+    assert "share of the map's sum" in scales[0]
+    find(browser, "#own-scale").click()
+    scales = [element.text for element in browser.find_elements("css selector", ".scale")]
+    assert scales[0] != scales[1]
+    find(browser, "#own-scale").click()
+    slider = find(browser, "#opacity")
+    slider.send_keys(Keys.HOME)
+    assert find(browser, ".frame canvas").value_of_css_property("opacity") == "0"
+
+
+def test_the_colours_are_those_of_the_figures(browser: Any, report: Path) -> None:
+    go(browser, report)
+    shown = browser.execute_script("return [...bytes(store.index.colours)]")
+    expected = (heat_colours()(np.linspace(0, 1, 256)) * 255).round().reshape(-1)
+    assert shown == expected.tolist()
+
+
+def test_tables_search_filter_sort_and_turn_pages(browser: Any, report: Path) -> None:
+    go(browser, report)
+    count, box = find(browser, "#neurons-table .count"), find(browser, "#neurons-table input[type=search]")
+    assert count.text == "30 of 30 neurons"
+    box.send_keys("dog features.1")
+    expected = [
+        n.name
+        for n in views.neurons(30, 0, 0, 1)
+        if n.values["preferred"] == "dog" and n.values["layer"] == "features.1"
+    ]
+    assert count.text == f"{len(expected)} of 30 neurons"
+    assert [b.text for b in browser.find_elements("css selector", "#neurons-table tbody .link")] == expected
+    box.clear()
+    box.send_keys(" ")
+    find(browser, "#neurons-table summary").click()
+    least = find(browser, "#neurons-table .filters input")
+    least.send_keys("1")
+    d_primes = browser.execute_script("return store.index.neurons.map((n) => n.values.d_prime)")
+    assert count.text == f"{sum(d >= 1 for d in d_primes)} of 30 neurons"
+    least.clear()
+    least.send_keys("0")
+    heads = browser.find_elements("css selector", "#neurons-table th button")
+    heads[2].click()  # d'
+    first = text(browser, "#neurons-table tbody .link")
+    assert int(first.removeprefix("unit ")) == int(np.argmax(d_primes))
+    find(browser, "#neurons-table .pages button:last-child").click()
+    assert "26 to 30 of 30" in text(browser, "#neurons-table .pages")
+    find(browser, "#neurons-table tbody .link").click()
+    wait(
+        browser,
+        f"store.index.neurons[{int(np.argsort(-np.array(d_primes), kind='stable')[25])}].name === decodeURIComponent(location.hash.match(/neuron=([^&]*)/)[1])",
+    )
+
+
+def test_the_plot_opens_a_neuron_and_selects_many(browser: Any, report: Path) -> None:
+    from selenium.webdriver import ActionChains
+
+    go(browser, report)
+    browser.execute_script("document.querySelector('.plot').scrollIntoView({block: 'center'})")
+    circle = browser.find_elements("css selector", ".plot circle")[17]
+    circle.click()
+    wait(browser, "location.hash.includes('neuron=unit%20')")
+    plot = find(browser, ".plot")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
+    action = ActionChains(browser, duration=0).move_to_element_with_offset(
+        plot, -plot.size["width"] // 2 + 90, -plot.size["height"] // 2 + 5
+    )
+    action.click_and_hold().move_by_offset(plot.size["width"] // 2, plot.size["height"] - 60).release().perform()
+    kept = int(text(browser, "#neurons-table .count").split()[0])
+    assert 0 < kept < 30
+    find(browser, "#neurons-plot button").click()
+    assert text(browser, "#neurons-table .count") == "30 of 30 neurons"
+
+
+def test_a_missing_file_is_named(browser: Any, report: Path, tmp_path: Path) -> None:
+    section = viewer.write_viewer(tmp_path, views.images(9), views.COLUMNS, views.neurons(2, 1, 1, 9))
+    (tmp_path / "index.html").write_text(page("A report", [], [section]))
+    (tmp_path / "data" / "neuron_1.js").unlink()
+    go(browser, tmp_path / "index.html")
+    keys(browser, "n")
+    wait(browser, "document.getElementById('say').textContent.includes('data/neuron_1.js is missing')")
+    assert text(browser, "#neuron-name") == "Neuron unit 0, pair 1 of 1"
+    complaints(browser)  # of the missing file
+
+
+def test_one_page_with_everything_inside(browser: Any, tmp_path: Path) -> None:
+    section = viewer.inline_viewer(views.images(9), views.COLUMNS, list(views.neurons(1, 2, 2, 9)))
+    path = tmp_path / "index.html"
+    path.write_text(page("A report", [], [section]))
+    go(browser, path)
+    assert text(browser, "#neuron-name") == "Neuron unit 0, pair 1 of 2"
+    assert not find(browser, "#next-neuron").is_displayed()
+    assert browser.find_elements("css selector", "#neurons-table *") == []
+    assert complaints(browser) == []
+
+
+def test_nothing_is_wider_than_a_phone(report: Path) -> None:
+    with open_browser(500, 900) as phone:
+        phone.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True})  # fmt: skip
+        go(phone, report)
+        assert phone.execute_script("return document.documentElement.scrollWidth") <= 390
+        left, right = frames(phone)
+        assert left.rect["y"] == right.rect["y"]
+        assert right.rect["x"] + right.rect["width"] <= 390
