@@ -218,7 +218,7 @@ def test_mistakes(encoder: LatentEncoder, folder: list[Path], tmp_path: Path) ->
         (ValueError, "`autocast` must be torch.float16, .* got torch.float32", lambda: encode_images(encoder, folder, autocast=torch.float32)),
         (ValueError, r"must have one size, got \[\(3, 8, 8\), \(3, 8, 9\)\]; pass a `transform`", lambda: encode_images(encoder, [folder[0], tmp_path / "wide.png"])),
         (ValueError, r"1 of 1 images cannot be read.*\n.*nowhere.png: FileNotFoundError", lambda: encode_images(encoder, nowhere)),
-        (ValueError, r"must return latents \(N, D\) = \(7, D\), got \(7, 3, 8, 8\)", lambda: encode_images(nn.Identity(), folder)),
+        (ValueError, r"must return latents \(N, D\) = \(7, D\), got shape \(7, 3, 8, 8\)", lambda: encode_images(nn.Identity(), folder)),
     ]  # fmt: skip
     for error, text, mistake in cases:
         with pytest.raises(error, match=text):
