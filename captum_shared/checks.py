@@ -3,11 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from numbers import Integral, Real
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+# What torch, torchvision and timm say when images and network do not fit each other.
+_DTYPES = ("should be the same", "the same dtype", "expected scalar type", "mixed dtype")
+_CHANNELS = re.compile(r"expected input\[.*\] to have (\d+) channels, but got (\d+) channels")
+_TOO_SMALL = (
+    "Kernel size can't be greater than actual input size",
+    "Output size is too small",
+    "Padding size should be less than",
+    "pad should be at most half of",
+    "to have non-zero size for non-batch dimensions",
+    "Expected 3D or 4D (batch mode) tensor with optional 0 dim batch size",
+)
+_OTHER_SIZE = (
+    "mat1 and mat2 shapes cannot be multiplied",
+    "image height",
+    "image width",
+    "Input height",
+    "Input width",
+)
+
+NO_GRADIENT_THROUGH_INFERENCE = (
+    "the network was made in torch.inference_mode(), and no gradient passes its parameters; expected one that was made "
+    "or loaded outside it"
+)
 
 
 def check_integer(name: str, value: Any, least: int = 1, also: str = "") -> int:
@@ -85,6 +113,7 @@ def describe(value: Any) -> str:
 
     Examples
     --------
+    >>> import torch
     >>> describe(torch.zeros(2, 3)), describe([1, 2])
     ('shape (2, 3)', 'a list')
     """
@@ -125,6 +154,7 @@ def check_latents(name: str, value: Any, n: int | str = "N", d: int | str = "D")
 
     Examples
     --------
+    >>> import torch
     >>> check_latents("gallery", torch.zeros(3), n="G", d=8)
     Traceback (most recent call last):
     ValueError: `gallery` must be (G, 8), got shape (3,)
@@ -133,6 +163,97 @@ def check_latents(name: str, value: Any, n: int | str = "N", d: int | str = "D")
     if len(shape) != 2 or any(isinstance(want, int) and want != got for want, got in zip((n, d), shape, strict=True)):
         raise ValueError(f"`{name}` must be ({n}, {d}), got {describe(value)}")
     return value
+
+
+def check_images(images: Any, name: str = "images") -> Tensor:
+    """A batch of images (N, C, H, W), or of what else a network takes, such as vectors (N, D) or videos.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no floating point tensor, has no images, or is one image without a batch.
+
+    Examples
+    --------
+    >>> import torch
+    >>> check_images(torch.zeros(3, 64, 64))
+    Traceback (most recent call last):
+    ValueError: images must be (N, C, H, W), got shape (3, 64, 64); a batch of one image is image[None]
+    """
+    if not isinstance(images, Tensor):
+        raise TypeError(f"{name} must be a tensor (N, C, H, W), got {type(images).__name__}")
+    if images.ndim == 3:
+        raise ValueError(f"{name} must be (N, C, H, W), got {describe(images)}; a batch of one image is image[None]")
+    if images.ndim < 2 or images.numel() == 0:
+        raise ValueError(f"{name} must be (N, C, H, W) with N >= 1, got {describe(images)}")
+    if not images.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {images.dtype}; scale uint8 images to [0, 1] first")
+    return images
+
+
+def check_network(model: Any, name: str = "model") -> nn.Module:
+    """A network that runs in Python, so that its layers can be read.
+
+    Raises
+    ------
+    TypeError
+        If it is no module, or one that was scripted or traced by `torch.jit`.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`{name}` must be an nn.Module, got {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(
+            f"`{name}` must be a network that runs in Python, got a scripted or traced one ({type(model).__name__}), "
+            "whose layers cannot be read; pass the module that it was made from"
+        )
+    return model
+
+
+@contextmanager
+def network_refusals(images: Tensor, network: nn.Module, where: str = "the network") -> Iterator[None]:
+    """Run a network; where it refuses the images in words of its own, say what is wrong with them.
+
+    Errors that say nothing of the images pass as they are.
+
+    Parameters
+    ----------
+    images : Tensor (N, C, H, W)
+    network : nn.Module
+    where : str
+        How far the images had to come, such as "layer '3'".
+
+    Raises
+    ------
+    TypeError, ValueError
+        If dtype, channels or size of the images do not suit the network, or no gradient can pass it.
+    """
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:
+        better = _refusal(str(error), images, network, where)
+        if better is None:
+            raise
+        raise better from error
+
+
+def _refusal(reason: str, images: Tensor, network: nn.Module, where: str) -> Exception | None:
+    tensors = list(chain(network.parameters(), network.buffers()))
+    dtypes = {value.dtype for value in tensors if value.is_floating_point()}
+    if any(phrase in reason for phrase in _DTYPES) and dtypes and images.dtype not in dtypes:
+        wanted = " and ".join(sorted(map(str, dtypes)))
+        return TypeError(f"images are {images.dtype}, the network is {wanted}; expected one dtype: images.to({wanted})")
+    if "Inference tensors cannot be saved" in reason and any(value.is_inference() for value in tensors):
+        return ValueError(NO_GRADIENT_THROUGH_INFERENCE)
+    channels = _CHANNELS.search(reason)
+    if channels and int(channels[2]) == images.shape[1]:
+        hint = "; grey images become RGB by images.expand(-1, 3, -1, -1)" if channels.groups() == ("3", "1") else ""
+        return ValueError(f"images must have {channels[1]} channels for this network, got {describe(images)}{hint}")
+    size = " x ".join(map(str, images.shape[2:]))
+    if any(phrase in reason for phrase in _TOO_SMALL):
+        return ValueError(f"images of {size} pixels are too small for {where}; expected larger ones ({reason})")
+    if any(phrase in reason for phrase in _OTHER_SIZE):
+        return ValueError(f"images of {size} pixels do not fit {where}; expected another size ({reason})")
+    return None
 
 
 def check_encoded(latents: Any, n: int) -> Tensor:
@@ -172,6 +293,7 @@ def check_one_dtype(**tensors: Tensor | None) -> None:
 
     Examples
     --------
+    >>> import torch
     >>> check_one_dtype(query=torch.zeros(1), weight=torch.zeros(1).double())
     Traceback (most recent call last):
     TypeError: expected one dtype, got `query` of torch.float32, `weight` of torch.float64

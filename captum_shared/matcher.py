@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_shared.checks import check_integer
+from captum_shared.checks import check_integer, describe
 from captum_shared.similarity import find_similarity, neuron_similarity
 
 # A block of similarities: (neuron, query) rows and images of the gallery.
@@ -139,12 +139,12 @@ class ReferenceMatcher:
     def _check_exclude(self, exclude: Any, n: int) -> Tensor | None:
         if exclude is None:
             return None
-        banned = torch.as_tensor(exclude, device=self.gallery.device)
+        banned = _as_exclusions(exclude).to(self.gallery.device)
         shape = (n, len(self.gallery))
         fits = (
             tuple(banned.shape) == shape if banned.dtype == torch.bool else banned.ndim in (1, 2) and len(banned) == n
         )
-        if not fits or banned.is_floating_point():
+        if not fits:
             raise ValueError(
                 f"`exclude` must be indices (Q,) or (Q, m) with Q = {n}, or boolean (Q, G) = {shape}, "
                 f"got {banned.dtype} of shape {tuple(banned.shape)}"
@@ -238,6 +238,19 @@ def _release(mapping: mmap.mmap | None) -> None:
     """Drop the pages of the file that were read, so that they do not add up; what is needed again is read again."""
     if mapping is not None:
         mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def _as_exclusions(exclude: Any) -> Tensor:
+    """Indices or a mask; uint8 may be meant as either, and torch itself takes it for a mask."""
+    try:
+        banned = torch.as_tensor(exclude)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"`exclude` must be integer indices or boolean, got {describe(exclude)} ({error})") from error
+    if banned.dtype == torch.uint8 or banned.is_floating_point() or banned.is_complex():
+        hint = ": pass exclude.bool() if it is a mask, exclude.long() if it holds indices"
+        hint = hint if banned.dtype == torch.uint8 else ""
+        raise TypeError(f"`exclude` must be integer indices or boolean, got {banned.dtype}{hint}")
+    return banned if banned.dtype == torch.bool else banned.long()
 
 
 def _as_floats(name: str, value: Any) -> Tensor:

@@ -51,7 +51,7 @@ ATTRIBUTE: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
     "target range": (ValueError, r"`target` must be in \[0, 2\], got 3", {"readout": LinearReadout(torch.ones(3, 6)), "target": 3}),
     "target negative": (ValueError, r"`target` must be in \[0, 2\], got -1", {"readout": LinearReadout(torch.ones(3, 6)), "target": -1}),
     "target count": (ValueError, r"one int per pair, \(2,\), got \[0, 1, 2\]", {"readout": LinearReadout(torch.ones(3, 6)), "target": [0, 1, 2]}),
-    "target type": (TypeError, "`target` must be an int or one int per pair, got str", {"readout": LinearReadout(torch.ones(3, 6)), "target": "1"}),
+    "target type": (TypeError, "`target` must be an int or one int per pair, .*, got '1'", {"readout": LinearReadout(torch.ones(3, 6)), "target": "1"}),
     "target superfluous": (ValueError, "`target` picks a neuron of a LinearReadout", {"target": 0}),
     "engine argument": (TypeError, r"engine IntegratedGradients takes no argument 'steps'; it takes \[.*'n_steps'", {"steps": 5}),
     "chunk zero": (ValueError, "`internal_batch_size` must be a positive integer or None, got 0", {"internal_batch_size": 0}),
@@ -60,7 +60,7 @@ ATTRIBUTE: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
     "c and readout": (ValueError, "leave nothing to compute; expected no `readout`", {"additional_forward_args": (torch.ones(2, 6).double(),)}),
     "c nan": (ValueError, "the shared weights hold NaN", {"readout": None, "additional_forward_args": (nan(W).expand(2, 6),)}),
     "center": (ValueError, "rule 'product' takes no `center`", {"center": W}),
-    "reference latents": (ValueError, r"must have as many latents, got 6 and 5", {"reference_latents": W[:5]}),
+    "reference latents": (ValueError, r"`reference_latents` must be \(D,\) = \(6,\) or .*, got shape \(5,\)", {"reference_latents": W[:5]}),
     "baseline": (ValueError, "`baselines` must be a number, a tensor or a tuple of two, got a tuple of 3", {"baselines": (0, 0, 0)}),
 }  # fmt: skip
 

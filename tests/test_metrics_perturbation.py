@@ -61,7 +61,13 @@ def test_area_by_hand() -> None:
     [
         (torch.full((2, 2), float("nan")), IMAGE, total, 4, "`heat` must be finite, got NaN"),
         (torch.ones(2, 3), IMAGE, total, 4, r"`heat` must be \(H, W\) = \(2, 2\), as the image, got shape \(2, 3\)"),
-        (torch.ones(2, 2), IMAGE[0], total, 4, r"`image` must be a tensor \(C, H, W\)"),
+        (
+            torch.ones(2, 2),
+            IMAGE[0],
+            total,
+            4,
+            r"`image` must be floating point \(C, H, W\), got torch.float32 of shape \(2, 2\)",
+        ),
         (torch.ones(2, 2), IMAGE, total, 0, "`steps` must be a positive integer, got 0"),
         (torch.ones(2, 2), IMAGE, lambda x: x, 4, r"`score` must return \(5,\) scores, got shape \(5, 1, 2, 2\)"),
     ],

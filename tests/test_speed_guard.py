@@ -357,7 +357,7 @@ def test_no_gradient_is_computed_twice(encoder: LatentEncoder, readouts: Tensor)
         (lambda f: ca.NoiseTunnel(ca.IntegratedGradients(f)), {"n_steps": "auto"}, "IntegratedGradients itself"),
         (ca.IntegratedGradients, {"n_steps": "auto", "method": "riemann_left"}, "a rule of its own"),
         (ca.IntegratedGradients, {"n_steps": "auto", "tolerance": 0.0}, "`tolerance` must be positive"),
-        (ca.IntegratedGradients, {"n_steps": "auto", "max_steps": 0}, "`max_steps` must be at least 1"),
+        (ca.IntegratedGradients, {"n_steps": "auto", "max_steps": 0}, "`max_steps` must be a positive integer, got 0"),
     ],
 )
 def test_mistakes(factory: Any, options: Any, message: str, encoder: LatentEncoder, pair: Any) -> None:

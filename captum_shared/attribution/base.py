@@ -13,13 +13,16 @@ from torch import Tensor, nn
 from captum_shared.attribution.engine import SharedForward
 from captum_shared.attribution.inputs import (
     Pair,
+    check_center,
     check_encoder,
     check_pair,
     check_shared,
     check_shared_finite,
+    differentiable_copy,
+    resolve_reference,
     resolve_weight,
 )
-from captum_shared.checks import check_encoded
+from captum_shared.checks import check_encoded, network_refusals
 from captum_shared.similarity import Rule, find_rule, shared_weights
 
 # Latents of images and references, (N, D) each, to the shared weights c.
@@ -38,7 +41,7 @@ class PairAttribution(GradientAttribution):
         self.encoder = check_encoder(encoder)
         self.forward_module = SharedForward(encoder)
         self.rule = rule
-        self.center = center
+        self.center = check_center(center)
         super().__init__(self._pair_forward)
 
     def shared_weights(
@@ -70,7 +73,8 @@ class PairAttribution(GradientAttribution):
         raise NotImplementedError(f"attribute_future is not implemented for {type(self).__name__}")
 
     def _pair_forward(self, x: Tensor, x_ref: Tensor, shared: Tensor) -> Tensor:
-        return self.forward_module(x, shared) + self.forward_module(x_ref, shared)
+        c = differentiable_copy(shared)
+        return self.forward_module(x, c) + self.forward_module(x_ref, c)
 
     def _recipe(self, readout: Any, target: Any, frozen: Any, center: Any, reference_latents: Any) -> Recipe:
         """How c (N, D) is made from both latents: by the rule, or given by the user as `frozen`."""
@@ -93,7 +97,9 @@ class PairAttribution(GradientAttribution):
         self, z: Tensor, z_ref: Tensor, readout: Any, target: Any, center: Any, reference_latents: Any
     ) -> Tensor:
         weight = resolve_weight(readout, target, z)
-        return self._combined(z, z_ref if reference_latents is None else reference_latents, weight, center)
+        if reference_latents is not None:
+            z_ref = resolve_reference(reference_latents, z)
+        return self._combined(z, z_ref, weight, center)
 
     def _combined(self, z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor | None) -> Tensor:
         center = self.center if center is None else center
@@ -107,7 +113,8 @@ class PairAttribution(GradientAttribution):
 
     def _latents(self, x: Tensor) -> Tensor:
         _warn_if_training(self.encoder)
-        return check_encoded(self.encoder(x), len(x))
+        with network_refusals(x, self.encoder, "the encoder"):
+            return check_encoded(self.encoder(x), len(x))
 
 
 def _warn_if_training(encoder: nn.Module) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from captum.attr import (
     Attribution,
+    DeepLiftShap,
     FeatureAblation,
     FeaturePermutation,
     GradientShap,
@@ -22,10 +23,11 @@ from captum.attr import (
     ShapleyValues,
     ShapleyValueSampling,
 )
+from captum.attr._utils.approximation_methods import SUPPORTED_METHODS
 from torch import Tensor, nn
 
-from captum_shared.attribution.inputs import Pair, check_device
-from captum_shared.checks import check_integer
+from captum_shared.attribution.inputs import Pair, check_baseline, check_counts, check_device
+from captum_shared.checks import check_choice
 from captum_shared.encoder.turns import turn
 
 EngineFactory = Callable[[nn.Module], Any]
@@ -136,7 +138,7 @@ def check_arguments(method: Any, arguments: dict[str, Any]) -> None:
     TypeError
         Naming the argument and those that the engine takes.
     ValueError
-        If `internal_batch_size` is not a number of images.
+        If a number of steps, samples or images is no positive integer, or the rule of integration is unknown.
     """
     if not arguments:
         return
@@ -148,12 +150,12 @@ def check_arguments(method: Any, arguments: dict[str, Any]) -> None:
     for name in arguments:
         if name not in known:
             raise TypeError(f"engine {type(method).__name__} takes no argument {name!r}; it takes {sorted(known)}")
-    chunk = arguments.get("internal_batch_size")
-    if chunk is not None:
-        check_integer("internal_batch_size", chunk, also="None")
+    check_counts(arguments)
+    if isinstance(innermost(method), IntegratedGradients) and "method" in arguments:
+        check_choice("method", arguments["method"], SUPPORTED_METHODS)
 
 
-def split_arguments(arguments: dict[str, Any], pair: Pair) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_arguments(method: Any, arguments: dict[str, Any], pair: Pair) -> tuple[dict[str, Any], dict[str, Any]]:
     """The engine's arguments for the image and for the reference.
 
     As in Captum, where the inputs are a tuple, an argument may be a tuple of two, one for each.
@@ -162,14 +164,19 @@ def split_arguments(arguments: dict[str, Any], pair: Pair) -> tuple[dict[str, An
     ------
     ValueError
         If there is not one of a kind for each, or one is not on the device of its images.
+    TypeError
+        If a baseline is neither a number nor a tensor of the images' dtype.
     """
     _check_baselines(arguments.get("baselines"))
+    distribution = isinstance(innermost(method), (DeepLiftShap, GradientShap))
     sides: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for name, value in arguments.items():
         both = value if name in _PER_IMAGE and _is_per_image(name, value) else (value, value)
         for side, own, x in zip(sides, both, pair, strict=True):
             check_device(f"`{name}`", own, x)
             side[name] = own
+            if name == "baselines":
+                check_baseline(own, x, distribution)
     return sides
 
 

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from captum_shared.checks import check_finite, describe, is_finite
+from captum_shared.checks import (
+    NO_GRADIENT_THROUGH_INFERENCE,
+    check_finite,
+    check_images,
+    check_integer,
+    check_number,
+    check_tensor,
+    describe,
+    is_finite,
+)
 
 Pair = tuple[Tensor, Tensor]
+
+_COUNTS = ("n_steps", "n_samples", "nt_samples", "perturbations_per_eval")
+_OPTIONAL_COUNTS = ("internal_batch_size", "nt_samples_batch_size")
 
 
 def check_pair(inputs: Any, encoder: nn.Module) -> Pair:
@@ -24,9 +37,7 @@ def check_pair(inputs: Any, encoder: nn.Module) -> Pair:
     if not isinstance(inputs, tuple) or len(inputs) != 2:
         found = f"a tuple of {len(inputs)}" if isinstance(inputs, tuple) else f"a {type(inputs).__name__}"
         raise TypeError(f"`inputs` must be a tuple (images, references) of two tensors, got {found}")
-    x, x_ref = (
-        _check_images(name, value, encoder) for name, value in zip(("images", "references"), inputs, strict=True)
-    )
+    x, x_ref = (_check_side(name, value, encoder) for name, value in zip(("images", "references"), inputs, strict=True))
     if len(x) != len(x_ref):
         raise ValueError(f"images and references must come in pairs, got {len(x)} images and {len(x_ref)} references")
     if x.device != x_ref.device:
@@ -35,9 +46,17 @@ def check_pair(inputs: Any, encoder: nn.Module) -> Pair:
 
 
 def check_encoder(encoder: Any) -> nn.Module:
-    """The encoder, if it is a module."""
+    """The encoder, if it is a module that gradients can pass.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no module, or was made in inference mode.
+    """
     if not isinstance(encoder, nn.Module):
         raise TypeError(f"`encoder` must be an nn.Module (N, C, H, W) -> (N, D), got {type(encoder).__name__}")
+    if any(value.is_inference() for value in (*encoder.parameters(), *encoder.buffers())):
+        raise ValueError(NO_GRADIENT_THROUGH_INFERENCE)
     return encoder
 
 
@@ -80,7 +99,87 @@ def check_shared(shared: Any, z: Tensor) -> Tensor:
             f"the shared weights c in `additional_forward_args` must be (N, D) = ({n}, {d}), got {describe(shared)}"
         )
     check_device("the shared weights c in `additional_forward_args`", shared, z)
-    return check_shared_finite(shared.detach())
+    return check_shared_finite(differentiable_copy(shared))
+
+
+def check_center(center: Any) -> Tensor | None:
+    """What rules compare the reference with, if it is a tensor; None is none.
+
+    Raises
+    ------
+    TypeError
+        If it is anything else.
+    """
+    return None if center is None else check_tensor("center", center)
+
+
+def resolve_reference(reference_latents: Any, z: Tensor) -> Tensor:
+    """Latents to take instead of the references', (D,) or (N, D), like the latents `z` (N, D).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no tensor, of another shape, or not finite.
+    """
+    n, d = z.shape
+    if tuple(check_tensor("reference_latents", reference_latents).shape) not in ((d,), (1, d), (n, d)):
+        raise ValueError(
+            f"`reference_latents` must be (D,) = ({d},) or (N, D) = ({n}, {d}), got {describe(reference_latents)}"
+        )
+    return check_finite("reference_latents", reference_latents.detach()).to(z)
+
+
+def check_counts(arguments: dict[str, Any]) -> None:
+    """Refuse numbers of steps and samples of an engine that are no positive integers.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument.
+    """
+    for name in _COUNTS:
+        if name in arguments and arguments[name] != "auto":
+            check_integer(name, arguments[name], also="'auto'" if name == "n_steps" else "")
+    for name in _OPTIONAL_COUNTS:
+        if arguments.get(name) is not None:
+            check_integer(name, arguments[name], also="None")
+
+
+def check_baseline(baseline: Any, x: Tensor, distribution: bool) -> None:
+    """Refuse what cannot be the baseline of the images `x` (N, ...).
+
+    Parameters
+    ----------
+    baseline : number, Tensor (N, ...) or (1, ...), or None
+    x : Tensor (N, ...)
+    distribution : bool
+        Whether the engine takes baselines that are not one for each image, (B, ...).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is neither number nor tensor, or of another shape or dtype than the images, or not finite.
+    """
+    if baseline is None or (distribution and callable(baseline)):
+        return
+    if isinstance(baseline, Real):
+        check_number("baselines", baseline)
+        return
+    if not isinstance(baseline, Tensor):
+        raise TypeError(f"`baselines` must be a number or a tensor, got {type(baseline).__name__}")
+    if baseline.dtype != x.dtype:
+        raise TypeError(f"`baselines` must be of the images' dtype, {x.dtype}, got {baseline.dtype}")
+    if baseline.shape[1:] != x.shape[1:] or not (distribution or len(baseline) in (1, len(x))):
+        raise ValueError(
+            f"`baselines` must be a number or of the images' shape, {tuple(x.shape)}, one for each or one for all, got "
+            f"{describe(baseline)}"
+        )
+    check_finite("baselines", baseline)
+
+
+def differentiable_copy(x: Tensor) -> Tensor:
+    """The tensor without its graph; a copy if it was made in inference mode, where gradients cannot use it."""
+    return x.detach().clone() if x.is_inference() else x.detach()
 
 
 def check_device(name: str, value: Any, x: Tensor) -> None:
@@ -98,19 +197,14 @@ def check_shared_finite(shared: Tensor) -> Tensor:
     return shared
 
 
-def _check_images(name: str, x: Any, encoder: nn.Module) -> Tensor:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name} must be a tensor (N, C, H, W), got {type(x).__name__}")
-    if not x.is_floating_point():
-        raise TypeError(f"{name} must be floating point, got {x.dtype}")
-    if x.ndim < 2 or x.numel() == 0:
-        raise ValueError(f"{name} must be (N, C, H, W) with N >= 1, got shape {tuple(x.shape)}")
+def _check_side(name: str, x: Any, encoder: nn.Module) -> Tensor:
+    check_images(x, name)
     parameter = next(encoder.parameters(), None)
     if parameter is not None and parameter.device != x.device:
         raise ValueError(f"{name} are on {x.device}, the encoder is on {parameter.device}; expected one device")
     if not is_finite(x):
         raise ValueError(f"{name} must be finite, got NaN or infinity")
-    return x.detach().clone() if x.is_inference() else x.detach()
+    return differentiable_copy(x)
 
 
 def _tensor_weight(readout: Any, target: Any) -> Tensor:
@@ -137,10 +231,15 @@ def _module_weight(readout: nn.Module, target: Any, n: int) -> Tensor:
 def _neuron_index(target: Any, k: int, n: int) -> Tensor:
     if target is None:
         raise ValueError(f"`target` is missing: the readout has {k} neurons; expected the neuron's index")
-    if not isinstance(target, (int, list, tuple, Tensor)) or isinstance(target, bool):
-        raise TypeError(f"`target` must be an int or one int per pair, got {type(target).__name__}")
+    each = target if isinstance(target, (list, tuple)) else [target]
+    if isinstance(target, Tensor):
+        right = not target.is_floating_point() and not target.is_complex() and target.dtype != torch.bool
+    else:
+        right = all(isinstance(value, Integral) and not isinstance(value, bool) for value in each)
+    if not right:
+        raise TypeError(f"`target` must be an int or one int per pair, ({n},), got {target!r}")
     index = torch.as_tensor(target)
-    if index.is_floating_point() or index.numel() not in (1, n) or index.ndim > 1:
+    if index.numel() not in (1, n) or index.ndim > 1:
         raise ValueError(f"`target` must be an int or one int per pair, ({n},), got {target!r}")
     if bool((index < 0).any()) or bool((index >= k).any()):
         raise ValueError(f"`target` must be in [0, {k - 1}], got {target!r}")

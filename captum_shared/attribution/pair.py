@@ -20,7 +20,7 @@ from captum_shared.attribution.engine import (
     split_arguments,
     with_defaults,
 )
-from captum_shared.attribution.inputs import Pair, check_pair, resolve_weights
+from captum_shared.attribution.inputs import Pair, check_pair, resolve_reference, resolve_weights
 from captum_shared.attribution.neurons import neuron_maps, vector_jacobian_products
 from captum_shared.attribution.quadrature import automatic_maps, is_automatic, without_limits
 from captum_shared.similarity import Rule
@@ -191,7 +191,7 @@ class ParallelBackprop(PairAttribution):
                 maps = self._gradient_maps(pair, lambda z, z_ref: recipe(z, z_ref).unsqueeze(1), arguments)
                 return maps[0].squeeze(1), maps[1].squeeze(1)
             shared = self._constant(pair, recipe)
-            sides = split_arguments(arguments, pair)
+            sides = split_arguments(self.engine, arguments, pair)
             results = [self._one_side(x, shared, own) for x, own in zip(pair, sides, strict=True)]
         if return_convergence_delta:
             (map_x, delta), (map_ref, delta_ref) = results
@@ -235,7 +235,7 @@ class ParallelBackprop(PairAttribution):
             if is_plain_gradient(self.engine):
                 return self._gradient_maps(pair, recipe, arguments)
             shared = self._constant(pair, recipe)
-            sides = split_arguments(arguments, pair)
+            sides = split_arguments(self.engine, arguments, pair)
             maps = [
                 neuron_maps(self.engine, self.forward_module, x, shared, own)
                 for x, own in zip(pair, sides, strict=True)
@@ -262,7 +262,7 @@ class ParallelBackprop(PairAttribution):
     def _shared_by_neuron(self, z: Tensor, z_ref: Tensor, readouts: Any, center: Any, reference_latents: Any) -> Tensor:
         """Shared weights (N, K, D)."""
         weights = resolve_weights(readouts, z)
-        z_ref = z_ref if reference_latents is None else reference_latents
+        z_ref = z_ref if reference_latents is None else resolve_reference(reference_latents, z)
         each = isinstance(center, Tensor) and center.ndim == 2
         if each and len(center) != len(weights):
             raise ValueError(

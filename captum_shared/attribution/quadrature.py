@@ -13,6 +13,7 @@ from captum.attr._utils.approximation_methods import approximation_parameters
 from torch import Tensor, nn
 
 from captum_shared.attribution.engine import differentiable
+from captum_shared.checks import check_integer, check_number
 
 # Points of the rule with which n_steps="auto" starts; each round doubles them. 36 are as good as 50 of Gauss's.
 _FIRST_STEPS = 9
@@ -70,10 +71,9 @@ def is_automatic(method: Any, arguments: dict[str, Any]) -> bool:
         )
     if "method" in arguments:
         raise ValueError(f'n_steps="auto" has a rule of its own; expected no `method`, got {arguments["method"]!r}')
-    if not arguments.get("tolerance", _TOLERANCE) > 0:
+    if check_number("tolerance", arguments.get("tolerance", _TOLERANCE)) <= 0:
         raise ValueError(f"`tolerance` must be positive, got {arguments['tolerance']!r}")
-    if not arguments.get("max_steps", _MAX_STEPS) >= 1:
-        raise ValueError(f"`max_steps` must be at least 1, got {arguments['max_steps']!r}")
+    check_integer("max_steps", arguments.get("max_steps", _MAX_STEPS))
     return True
 
 

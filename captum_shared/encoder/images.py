@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.functional import to_tensor
 from tqdm import tqdm
 
-from captum_shared.checks import check_choice, check_encoded, check_integer
+from captum_shared.checks import check_choice, check_encoded, check_images, check_integer, network_refusals
 from captum_shared.encoder.cache import LatentCache, digest, fingerprint
 from captum_shared.encoder.loading import batches
 from captum_shared.images import READING, decode_rgb, reason_of
@@ -160,8 +160,9 @@ def _encode_batch(
     rows = {item.index: known[item.digest] for item in items if item.digest in known}
     if new:
         precision = torch.autocast(device.type, dtype=autocast) if autocast else nullcontext()
-        with precision:
-            latents = check_encoded(encoder(stack_images(new).to(device)), len(new))
+        x = stack_images(new).to(device)
+        with precision, network_refusals(x, encoder, "the encoder"):
+            latents = check_encoded(encoder(x), len(new))
         latents = latents.float().cpu() if autocast else latents.cpu()
         rows.update({item.index: row for item, row in zip(new, latents, strict=True)})
         if isinstance(store, LatentCache):
@@ -239,10 +240,10 @@ def check_source(images: Any, batch_size: Any, unreadable: str, autocast: Any = 
         )
     if not hasattr(images, "__getitem__") or not hasattr(images, "__len__"):
         raise TypeError(f"`images` must be a sequence of paths, a Dataset or a tensor, got {type(images).__name__}")
-    if isinstance(images, Tensor) and (images.ndim < 2 or not images.is_floating_point()):
-        raise ValueError(f"`images` must be floating point (n, C, H, W), got {tuple(images.shape)} of {images.dtype}")
     if len(images) == 0:
         raise ValueError("`images` is empty; expected at least one image")
+    if isinstance(images, Tensor):
+        check_images(images, "`images`")
     check_integer("batch_size", batch_size)
     check_choice("unreadable", unreadable, ("warn", "raise"))
     if autocast is not None and autocast not in (torch.float16, torch.bfloat16):

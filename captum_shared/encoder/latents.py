@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
+from captum_shared.checks import check_images, check_network, network_refusals
 from captum_shared.encoder.reading import Reader, check_layers
 
 Pool = str | int | Callable[[Any], Tensor]
@@ -105,7 +106,8 @@ class LatentEncoder(nn.Module):
 
     def layer_output(self, x: Tensor) -> Any:
         """The layer's own output for images `x`, (N, C, H, W)."""
-        return self._reader.read(self.model, [self.layer], _check_images(x))[self.layer]
+        with network_refusals(check_images(x), self.model, f"layer {self.layer!r}"):
+            return self._reader.read(self.model, [self.layer], x)[self.layer]
 
     def latents(self, output: Any, image_size: torch.Size) -> Tensor:
         """Pooled and transformed latents, (N, D), of the layer's own output for images of `image_size` (H, W)."""
@@ -228,19 +230,8 @@ def _uncompiled(model: nn.Module, layer: str) -> tuple[nn.Module, str]:
     return (model, layer) if inside is None else (inside, layer.removeprefix("_orig_mod."))
 
 
-def _check_images(x: Tensor) -> Tensor:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"images must be a tensor (N, C, H, W), got {type(x).__name__}")
-    if x.ndim < 2 or x.shape[0] == 0:
-        raise ValueError(f"images must be (N, C, H, W) with N >= 1, got shape {tuple(x.shape)}")
-    if not x.is_floating_point():
-        raise TypeError(f"images must be floating point, got {x.dtype}; scale uint8 images to [0, 1] first")
-    return x
-
-
 def _check_arguments(model: Any, pool: Any, transform: Any, layout: Any) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"`model` must be an nn.Module, got {type(model).__name__}")
+    check_network(model)
     if isinstance(pool, bool) or not (
         pool in POOLS if isinstance(pool, str) else callable(pool) or isinstance(pool, int)
     ):

@@ -257,4 +257,6 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
         if name not in module._modules:
             raise ValueError(f"layer {layer!r} is no longer in the model: it has no module {name!r} there")
         module = module._modules[name]  # type: ignore[assignment]
+    if isinstance(module, torch.jit.ScriptModule):
+        raise TypeError(f"layer {layer!r} is a scripted module, which takes no hooks; expected an nn.Module")
     return module

@@ -161,6 +161,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} holds a {type(state).__name__}, expected a state dict of tensors")
+    if not all(isinstance(key, str) for key in state):
+        keys = [key for key in state if not isinstance(key, str)][:3]
+        raise ValueError(f"{path} must hold tensors by the names of a network's parameters, got keys such as {keys}")
     return state
 
 

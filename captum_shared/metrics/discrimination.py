@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from captum_shared.metrics.localization import ArrayLike, _checked, _shaped, _tensor
+from captum_shared.metrics.localization import ArrayLike, as_tensor, check_heat, one_per_map
 
 
 def heat_density(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
@@ -38,9 +38,9 @@ def heat_density(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
     >>> [float(heat_density(heat, part)) for part in (p, ~p)]
     [4.0, 1.0]
     """
-    values, inside = _checked(heat, mask)
+    values, inside = check_heat(heat, mask)
     _check_not_negative(values)
-    return _shaped((values * inside).sum(-1) / inside.sum(-1), heat)
+    return one_per_map((values * inside).sum(-1) / inside.sum(-1), heat)
 
 
 def density_contrast(heat: ArrayLike, mask_p: ArrayLike, mask_q: ArrayLike) -> torch.Tensor:
@@ -117,10 +117,10 @@ def p_vs_q_auroc(heat: ArrayLike, mask_p: ArrayLike, mask_q: ArrayLike) -> torch
     >>> float(p_vs_q_auroc(heat, p, q))
     1.0
     """
-    values, p = _checked(heat, mask_p)
-    _, q = _checked(heat, mask_q)
+    values, p = check_heat(heat, mask_p)
+    _, q = check_heat(heat, mask_q)
     areas = [_area(row[inside], row[other]) for row, inside, other in zip(values, p, q, strict=True)]
-    return _shaped(torch.stack(areas), heat)
+    return one_per_map(torch.stack(areas), heat)
 
 
 def swap_accuracy(heat_a: ArrayLike, heat_b: ArrayLike, mask_p: ArrayLike, mask_q: ArrayLike) -> torch.Tensor:
@@ -170,9 +170,10 @@ def _area(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
 
 def _scaled(heat: ArrayLike) -> ArrayLike:
     """Each map over its peak, so that no sum overflows or vanishes."""
-    if heat.ndim not in (2, 3):
+    values = as_tensor(heat, "heat")
+    if values.ndim not in (2, 3) or values.dtype == torch.bool:
         return heat  # refused by the check that follows
-    values = _tensor(heat, "heat").double()
+    values = values.double()
     peak = values.amax((-2, -1), keepdim=True) if values.numel() else values
     return torch.where((peak > 0) & peak.isfinite(), values / peak, values)
 

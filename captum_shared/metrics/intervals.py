@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from captum_shared.checks import check_integer, check_number, describe
+
 
 def bootstrap_interval(
     values: Sequence[float] | np.ndarray, *, level: float = 0.95, repeats: int = 2000, seed: int = 0
@@ -37,10 +39,14 @@ def bootstrap_interval(
     >>> low < 0.75 < high
     True
     """
-    sample = np.asarray(values, dtype=np.float64)
+    try:
+        sample = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`values` must be finite numbers (n,), got {describe(values)}") from error
     if sample.ndim != 1 or sample.size == 0 or not np.isfinite(sample).all():
         raise ValueError(f"`values` must be finite numbers (n,) with n >= 1, got shape {sample.shape}: {sample}")
-    if not 0 < level < 1:
+    check_integer("repeats", repeats)
+    if not 0 < check_number("level", level) < 1:
         raise ValueError(f"`level` must be between 0 and 1, got {level}")
     draws = np.random.default_rng(seed).integers(0, len(sample), (repeats, len(sample)))
     low, high = np.quantile(sample[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch.nn.functional import conv2d
 
+from captum_shared.checks import check_number
+
 ArrayLike = torch.Tensor | np.ndarray
 
 
@@ -50,7 +52,7 @@ def relevance_mass_accuracy(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
     >>> relevance_mass_accuracy(heat, mask)
     tensor(0.7500, dtype=torch.float64)
     """
-    values, inside = _checked(heat, mask)
+    values, inside = check_heat(heat, mask)
     if bool((values < 0).any()):
         raise ValueError(
             f"`heat` must be at least 0, got a minimum of {values.min():.3g}: take the positive part first, "
@@ -58,7 +60,7 @@ def relevance_mass_accuracy(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
         )
     peak = values.amax(-1, keepdim=True)
     values = torch.where(peak > 0, values / peak, 1.0)  # so that no sum overflows or vanishes
-    return _shaped((values * inside).sum(-1) / values.sum(-1), heat)
+    return one_per_map((values * inside).sum(-1) / values.sum(-1), heat)
 
 
 def relevance_rank_accuracy(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
@@ -94,13 +96,13 @@ def relevance_rank_accuracy(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
     >>> relevance_rank_accuracy(heat, mask)  # the two hottest pixels are the two of the mask
     tensor(1., dtype=torch.float64)
     """
-    values, inside = _checked(heat, mask)
+    values, inside = check_heat(heat, mask)
     k = inside.sum(-1, keepdim=True)
     threshold = values.sort(-1, descending=True).values.gather(-1, k - 1)
     above, tied = values > threshold, values == threshold
     chance = (k - above.sum(-1, keepdim=True)).double() / tied.sum(-1, keepdim=True)  # of a tied pixel
     hits = ((above + chance * tied) * inside).sum(-1)
-    return _shaped(hits / k[:, 0], heat)
+    return one_per_map(hits / k[:, 0], heat)
 
 
 def pointing_game(heat: ArrayLike, mask: ArrayLike, tolerance: float = 0) -> torch.Tensor:
@@ -140,24 +142,24 @@ def pointing_game(heat: ArrayLike, mask: ArrayLike, tolerance: float = 0) -> tor
     >>> pointing_game(heat, mask), pointing_game(heat, ~mask), pointing_game(heat, ~mask, tolerance=1)
     (tensor(1., dtype=torch.float64), tensor(0., dtype=torch.float64), tensor(1., dtype=torch.float64))
     """
-    if not (math.isfinite(tolerance) and tolerance >= 0):
-        raise ValueError(f"`tolerance` must be at least 0 pixels and finite, got {tolerance}")
-    values, inside = _checked(heat, mask)
+    if check_number("tolerance", tolerance) < 0:
+        raise ValueError(f"`tolerance` must be at least 0, in pixels, got {tolerance}")
+    values, inside = check_heat(heat, mask)
     target = _dilated(inside.view(-1, *heat.shape[-2:]), tolerance).flatten(1)
     hottest = values == values.amax(-1, keepdim=True)
-    return _shaped((hottest & target).sum(-1).double() / hottest.sum(-1), heat)
+    return one_per_map((hottest & target).sum(-1).double() / hottest.sum(-1), heat)
 
 
-def _checked(heat: ArrayLike, mask: ArrayLike) -> tuple[torch.Tensor, torch.Tensor]:
+def check_heat(heat: ArrayLike, mask: ArrayLike) -> tuple[torch.Tensor, torch.Tensor]:
     """Heat, (N, H * W) in float64, and mask, (N, H * W), both on the CPU."""
-    values, inside = _tensor(heat, "heat"), _tensor(mask, "mask")
+    values, inside = as_tensor(heat, "heat"), as_tensor(mask, "mask")
     if values.ndim not in (2, 3) or values.numel() == 0:
         raise ValueError(f"`heat` must be (H, W) or (N, H, W), not empty, got shape {tuple(values.shape)}")
     if inside.shape != values.shape:
         raise ValueError(
             f"`mask` must have the shape of `heat`, {tuple(values.shape)}, got shape {tuple(inside.shape)}"
         )
-    if values.is_complex() or values.dtype == torch.bool:
+    if values.dtype == torch.bool:
         raise TypeError(f"`heat` must hold real numbers, got {values.dtype}")
     if inside.dtype != torch.bool:
         raise TypeError(f"`mask` must be boolean, got {inside.dtype}: pass for example mask > 0")
@@ -171,15 +173,27 @@ def _checked(heat: ArrayLike, mask: ArrayLike) -> tuple[torch.Tensor, torch.Tens
     return values, inside
 
 
-def _tensor(value: ArrayLike, name: str) -> torch.Tensor:
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(value))
-    if not isinstance(value, torch.Tensor):
+def as_tensor(value: ArrayLike, name: str) -> torch.Tensor:
+    """A tensor or an array as a tensor on the CPU, detached.
+
+    Raises
+    ------
+    TypeError
+        If it is neither, or does not hold real numbers or truth values.
+    """
+    if not isinstance(value, torch.Tensor | np.ndarray):
         raise TypeError(f"`{name}` must be a torch.Tensor or np.ndarray, got {type(value).__name__}")
-    return value.detach().cpu()
+    try:
+        tensor = torch.as_tensor(np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value)
+    except TypeError as error:  # an array of strings or objects
+        raise TypeError(f"`{name}` must hold real numbers, got {value.dtype}") from error
+    if tensor.is_complex():
+        raise TypeError(f"`{name}` must hold real numbers, got {tensor.dtype}")
+    return tensor.detach().cpu()
 
 
-def _shaped(scores: torch.Tensor, heat: ArrayLike) -> torch.Tensor:
+def one_per_map(scores: torch.Tensor, heat: ArrayLike) -> torch.Tensor:
+    """Scores (N,), or () for a single map (H, W)."""
     return scores if heat.ndim == 3 else scores[0]
 
 

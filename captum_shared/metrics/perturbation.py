@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from captum_shared.checks import check_integer
-from captum_shared.metrics.localization import ArrayLike, _tensor
+from captum_shared.checks import check_finite, check_integer, check_number, check_tensor, describe
+from captum_shared.metrics.localization import ArrayLike, as_tensor
 
 Score = Callable[[Tensor], Tensor]
 """Images (n, C, H, W) to scores (n,): a neuron's response, its similarity to the reference, any other."""
@@ -97,7 +97,7 @@ def curve_area(curve: Tensor) -> Tensor:
     >>> curve_area(torch.tensor([8.0, 4.0, 2.0, 1.0, 0.0]))
     tensor(2.7500)
     """
-    if curve.ndim == 0 or curve.shape[-1] < 2:
+    if check_tensor("curve", curve).ndim == 0 or curve.shape[-1] < 2:
         raise ValueError(f"`curve` must have at least two points, got shape {tuple(curve.shape)}")
     return ((curve[..., 1:] + curve[..., :-1]) / 2).mean(-1)
 
@@ -106,26 +106,41 @@ def curve_area(curve: Tensor) -> Tensor:
 def _curve(
     heat: ArrayLike, image: Tensor, score: Score, baseline: float | Tensor, steps: int, keep_hottest: bool
 ) -> Tensor:
-    values = _checked_heat(heat, image, steps)
-    if isinstance(baseline, Tensor) and baseline.device != image.device:
-        raise ValueError(f"`baseline` must be on the device of `image`, {image.device}, got {baseline.device}")
-    empty = torch.as_tensor(baseline, dtype=image.dtype, device=image.device).expand_as(image)
+    values = _checked_heat(heat, image, score, steps)
+    empty = _filled(baseline, image)
     rank = torch.empty_like(values, dtype=torch.long)
     rank[values.argsort(descending=True, stable=True)] = torch.arange(len(values))
     counts = torch.linspace(0, len(values), steps + 1).round()
     hottest = (rank < counts[:, None]).view(-1, 1, *image.shape[1:]).to(image.device)
     images = torch.where(hottest, image, empty) if keep_hottest else torch.where(hottest, empty, image)
     scores = score(images)
-    if scores.shape != (steps + 1,):
-        raise ValueError(f"`score` must return ({steps + 1},) scores, got shape {tuple(scores.shape)}")
+    if not isinstance(scores, Tensor) or scores.shape != (steps + 1,):
+        raise ValueError(f"`score` must return ({steps + 1},) scores, got {describe(scores)}")
     return scores.detach().cpu()
 
 
-def _checked_heat(heat: ArrayLike, image: Tensor, steps: int) -> Tensor:
+def _filled(baseline: float | Tensor, image: Tensor) -> Tensor:
+    """The baseline in the shape of the image (C, H, W)."""
+    if not isinstance(baseline, Tensor):
+        return torch.full_like(image, check_number("baseline", baseline))
+    if baseline.device != image.device:
+        raise ValueError(f"`baseline` must be on the device of `image`, {image.device}, got {baseline.device}")
+    check_finite("baseline", baseline)
+    try:
+        return baseline.to(image.dtype).expand_as(image)
+    except RuntimeError as error:
+        raise ValueError(
+            f"`baseline` must be a number or (C, H, W) = {tuple(image.shape)}, got {describe(baseline)}"
+        ) from error
+
+
+def _checked_heat(heat: ArrayLike, image: Tensor, score: Score, steps: int) -> Tensor:
     """Heat, (H * W,) float64 on the CPU."""
-    values = _tensor(heat, "heat")
-    if not isinstance(image, Tensor) or image.ndim != 3:
-        raise ValueError(f"`image` must be a tensor (C, H, W), got {getattr(image, 'shape', type(image).__name__)}")
+    values = as_tensor(heat, "heat")
+    if check_tensor("image", image).ndim != 3 or not image.is_floating_point():
+        raise ValueError(f"`image` must be floating point (C, H, W), got {image.dtype} of {describe(image)}")
+    if not callable(score):
+        raise TypeError(f"`score` must be callable, images (n, C, H, W) -> scores (n,), got {type(score).__name__}")
     if values.shape != image.shape[1:]:
         raise ValueError(
             f"`heat` must be (H, W) = {tuple(image.shape[1:])}, as the image, got shape {tuple(values.shape)}"

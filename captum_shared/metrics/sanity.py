@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from captum_shared.checks import check_integer
+from captum_shared.checks import check_integer, check_network, check_tensor, describe
 
 
 def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
@@ -39,6 +40,8 @@ def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
     >>> [round(float(rank_correlation(maps, other)), 6) for other in (maps.exp(), -maps)]
     [1.0, -1.0]
     """
+    check_tensor("maps", maps)
+    check_tensor("others", others)
     if maps.shape != others.shape or maps.ndim < 2:
         raise ValueError(
             f"maps must be (N, ...) and of the same shape, got {tuple(maps.shape)} and {tuple(others.shape)}"
@@ -90,6 +93,8 @@ def cascading_randomization(
     >>> list(cascading_randomization(model, gradients))
     ['3', '0']
     """
+    check_network(model)
+    _check_callable(explain, "network -> maps (N, ...)")
     copy = deepcopy(model)
     layers = [(name, module) for name, module in copy.named_modules() if hasattr(module, "reset_parameters")]
     if not layers:
@@ -136,8 +141,9 @@ def readout_randomization(
     >>> readout_randomization(weight, lambda w: torch.einsum("d,ndhw->nhw", w, z), repeats=10) < 0.9
     True
     """
-    if weight.ndim != 1:
-        raise ValueError(f"`weight` must be (D,), got shape {tuple(weight.shape)}")
+    _check_callable(explain, "readout (D,) -> maps (N, ...)")
+    if check_tensor("weight", weight).ndim != 1:
+        raise ValueError(f"`weight` must be (D,), got {describe(weight)}")
     check_integer("repeats", repeats)
     generator = torch.Generator().manual_seed(seed)
     original = explain(weight)
@@ -167,7 +173,15 @@ def reference_swap(reference: Tensor, other: Tensor, explain: Callable[[Tensor],
     >>> round(reference_swap(reference, other, lambda y: x), 6)  # a map that ignores the reference
     1.0
     """
+    _check_callable(explain, "references -> maps (N, ...)")
+    check_tensor("reference", reference)
+    check_tensor("other", other)
     return float(rank_correlation(explain(reference), explain(other)).mean())
+
+
+def _check_callable(explain: Any, takes: str) -> None:
+    if not callable(explain):
+        raise TypeError(f"`explain` must be callable, {takes}, got {type(explain).__name__}")
 
 
 def _reset_on_cpu(module: nn.Module) -> None:

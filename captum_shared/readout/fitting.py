@@ -89,7 +89,7 @@ def fit_readout(latents: Any, responses: Any, estimator: Any = None, cv: Any = 5
     x, y = _matrix(latents, "latents"), _matrix(responses, "responses")
     if len(x) != len(y):
         raise ValueError(f"`latents` and `responses` must have as many rows, got {len(x)} and {len(y)}")
-    estimator = default_estimator() if estimator is None else estimator
+    estimator = default_estimator() if estimator is None else check_estimator(estimator)
     classify = is_classifier(estimator)
     target = _labels(y) if classify else y
     target = target[:, 0] if target.shape[1] == 1 else target
@@ -115,6 +115,20 @@ def default_estimator() -> Any:
     return make_pipeline(StandardScaler(), RidgeCV(alphas=ALPHAS, alpha_per_target=True))
 
 
+def check_estimator(estimator: Any) -> Any:
+    """A scikit-learn estimator, fitted or not.
+
+    Raises
+    ------
+    TypeError
+        If it is anything else, such as a name or a class.
+    """
+    if isinstance(estimator, type) or not hasattr(estimator, "fit"):
+        given = f"the class {estimator.__name__}" if isinstance(estimator, type) else repr(estimator)
+        raise TypeError(f"`estimator` must be a scikit-learn estimator such as Ridge(), got {given}")
+    return estimator
+
+
 def pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Correlation of the columns of two (n, K) arrays, (K,); NaN where one of the two is constant."""
     varies = (np.ptp(first, axis=0) > 0) & (np.ptp(second, axis=0) > 0)
@@ -135,7 +149,10 @@ def _matrix(values: Any, name: str) -> np.ndarray:
     if isinstance(values, Tensor):
         values = values.detach().to("cpu", torch.float64).numpy()
     try:
-        matrix = np.asarray(values, dtype=np.float64)
+        matrix = np.asarray(values)
+        if matrix.dtype.kind == "c":
+            raise TypeError(f"got {matrix.dtype}")
+        matrix = matrix.astype(np.float64, copy=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"`{name}` must be numeric: {error}") from error
     if name == "responses" and matrix.ndim == 1:
@@ -175,7 +192,7 @@ def _labels(responses: np.ndarray) -> np.ndarray:
 def _splits(cv: Any, x: np.ndarray, y: np.ndarray, seed: int, stratify: bool) -> Splits:
     from sklearn.model_selection import KFold, StratifiedKFold
 
-    if isinstance(cv, Integral):
+    if isinstance(cv, Integral) and not isinstance(cv, bool):
         if not 2 <= int(cv) <= len(x):
             raise ValueError(f"`cv` must be from 2 to the number of stimuli, {len(x)}, got {cv}")
         cv = (StratifiedKFold if stratify else KFold)(int(cv), shuffle=True, random_state=seed)

@@ -14,6 +14,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 from torch.nn import functional as F
 
+from captum_shared.checks import check_latents
 from captum_shared.files import write_bytes
 from captum_shared.readout._captum import LinearLayer
 
@@ -84,8 +85,7 @@ class LinearReadout(LinearLayer):
 
     def forward(self, latents: Tensor) -> Tensor:
         """(N, D) latents to (N, K) responses, in the dtype of the latents."""
-        if latents.ndim != 2 or latents.shape[1] != self.n_latents:
-            raise ValueError(f"`latents` must be (N, {self.n_latents}), got shape {tuple(latents.shape)}")
+        check_latents("latents", latents, d=self.n_latents)
         if not latents.is_floating_point():
             raise TypeError(f"`latents` must be of a floating dtype, got {latents.dtype}")
         self.check_device(latents)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from captum_shared.checks import check_integer
+from captum_shared.checks import check_integer, describe
 from captum_shared.readout.fitting import pearson
 
 
@@ -44,7 +44,7 @@ def split_half_reliability(responses: Any, n_splits: int = 100, seed: int = 0) -
     >>> bool(0.75 < split_half_reliability(signal + noise)[0] < 0.85)  # of the mean of 4: 1 / (1 + 1 / 4)
     True
     """
-    array = np.asarray(responses, dtype=np.float64)
+    array = _numbers("responses", responses)
     if array.ndim != 3 or array.size == 0:
         raise ValueError(f"`responses` must be (K, n, R) and not empty, got shape {array.shape}")
     check_integer("n_splits", n_splits)
@@ -70,7 +70,7 @@ def noise_ceiling(reliability: Any) -> np.ndarray:
     >>> noise_ceiling([0.81, -0.1]).tolist()
     [0.9, nan]
     """
-    values = np.asarray(reliability, dtype=np.float64)
+    values = _numbers("reliability", reliability)
     return np.sqrt(np.where(values > 0, values, np.nan))
 
 
@@ -82,7 +82,20 @@ def ceiling_corrected(r: Any, reliability: Any) -> np.ndarray:
     >>> ceiling_corrected([0.45], [0.81]).tolist()
     [0.5]
     """
-    return np.asarray(r, dtype=np.float64) / noise_ceiling(reliability)
+    values, ceiling = _numbers("r", r), noise_ceiling(reliability)
+    if ceiling.shape not in ((), values.shape):
+        raise ValueError(f"`r` and `reliability` must both be (K,), got shapes {values.shape} and {ceiling.shape}")
+    return values / ceiling
+
+
+def _numbers(name: str, values: Any) -> np.ndarray:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`{name}` must be real numbers, got {describe(values)}") from error
+    if values is None:
+        raise TypeError(f"`{name}` must be real numbers, got None")
+    return array
 
 
 def _reliability(neuron: np.ndarray, keys: np.ndarray) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from captum_shared.checks import check_latents
 from captum_shared.readout.steps import affine_step, named_steps
 
 
@@ -27,8 +28,7 @@ class LatentTransform(nn.Sequential):
         return last.n_features_out
 
     def forward(self, latents: Tensor) -> Tensor:
-        if latents.ndim != 2 or latents.shape[1] != self.n_features_in:
-            raise ValueError(f"`latents` must be (N, {self.n_features_in}), got shape {tuple(latents.shape)}")
+        check_latents("latents", latents, d=self.n_features_in)
         if not latents.is_floating_point():
             raise TypeError(f"`latents` must be of a floating dtype, got {latents.dtype}")
         first: Any = self[0]

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_shared.checks import check_number, describe
 from captum_shared.selection import d_prime
-from captum_shared.selectivity.ranking import TopActivations
+from captum_shared.selectivity.ranking import TopActivations, as_responses, check_top
 
 UNEQUAL = 1.5  # largest over smallest share of a class from which a plain class index is warned about
 ROUNDING = 1e-9  # f_c are sums of float64
@@ -31,14 +32,19 @@ def base_rates(top: TopActivations, labels: Sequence[Hashable | None]) -> dict[A
     ValueError
         If there is not one label per image.
     """
-    if len(labels) != top.n_images:
+    labels = _as_labels(labels)
+    if len(labels) != check_top(top).n_images:
         raise ValueError(f"`labels` must have one entry per image, {top.n_images}, got {len(labels)}")
-    labels = labels.tolist() if hasattr(labels, "tolist") else labels
     readable = (label for index, label in enumerate(labels) if index not in top.unreadable)
     counts = Counter(label for label in readable if label is not None)
     if not counts:
         raise ValueError(f"`labels` must give at least one readable image a class, got none of {len(labels)}")
-    return {label: counts[label] / counts.total() for label in sorted(counts)}
+    try:
+        ordered = sorted(counts)  # type: ignore[type-var]
+    except TypeError as error:
+        kinds = sorted({type(label).__name__ for label in counts})
+        raise TypeError(f"`labels` must be of one type, got {' and '.join(kinds)}") from error
+    return {label: counts[label] / counts.total() for label in ordered}
 
 
 def class_distribution(
@@ -78,7 +84,7 @@ def class_distribution(
     """
     rates = base_rates(top, labels)
     number = {label: i for i, label in enumerate(rates)}
-    which = torch.tensor([number.get(label, -1) for label in labels])[top.images]
+    which = torch.tensor([number.get(label, -1) for label in _as_labels(labels)])[top.images]
     weights = top.rectified() * (which >= 0)
     sums = weights.new_zeros(top.n_units, len(rates)).scatter_add_(1, which.clamp(min=0), weights)
     if normalize:
@@ -125,9 +131,8 @@ def class_selectivity_index(
     >>> set(index.tolist()) <= {0.75, 1.0}
     True
     """
-    if not 0 < threshold <= 1:
-        raise ValueError(f"`threshold` must be in (0, 1], got {threshold}")
-    if top.k < 2:
+    _check_threshold(threshold)
+    if check_top(top).k < 2:
         raise ValueError("class selectivity needs at least 2 images per unit, got 1")
     if not normalize:
         warn_if_unequal(base_rates(top, labels), stacklevel=3)
@@ -155,8 +160,7 @@ def population_code(
     Tensor (U,)
         Integers; 0 for units without a positive activation.
     """
-    if not 0 < threshold <= 1:
-        raise ValueError(f"`threshold` must be in (0, 1], got {threshold}")
+    _check_threshold(threshold)
     return (class_distribution(top, labels, normalize)[1] >= threshold - ROUNDING).sum(1)
 
 
@@ -237,16 +241,34 @@ def category_d_prime(responses: Any, labels: Sequence[Hashable | None], category
 
 
 def _by_class(responses: Any, labels: Sequence[Hashable | None]) -> tuple[Tensor, dict[Any, Tensor]]:
-    values = torch.as_tensor(responses).cpu().double()
-    if values.ndim != 2 or len(values) != len(labels):
-        raise ValueError(f"`responses` must be (n, U) for n = {len(labels)} labels, got shape {tuple(values.shape)}")
-    if values.isnan().any():
-        raise ValueError(f"`responses` must be finite, got {int(values.isnan().sum())} NaN; leave out those images")
-    labels = labels.tolist() if hasattr(labels, "tolist") else labels
+    values, labels = as_responses(responses).cpu().double(), _as_labels(labels)
+    if len(values) != len(labels):
+        raise ValueError(f"`responses` must be (n, U) for n = {len(labels)} labels, got {describe(values)}")
+    if not values.isfinite().all():
+        bad = int((~values.isfinite()).sum())
+        raise ValueError(f"`responses` must be finite, got {bad} NaN or infinite values; leave out those images")
     members = {label: torch.tensor([other == label for other in labels]) for label in dict.fromkeys(labels)}
     if len(members) < 2:
         raise ValueError(f"`labels` must name at least two classes, got {list(members)}")
     return values, members
+
+
+def _as_labels(labels: Any) -> Sequence[Hashable | None]:
+    """Labels as a sequence; those of arrays and tensors as Python's own values."""
+    labels = labels.tolist() if hasattr(labels, "tolist") else labels
+    if isinstance(labels, str) or not isinstance(labels, Sequence):
+        raise TypeError(f"`labels` must be a sequence of one class per image, got {describe(labels)}")
+    wrong = next((label for label in labels if not isinstance(label, Hashable)), None)
+    if wrong is not None:
+        raise TypeError(f"`labels` must be str, int or None, got {describe(wrong)}")
+    if any(label != label for label in labels):
+        raise ValueError("`labels` must be str, int or None, got NaN; an image without a class is None")
+    return labels
+
+
+def _check_threshold(threshold: Any) -> None:
+    if not 0 < check_number("threshold", threshold) <= 1:
+        raise ValueError(f"`threshold` must be in (0, 1], got {threshold!r}")
 
 
 def warn_if_unequal(rates: dict[Any, float], stacklevel: int = 2) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from captum_shared.checks import check_tensor, describe
 from captum_shared.selectivity.fields import ReceptiveFields
 from captum_shared.selectivity.pixels import PixelSource
 from captum_shared.selectivity.ranking import TopActivations
@@ -123,6 +124,11 @@ def neuron_feature(activations: Tensor, crops: Tensor, inside: Tensor | None = N
     >>> neuron_feature(torch.tensor([3.0, 1.0]), crops).unique()
     tensor([0.2500])
     """
+    check_tensor("activations", activations)
+    if check_tensor("crops", crops).ndim != 4:
+        raise ValueError(f"`crops` must be (k, C, h, w), got {describe(crops)}")
+    if inside is not None:
+        check_tensor("inside", inside)
     inside = torch.ones(crops.shape[0], *crops.shape[2:], dtype=torch.bool) if inside is None else inside
     if activations.shape != crops.shape[:1] or inside.shape != (crops.shape[0], *crops.shape[2:]):
         raise ValueError(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from captum_shared.checks import check_number, check_tensor
 from captum_shared.encoder.images import Images
 from captum_shared.selectivity.changes import Change, grey, mirror, turn
-from captum_shared.selectivity.ranking import TopActivations
+from captum_shared.selectivity.ranking import TopActivations, check_top
 from captum_shared.selectivity.responses import changed_responses
 
 
@@ -37,6 +38,8 @@ def response_loss(activations: Tensor, changed: Tensor) -> Tensor:
     >>> response_loss(torch.tensor([[4.0, 2.0]]), torch.tensor([[2.0, -1.0]]))
     tensor([0.6667], dtype=torch.float64)
     """
+    check_tensor("activations", activations)
+    check_tensor("changed", changed)
     if activations.shape != changed.shape or activations.ndim != 2:
         raise ValueError(
             "`activations` and `changed` must both be (U, k), got "
@@ -79,10 +82,12 @@ def transform_selectivity_index(
     >>> transform_selectivity_index(model, top, images, GaussianBlur(5, sigma=2.0)).shape
     torch.Size([8])
     """
-    changes = [change] if callable(change) else list(change)
+    changes = [change] if callable(change) else list(change) if isinstance(change, Iterable) else [change]
     if not changes:
         raise ValueError("`change` must be a callable or a sequence of at least one, got none")
-    activations = top.strongest(options.get("n")).activations
+    if not all(callable(one) for one in changes):
+        raise TypeError(f"`change` must be a callable or a sequence of at least one, got {change!r}")
+    activations = check_top(top).strongest(options.get("n")).activations
     losses = [response_loss(activations, changed_responses(model, top, images, one, **options)) for one in changes]
     return torch.stack(losses).mean(0)
 
@@ -146,7 +151,9 @@ def orientation_selectivity_index(
     >>> orientation_selectivity_index(model, top_activations(model, "", images, k=4), images).round(decimals=3)
     tensor([1.], dtype=torch.float64)
     """
-    return transform_selectivity_index(model, top, images, [turn(angle) for angle in angles], **options)
+    return transform_selectivity_index(
+        model, top, images, [turn(angle) for angle in _degrees("angles", angles)], **options
+    )
 
 
 def symmetry_selectivity_index(
@@ -169,4 +176,12 @@ def symmetry_selectivity_index(
     -------
     Tensor (U,)
     """
-    return 1 - transform_selectivity_index(model, top, images, [mirror(axis) for axis in axes], **options)
+    return 1 - transform_selectivity_index(
+        model, top, images, [mirror(axis) for axis in _degrees("axes", axes)], **options
+    )
+
+
+def _degrees(name: str, values: Any) -> list[float]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"`{name}` must be a sequence of degrees, got {values!r}")
+    return [check_number(name, value) for value in values]

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from captum_shared.checks import check_network, network_refusals
 from captum_shared.encoder.latents import find_layout, tokens_to_map
 from captum_shared.encoder.reading import Reader, check_layers
 
@@ -48,7 +49,10 @@ class LayerReader:
         TypeError, ValueError
             If a layer is called more than once or never, or gives no tensor.
         """
-        return self._reader.read(self.model, self.layers, x, lambda name, out: take(name, as_map(name, out, x.shape)))
+        with network_refusals(x, self.model, f"layers {self.layers}"):
+            return self._reader.read(
+                self.model, self.layers, x, lambda name, out: take(name, as_map(name, out, x.shape))
+            )
 
 
 def as_map(layer: str, output: Any, image_shape: torch.Size) -> Tensor:
@@ -64,8 +68,7 @@ def as_map(layer: str, output: Any, image_shape: torch.Size) -> Tensor:
 
 
 def _check_layers(model: Any, layers: Sequence[str]) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"`model` must be an nn.Module, got {type(model).__name__}")
+    check_network(model)
     if not layers or not all(isinstance(layer, str) for layer in layers):
         raise TypeError(f"`layers` must be a name or a sequence of names of modules, got {layers!r}")
     check_layers(model, layers, root=True)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_shared.checks import check_integer
+from captum_shared.checks import check_integer, describe
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ class TopActivations:
         layer : str
             A name for the population.
         """
-        values = torch.as_tensor(responses)
-        if values.ndim != 2 or 0 in values.shape:
-            raise ValueError(f"`responses` must be (n, U) and not empty, got shape {tuple(values.shape)}")
+        values = as_responses(responses)
+        if values.isinf().any():
+            raise ValueError("`responses` must be finite, or NaN where there is none, got infinity")
         known = torch.nonzero(~values.isnan().any(1))[:, 0]
         if len(known) == 0:
             raise ValueError("`responses` must have a row without NaN, got none")
@@ -85,6 +85,38 @@ class TopActivations:
         running.update(values[known], torch.zeros_like(values[known], dtype=torch.long), known)
         lost = dict.fromkeys(sorted(set(range(len(values))) - set(known.tolist())), "no response")
         return cls(layer, *running.result(), (1, 1), (1, 1), len(values), lost)
+
+
+def as_responses(responses: Any) -> Tensor:
+    """Responses (n, U) of U units to n images, a tensor or an array, as a tensor.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no real numbers, or of another shape, or empty.
+    """
+    try:
+        values = torch.as_tensor(responses)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"`responses` must be real numbers (n, U), got {describe(responses)}") from error
+    if values.is_complex():
+        raise TypeError(f"`responses` must be real numbers (n, U), got {values.dtype}")
+    if values.ndim != 2 or 0 in values.shape:
+        raise ValueError(f"`responses` must be (n, U) and not empty, got {describe(values)}")
+    return values
+
+
+def check_top(top: Any) -> TopActivations:
+    """Top activations, if that is what they are.
+
+    Raises
+    ------
+    TypeError
+        If they are anything else.
+    """
+    if not isinstance(top, TopActivations):
+        raise TypeError(f"`top` must be TopActivations, got {type(top).__name__}")
+    return top
 
 
 class RunningTop:

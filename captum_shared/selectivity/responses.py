@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from captum_shared.checks import check_network
 from captum_shared.encoder.images import Images, device_of, evaluating
 from captum_shared.selectivity.changes import Change
 from captum_shared.selectivity.crops import cut, put_back
 from captum_shared.selectivity.fields import ReceptiveFields, receptive_fields
 from captum_shared.selectivity.layers import LayerReader
 from captum_shared.selectivity.pixels import PixelSource
-from captum_shared.selectivity.ranking import TopActivations
+from captum_shared.selectivity.ranking import TopActivations, check_top
 
 Box = tuple[int, int, int, int]
 
@@ -88,8 +89,11 @@ def changed_responses(
     TypeError, ValueError
         If `top` is not of these images, or `change` alters the shape.
     """
-    if len(images) != top.n_images:  # type: ignore[arg-type]
-        raise ValueError(f"`images` must be the {top.n_images} that `top` was found in, got {len(images)}")  # type: ignore[arg-type]
+    check_network(model)
+    if not hasattr(images, "__len__"):
+        raise TypeError(f"`images` must be a sequence of paths, a Dataset or a tensor, got {type(images).__name__}")
+    if len(images) != check_top(top).n_images:
+        raise ValueError(f"`images` must be the {top.n_images} that `top` was found in, got {len(images)}")
     top = top.strongest(n)
     source = PixelSource(images, transform, mean, std)
     device = device_of(model, device)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_shared.checks import check_integer, check_latents, check_one_device, check_tensor
+from captum_shared.checks import check_integer, check_latents, check_one_device, check_one_dtype, check_tensor
 
 
 def category_centers(
@@ -50,6 +50,9 @@ def category_centers(
     if tuple(weight.shape) != (gallery.shape[1],):
         raise ValueError(f"`weight` must be (D,) = ({gallery.shape[1]},), got shape {tuple(weight.shape)}")
     check_one_device(gallery=gallery, weight=weight)
+    check_one_dtype(gallery=gallery, weight=weight)
+    if isinstance(categories, str) or not hasattr(categories, "__len__"):
+        raise TypeError(f"`categories` must be a sequence of names, got {type(categories).__name__}")
     if len(categories) != len(gallery):
         raise ValueError(f"`categories` must name each of the {len(gallery)} gallery images, got {len(categories)}")
     if category not in categories:

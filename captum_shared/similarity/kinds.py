@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from captum_shared.checks import check_latents, check_one_device, check_tensor
+from captum_shared.checks import check_latents, check_one_device, check_one_dtype, check_tensor
 
 Similarity = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -84,6 +84,7 @@ def neuron_similarity(
     if weight.ndim not in (1, 2) or weight.shape[-1] != query.shape[1]:
         raise ValueError(f"`weight` must be (D,) or (K, D) with D = {query.shape[1]}, got shape {tuple(weight.shape)}")
     check_one_device(query=query, gallery=gallery, weight=weight)
+    check_one_dtype(query=query, gallery=gallery, weight=weight)
     return similarity(query, gallery, weight)
 
 
@@ -97,6 +98,6 @@ def find_similarity(kind: str | Similarity | HasSimilarity) -> Similarity:
     """
     if isinstance(kind, HasSimilarity):
         return kind.similarity
-    if not callable(kind) and kind not in SIMILARITIES:
+    if not callable(kind) and not (isinstance(kind, str) and kind in SIMILARITIES):
         raise ValueError(f"unknown similarity {kind!r}; expected one of {list(SIMILARITIES)}")
     return kind if callable(kind) else SIMILARITIES[kind]

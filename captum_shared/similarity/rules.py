@@ -114,7 +114,7 @@ def find_rule(rule: str | Rule) -> Rule:
     ValueError
         If the name is unknown.
     """
-    if not callable(rule) and rule not in RULES:
+    if not callable(rule) and not (isinstance(rule, str) and rule in RULES):
         raise ValueError(f"unknown rule {rule!r}; expected one of {list(RULES)}")
     return rule if callable(rule) else RULES[rule]
 
