@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from benchmarks.common import methods
 from benchmarks.common.results import (
@@ -25,9 +24,6 @@ from benchmarks.common.results import (
     write_long,
 )
 from benchmarks.common.scores import pair_scores, swap_scores, to_heat
-from benchmarks.photo_game import command as pair_grid
-from benchmarks.photo_game import pixels as grid_pixels
-from benchmarks.photo_game.composites import category_pairs, cell_masks, make_folds
 from benchmarks.synthetic_game import PairCondition, neurons
 from benchmarks.synthetic_game import command as shared_parts
 from benchmarks.synthetic_game.neurons import Setting, make_neuron, settings
@@ -249,85 +245,3 @@ def test_summaries(tmp_path: Path) -> None:
     assert store.get({"k": 1}) == {"x": 1}
     assert store.get({"k": 2}) is None
     assert Store(tmp_path, {"seed": 1}).get({"k": 1}) is None
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two categories that differ in colour, and grey others."""
-    folder = tmp_path_factory.mktemp("photographs")
-    lines = ["file,category"]
-    for k in range(24):
-        name, channel = (("red", 0), ("blue", 2), ("grey", None))[k % 3]
-        pixels = np.random.default_rng(k).integers(90, 150, (64, 64, 3))
-        if channel is not None:
-            pixels[16:48, 16:48, channel] = 255
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{k}.png")
-        lines.append(f"{k}.png,{name}")
-    (folder / "labels.csv").write_text("\n".join(lines))
-    return folder
-
-
-def test_pair_grid(photographs: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pair_grid, "CURVE_STEPS", 1)
-    monkeypatch.setattr(grid_pixels, "STEPS", 2)
-    torch.manual_seed(0)
-    words = ["--model", "squeezenet1_1", "--weights", str(tmp_path / "w.pth"), "--layer", "features.3",
-             "--images", str(photographs), "--labels", str(photographs / "labels.csv"), "--image-size", "64",
-             "--categories", "red,blue", "--quick", "--curves", "1", "--pixels", "1",
-             "--composites", "1", "--out", str(tmp_path / "out")]  # fmt: skip
-    from torchvision.models import squeezenet1_1
-
-    torch.save(squeezenet1_1().state_dict(), tmp_path / "w.pth")
-    assert pair_grid.main(words) == 0
-    assert "category pairs" in capsys.readouterr().out
-    table = read(tmp_path / "out" / "pair_grid.csv")
-    assert tuple(table[0]) == HEADER
-    value = {(r["method"], r["rule"], r["metric"]): float(r["value"]) for r in table if r["condition"] == "red,blue"}
-    assert value["GradCAM", "", "swap_accuracy"] == 0.5
-    assert value["GradCAM", "", "share_of_driving_cells"] == pytest.approx(0.5)
-    for rule in ("oracle", "oracle, other category subtracted", "matched, categories known"):
-        assert value["LayerParallelBackprop", rule, "swap_accuracy"] >= 0.75
-    assert ("LayerParallelBackprop", "matched", "insertion_similarity") in value
-    for method in ("Saliency", "IntegratedGradients", "edge map"):
-        assert value[method, "", "swap_accuracy"] == 0.5
-    for rule in ("product", "matched", "oracle"):
-        assert ("ParallelBackprop(IntegratedGradients)", rule, "swap_accuracy") in value
-    assert "## Pixel by pixel" in (tmp_path / "out" / "table.md").read_text()
-    assert (tmp_path / "out" / "swap_accuracy.png").is_file()
-
-
-@pytest.mark.parametrize(
-    ("categories", "text"),
-    [
-        ("red", "`categories` must be lists of two or more names such as dog,bird; got 'red'"),
-        ("red,green", "category 'green' has 0 images; expected at least 4, one a fold. There are: blue (8), grey (8)"),
-    ],
-)
-def test_pair_grid_mistakes(photographs: Path, tmp_path: Path, capsys: Any, categories: str, text: str) -> None:
-    words = ["--model", "squeezenet1_1", "--weights", "x", "--layer", "features.3", "--images", str(photographs),
-             "--labels", str(photographs / "labels.csv"), "--categories", categories, "--out", str(tmp_path)]  # fmt: skip
-    assert pair_grid.main(words) == 2
-    assert text in capsys.readouterr().err
-
-
-def test_sums_over_cells_by_hand() -> None:
-    attribution = torch.zeros(1, 3, 4, 4)
-    attribution[0, :, 0, 0], attribution[0, 1, 0, 1], attribution[0, 2, 3, 0] = 1.0, -1.0, -5.0
-    assert grid_pixels._sums(attribution, False).tolist() == [[2, 0], [-5, 0]]  # noise cancels before the positive part
-    assert grid_pixels._sums(attribution, True).tolist() == [[4, 0], [5, 0]]
-    first, second, third, _ = cell_masks((2, 2))
-    scores = pair_grid._side_scores(np.array([[2.0, 0.0], [-5.0, 0.0]]), first, third)
-    assert (scores["swap_accuracy"], scores["share_of_driving_cells"], scores["pointing_game"]) == (1, 1, 1)
-    below = pair_grid._side_scores(np.array([[-2.0, -1.0], [-5.0, 0.0]]), first, second)
-    assert (below["swap_accuracy"], below["share_of_driving_cells"]) == (0, 0.5)  # signed sums are compared
-
-
-def test_grid_pieces() -> None:
-    assert category_pairs(["a,b,c", "b,a"], list("aaaabbbbcccc")) == [("a", "b"), ("a", "c"), ("b", "c")]
-    cells = cell_masks((6, 4))
-    assert np.stack(cells).sum(0).min() == np.stack(cells).sum(0).max() == 1
-    assert cells[1][0, 3]
-    assert cells[2][5, 0]
-    fold = make_folds(np.array(["a"] * 8 + ["b"] * 4), np.random.default_rng(0))
-    assert sorted(fold[:8]) == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert set(pair_grid.TUNING).isdisjoint(pair_grid.HELD_OUT)

@@ -114,12 +114,14 @@ def markdown_table(figures: Sequence[Result], condition: str, metrics: Sequence[
     return "\n".join(lines)
 
 
-def axis_table(figures: Sequence[Result], rows: Sequence[tuple[str, str]], metric: str, image: str = "query") -> str:
-    """Rows by conditions with their numbers of neurons, columns by methods, of one metric."""
+def axis_table(
+    figures: Sequence[Result], rows: Sequence[tuple[str, str]], metric: str, image: str = "query", unit: str = "neurons"
+) -> str:
+    """Rows by conditions with their numbers of neurons, or other units, columns by methods, of one metric."""
     chosen = {(f.condition, f.method, f.rule): f for f in figures if f.metric == metric and f.image == image}
     conditions = {f.condition: f.neurons for f in chosen.values()}
     names = [" ".join(row).strip() for row in rows]
-    lines = [f"| condition | neurons | {' | '.join(names)} |", "|---" * (2 + len(rows)) + "|"]
+    lines = [f"| condition | {unit} | {' | '.join(names)} |", "|---" * (2 + len(rows)) + "|"]
     lines += [
         f"| {condition} | {n} | {' | '.join(_cell(chosen.get((condition, *row))) for row in rows)} |"
         for condition, n in conditions.items()
@@ -155,7 +157,7 @@ def plot_bars(path: Path, figures: Sequence[Result], condition: str, metric: str
     axes.set_yticks(range(len(chosen)), [f.row for f in chosen], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel(f"{metric.replace('_', ' ')}\n95 % intervals over neurons; dashed: chance", fontsize=9)
+    axes.set_xlabel(f"{metric.replace('_', ' ')}\n95 % intervals; dashed: chance", fontsize=9)
     axes.set_title(condition, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     write_figure(path, canvas)

@@ -1,0 +1,174 @@
+"""A game played: all rows on all composites, in one condition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.common.basis import basis_rotation
+from benchmarks.photo_game.composites import REFERENCES, Composite
+from benchmarks.photo_game.neurons import Driving, Knowledge, Photographs, driving
+from benchmarks.photo_game.rows import Pairs, Row
+from benchmarks.photo_game.scoring import QUESTIONS, Scores, both_swaps_scores, heat_in_tiles, pair_grid_scores
+from captum_shared.selection import rule_center, strongest_drivers
+from captum_shared.similarity import category_centers
+
+CHUNK = 25
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What is varied: the basis of the latents, how many references are averaged, the size of the rules' gallery."""
+
+    name: str = "native"
+    degrees: float | None = None
+    any_rotation: bool = False
+    references: int = REFERENCES
+    gallery: int | None = None
+
+    def basis(self, n: int, seed: int) -> Tensor | None:
+        if self.any_rotation:
+            generator = torch.Generator().manual_seed(seed)
+            return torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64)).Q
+        return None if self.degrees is None else basis_rotation(n, self.degrees, seed=seed).double()
+
+
+CONDITIONS = (
+    Condition(),
+    Condition("rotation 30 degrees", 30.0),
+    Condition("rotation 90 degrees", 90.0),
+    Condition("random rotation", any_rotation=True),
+    Condition("1 reference", references=1),
+    *(Condition(f"gallery of {n}", gallery=n) for n in (50, 100, 200, 400)),
+)
+
+
+def play(
+    composites: Sequence[Composite], photographs: Photographs, known: Sequence[Knowledge], rows: Sequence[Row],
+    condition: Condition, seed: int = 0,
+) -> dict[str, Scores]:  # fmt: skip
+    """Scores (rows, composites) by image: the composite as the image, "query", and as its reference.
+
+    Explained as a reference, the composite's map is that of a pair whose image is what was the first reference.
+    """
+    noise = torch.Generator().manual_seed(seed)
+    found: dict[str, list[Scores]] = {}
+    order: list[int] = []
+    for fold, knowledge in enumerate(known):
+        here = [k for k, composite in enumerate(composites) if composite.fold == fold]
+        own = [composites[k] for k in here]
+        if own:
+            order += here
+            constants = _constants(own, photographs, knowledge, rows, condition, seed)
+            for start in range(0, len(own), CHUNK):
+                part = slice(start, start + CHUNK)
+                for image, scores in _score(own[part], photographs, constants[..., part, :], knowledge, noise).items():
+                    found.setdefault(image, []).append(scores)
+    back = np.argsort(order)
+    return {
+        image: {name: np.concatenate([one[name] for one in parts], axis=1)[:, back] for name in parts[0]}
+        for image, parts in found.items()
+    }
+
+
+def _constants(
+    composites: Sequence[Composite], photographs: Photographs, known: Knowledge, rows: Sequence[Row],
+    condition: Condition, seed: int,
+) -> Tensor:  # fmt: skip
+    """(2 images, questions, rows, N, D), in the network's own basis."""
+    turn = condition.basis(known.latents.shape[1], seed)
+    places = known.gallery
+    if condition.gallery is not None:
+        places = np.random.default_rng(seed).permutation(places)[: condition.gallery]
+    frame = Frame(known, photographs.categories, places, turn)
+    query, reference = [], []
+    for question in QUESTIONS[: 2 if len(composites[0].categories) == 2 else 3]:
+        several, one = (frame.pairs(composites, question, n) for n in (condition.references, 1))
+        # The composite as the image; then as the reference of what was its own: `exchanged` puts it second.
+        query.append(torch.stack([row.constants(several) for row in rows]))
+        reference.append(torch.stack([row.of_reference(one.exchanged()) for row in rows]))
+    constants = torch.stack([torch.stack(query), torch.stack(reference)])
+    return (constants if turn is None else constants @ turn).float()
+
+
+class Frame:
+    """What the rules are told, in one basis of the latents: the network's own, or turned by an orthogonal matrix."""
+
+    def __init__(self, known: Knowledge, names: np.ndarray, gallery: np.ndarray, turn: Tensor | None) -> None:
+        self.turn = torch.eye(known.latents.shape[1], dtype=torch.float64) if turn is None else turn
+        self.latents, self.zero = self._turned(known.latents), self._turned(known.zero[None])
+        self.readouts = {neuron: self._turned(weight) for neuron, weight in known.readouts.items()}
+        self.gallery = self.latents[gallery]
+        self.labelled = self.latents[known.gallery], names[known.gallery].tolist()
+        self.mean = self.gallery.mean(0)
+        self.strongest = cache(self._strongest)
+        self.centers = cache(self._centers)
+
+    def _turned(self, values: Tensor) -> Tensor:
+        return values.double() @ self.turn.T
+
+    def _strongest(self, neuron: Driving) -> Tensor:
+        center = rule_center("matched", self.gallery, strongest_drivers(self.gallery @ self.readouts[neuron]))
+        assert center is not None
+        return center
+
+    def _centers(self, neuron: Driving, category: str) -> tuple[Tensor, Tensor]:
+        latents, names = self.labelled
+        return category_centers(latents, self.readouts[neuron], names, category)
+
+    def pairs(self, composites: Sequence[Composite], question: tuple[int, int], n_references: int) -> Pairs:
+        """The composites with the references of a side, for one of the two neurons."""
+        which, side = question
+        neurons = [c.neuron if which == 0 else c.other_neuron for c in composites]
+        # The category that both images hold, and the other one that drives the neuron.
+        shared = [c.categories[side if which == 0 else 2] for c in composites]
+        rival = [c.categories[1 - side if which == 0 else 3] for c in composites]
+        centers = [self.centers(*key) for key in zip(neurons, shared, strict=True)]
+        return Pairs(
+            z=torch.stack([self.latents[c.tiles].mean(0) for c in composites]),
+            z_ref=torch.stack([self.latents[c.references[side][:n_references]].mean((0, 1)) for c in composites]),
+            weight=torch.stack([self.readouts[neuron] for neuron in neurons]),
+            gallery=self.gallery,
+            mean=self.mean,
+            strongest=torch.stack([self.strongest(neuron) for neuron in neurons]),
+            shared=torch.stack([self.readouts[driving(name)] for name in shared]),
+            rival=torch.stack([self.readouts[driving(name)] for name in rival]),
+            known_ref=torch.stack([z_ref for z_ref, _ in centers]),
+            known_center=torch.stack([center for _, center in centers]),
+            zero=self.zero,
+        )
+
+
+def _score(
+    composites: Sequence[Composite],
+    photographs: Photographs,
+    constants: Tensor,
+    known: Knowledge,
+    noise: torch.Generator,
+) -> dict[str, Scores]:
+    """Maps from constants (2, questions, rows, B, D), as `LayerParallelBackprop` makes them, and their scores."""
+    tiles = torch.from_numpy(np.stack([c.tiles for c in composites]))
+    cells = torch.from_numpy(np.stack([c.cells for c in composites]))
+    features = photographs.maps[tiles].float()  # (B, 4, D, h, w)
+    b, t, d, h, w = features.shape
+    weights = (constants / known.spread).flatten(0, 2).transpose(0, 1)
+    maps = weights @ features.permute(0, 2, 1, 3, 4).reshape(b, d, t * h * w)
+    maps = (
+        torch.where(maps.isnan(), torch.randn(maps.shape, generator=noise), maps)
+        .transpose(0, 1)
+        .reshape(-1, b, t, h, w)
+    )
+    heat = heat_in_tiles(maps, cells).reshape(*constants.shape[:3], b, t, h * w)
+    score = pair_grid_scores if constants.shape[1] == 2 else both_swaps_scores
+    return {image: score(heat[k]) for k, image in enumerate(("query", "reference"))}
+
+
+def neurons_of(composites: Sequence[Composite], categories: Sequence[str]) -> set[Driving]:
+    """All neurons whose readouts the games need: single categories and pairs."""
+    pairs = {neuron for c in composites for neuron in (c.neuron, c.other_neuron) if neuron}
+    return {driving(name) for name in categories} | pairs

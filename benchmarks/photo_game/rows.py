@@ -1,0 +1,146 @@
+"""The rows of the table: what each method takes for the constant c of an image, given another."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from captum_shared.similarity import MomentRule, moment_rule, shared_weights
+
+LAYER = "LayerParallelBackprop"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """N images with their references, as the rules see them: in one basis of the latents.
+
+    Attributes
+    ----------
+    z, z_ref, weight : Tensor (N, D)
+        Latents of the image and of the reference (or the mean of several), and the neuron's readout.
+    gallery : Tensor (G, D)
+    mean : Tensor (D,)
+        The center of the rule "centered", the mean of the gallery.
+    strongest : Tensor (N, D)
+        The center of "contrast" and "matched", the mean of the neuron's strongest drivers.
+    shared, rival : Tensor (N, D)
+        Readouts of the category that both images hold, and of the other one that drives the neuron.
+    known_ref, known_center : Tensor (N, D)
+        Of a rule that knows the gallery's categories, though not which two drive the neuron.
+    zero : Tensor (1, D)
+        Latents of a map of zeros.
+    """
+
+    z: Tensor
+    z_ref: Tensor
+    weight: Tensor
+    gallery: Tensor
+    mean: Tensor
+    strongest: Tensor
+    shared: Tensor
+    rival: Tensor
+    known_ref: Tensor
+    known_center: Tensor
+    zero: Tensor
+
+    def exchanged(self) -> Pairs:
+        return replace(self, z=self.z_ref, z_ref=self.z)
+
+
+Constants = Callable[[Pairs], Tensor]
+"""Pairs to constants (N, D), for the maps of the images with latents z."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method with its rule; `common`: the constant that it makes for the image serves its reference, too."""
+
+    method: str
+    rule: str
+    constants: Constants
+    common: bool = False
+
+    @property
+    def name(self) -> tuple[str, str]:
+        return self.method, self.rule
+
+    def of_reference(self, pairs: Pairs) -> Tensor:
+        """Constants for the maps of the references."""
+        return self.constants(pairs if self.common else pairs.exchanged())
+
+
+def _rule(name: str) -> Constants:
+    def constants(p: Pairs) -> Tensor:
+        centers = {"product": None, "centered": p.mean}
+        return shared_weights(p.z, p.z_ref, p.weight, name, centers.get(name, p.strongest))
+
+    return constants
+
+
+def _moments(contrast: float) -> Constants:
+    return lambda p: _moment_rule(p.gallery, contrast)(p.z, p.z_ref, p.weight)
+
+
+@lru_cache(maxsize=3)
+def _moment_rule(gallery: Tensor, contrast: float) -> MomentRule:
+    """Once for a gallery: tensors are told apart by identity."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the third moments of")  # of few images: that is measured here
+        return moment_rule(gallery, contrast)
+
+
+def _categories_known(p: Pairs) -> Tensor:
+    return shared_weights(p.z, p.known_ref, p.weight, "matched", p.known_center)
+
+
+def _cocoa(p: Pairs) -> Tensor:
+    """Gradient of the mean cosine similarity to a corpus, the references, minus that to a foil, the gallery."""
+    z = p.z.clone().requires_grad_()
+    unit = torch.nn.functional.normalize
+    foil = unit(p.gallery, dim=1).mean(0)
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad((unit(z, dim=1) * (unit(p.z_ref, dim=1) - foil)).sum(), z)
+    return gradient
+
+
+def _shuffled(constants: Constants) -> Constants:
+    return lambda p: constants(replace(p, z_ref=p.z_ref.roll(len(p.z) // 2, 0)))
+
+
+def rows() -> list[Row]:
+    """Every rule, its neighbours in the literature, and what knows too much or nothing.
+
+    COCOA: Lin et al., ICLR 2023. Contributions, the product of both images' attributions of the latents: COLE, Kenny &
+    Keane, IJCAI 2019. Integrated Jacobians from an empty image: exCLIP, Moeller et al. The gradient of the dot
+    similarity is the marginal of BiLRP, Eberle et al. 2020.
+    """
+    return [
+        Row(LAYER, "product", _rule("product"), common=True),
+        Row(LAYER, "product, latents from zero", lambda p: p.weight * (p.z - p.zero) * (p.z_ref - p.zero)),
+        Row(LAYER, "centered", _rule("centered"), common=True),
+        Row(LAYER, "contrast", _rule("contrast"), common=True),
+        Row(LAYER, "matched", _rule("matched"), common=True),
+        Row(LAYER, "matched, each from the other", _rule("matched")),
+        Row(LAYER, "matched, categories known", _categories_known, common=True),
+        Row(LAYER, "gradient of dot", lambda p: p.weight * (p.z_ref - p.mean)),
+        Row(LAYER, "gradient of dot, from the drivers", lambda p: p.weight * (p.z_ref - p.strongest)),
+        Row(LAYER, "moments, contrast 0", _moments(0.0)),
+        Row(LAYER, "moments, contrast 0.5", _moments(0.5)),
+        Row(LAYER, "moments, contrast 1", _moments(1.0)),
+        Row(LAYER, "moments, contrast 0.5, one constant", _moments(0.5), common=True),
+        Row("COCOA", "", _cocoa),
+        Row("COLE", "", lambda p: (p.weight * p.z) * (p.weight * p.z_ref)),
+        Row("integrated Jacobians", "readout", lambda p: p.weight * (p.z_ref - p.zero)),
+        Row("integrated Jacobians", "", lambda p: p.z_ref - p.zero),
+        Row("GradCAM", "", lambda p: p.weight),
+        Row("similarity without weights", "", lambda p: p.z_ref),
+        Row("shuffled reference", "moments, contrast 0.5", _shuffled(_moments(0.5))),
+        Row("random map", "", lambda p: torch.full_like(p.z, torch.nan)),
+        Row(LAYER, "oracle", lambda p: p.shared),
+        Row(LAYER, "oracle, other category subtracted", lambda p: p.shared - p.rival),
+    ]

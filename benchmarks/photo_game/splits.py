@@ -1,0 +1,77 @@
+"""Which categories and photographs rules are tuned, validated and judged on, and who has looked at them.
+
+`splits.json` was committed before any rule was tuned on it; `ledger.csv` has a line for every run on one of its splits,
+written by the command itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SPLITS = ("tuning", "validation", "held_out")
+FILE, LEDGER = Path(__file__).parent / "splits.json", Path(__file__).parent / "ledger.csv"
+HEADER = ("date", "split", "model", "layer", "seed", "composites", "new_rows", "rows")
+
+
+@dataclass(frozen=True)
+class Split:
+    """What is played: composites are made of the photographs `played`, and nobody may see those of a later split.
+
+    Attributes
+    ----------
+    categories : tuple of str
+    played, seen : set of str
+        File names.
+    """
+
+    categories: tuple[str, ...]
+    played: frozenset[str]
+    seen: frozenset[str]
+
+
+def read_split(name: str) -> Split:
+    """Rules are tuned and validated without the held-out photographs; the held-out game has all in its galleries."""
+    content = json.loads(FILE.read_text())
+    seen = SPLITS if name == "held_out" else SPLITS[:2]
+    files = [file for split in seen for file in content[split]["photographs"]]
+    own = content[name]
+    return Split(tuple(own["categories"]), frozenset(own["photographs"]), frozenset(files))
+
+
+def enter(split: str, rows: Sequence[str], about: tuple[str, str, int, int], path: Path | None = None) -> None:
+    """Add a look at a split to the ledger, with the rows that nobody had played there before counted.
+
+    `about` is what was played: model, layer, seed and composites of each pair.
+    """
+    path = path or LEDGER
+    earlier = {row for line in read_ledger(path) if line["split"] == split for row in line["rows"].split("; ")}
+    fresh = not path.is_file()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if fresh:
+            writer.writerow(HEADER)
+        today, new = datetime.date.today().isoformat(), len(set(rows) - earlier)
+        writer.writerow((today, split, *about, new, "; ".join(rows)))
+
+
+def read_ledger(path: Path | None = None) -> list[dict[str, str]]:
+    """The lines of the ledger; none if there is none yet."""
+    path = path or LEDGER
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def looks(path: Path | None = None) -> str:
+    """How often each split was looked at, and with how many different rows, as a Markdown table."""
+    lines = ["| split | games played | different rows |", "|---|---|---|"]
+    for split in SPLITS:
+        own = [line for line in read_ledger(path) if line["split"] == split]
+        lines.append(f"| {split} | {len(own)} | {sum(int(line['new_rows']) for line in own)} |")
+    return "\n".join(lines)
