@@ -37,23 +37,66 @@ class Network:
     widths: list[int]
     transform: ImageTransform
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return device_of(self.scanner)
+
     def columns(self, candidate: int) -> slice:
+        """A candidate's latents among all of them."""
         start = sum(self.widths[:candidate])
         return slice(start, start + self.widths[candidate])
+
+    def cells(self, candidate: int) -> int:
+        """How many cells of the image a candidate's latents are of, channels first: 16 for a 4 x 4 grid."""
+        pool = self.candidates[candidate][1]
+        return pool**2 if isinstance(pool, int) else 1
 
     def encoder(self, candidate: int, transform: nn.Module) -> nn.Module:
         """The encoder of one candidate alone, with a transform of its latents behind."""
         layer, pool = self.candidates[candidate]
+        transform = transform.to(self.device)
         if isinstance(self.scanner, LayerScan):
             return LatentEncoder(self.scanner.model, layer, pool, transform)
-        return nn.Sequential(self.scanner, transform)
+        return ScaledEncoder(self.scanner, transform)
+
+    def layer(self, candidate: int) -> str:
+        """The layer of a candidate; empty where there is none."""
+        return self.candidates[candidate][0] if candidate >= 0 else ""
+
+    def pool(self, candidate: int) -> str:
+        """The pooling of a candidate, as a word."""
+        pool = self.candidates[candidate][1]
+        return str(pool) if isinstance(pool, str | int) else getattr(pool, "__name__", type(pool).__name__)
+
+
+class ScaledEncoder(nn.Module):
+    """A user's `LatentEncoder` with a transform of its latents behind, as an encoder of its own."""
+
+    def __init__(self, encoder: nn.Module, transform: nn.Module) -> None:
+        super().__init__()
+        self.encoder: Any = encoder
+        self.transform = transform
+        self.training = encoder.training
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.transform(self.encoder(x))
+
+    def layer_output(self, x: Tensor) -> Tensor:
+        return self.encoder.layer_output(x)
+
+    def latents(self, output: Tensor, image_size: torch.Size) -> Tensor:
+        return self.transform(self.encoder.latents(output, image_size))
+
+    def as_map(self, output: Tensor, image_size: torch.Size) -> Tensor:
+        return self.encoder.as_map(output, image_size)
 
 
 def find_network(
     encoder: nn.Module, transform: ImageTransform, layers: Any, pools: Sequence[Any], example: Path
 ) -> Network:
     """The candidates of a `LatentEncoder`, its own layer, or of a network, its blocks or those that are named."""
-    x = transform_image(transform, example)[None].to(_device_of(encoder))
+    x = transform_image(transform, example)[None].to(device_of(encoder))
     if isinstance(encoder, LatentEncoder):
         if layers is not None:
             raise ValueError("`layers` belongs to a whole network; got a LatentEncoder, which has its layer already")
@@ -69,6 +112,12 @@ def transform_image(transform: ImageTransform, path: Path) -> Tensor:
     return transform(open_rgb(path))
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's parameters are; the CPU if it has none."""
+    parameter = next(module.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
 def _known_layers(model: nn.Module, layers: Any) -> list[str]:
     names = [layers] if isinstance(layers, str) else list(layers)
     known = dict(model.named_modules())
@@ -77,8 +126,3 @@ def _known_layers(model: nn.Module, layers: Any) -> list[str]:
         raise ValueError(f"unknown layer {(unknown or [''])[0]!r}; expected 'auto' or names of model.named_modules(), "
                          f"such as {[name for name in known if name][-3:]}")  # fmt: skip
     return names
-
-
-def _device_of(module: nn.Module) -> torch.device:
-    parameter = next(module.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device

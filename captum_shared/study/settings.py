@@ -1,0 +1,217 @@
+"""Every choice of the commands `category` and `recording`, with its default, in one place.
+
+Importing this module is quick: the command line reads the defaults from it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
+
+POOLS: tuple[str | int, ...] = ("avg", 2, 4)
+ENGINES = ("IntegratedGradients", "Saliency", "InputXGradient", "GuidedBackprop", "Deconvolution", "DeepLift")
+MAPS = ("pixel", "layer")
+MIN_IMAGES = 5
+"""A category with fewer images is never chosen as preferred."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `category` and `recording` have in common. The defaults are ours where the paper is silent.
+
+    Attributes
+    ----------
+    standardize : bool
+        Scale each latent over all images: similarities and shared weights are products, which depend on the scale.
+    references : {"drivers", "category"}
+        Where references are sought: among the drivers in the category, as in the paper, or in the whole category.
+    similarity : str
+        A name in `SIMILARITIES`; "dot" is the paper's.
+    rule : str
+        A name in `RULES`, of which "product" is the paper's, or "moments", which is `moment_rule` on all images.
+    references_averaged : int
+        How many references a rule compares an image with: the mean of their latents. The most similar one is shown.
+    engine : str
+        One of Captum's methods, for maps of pixels: a name in `ENGINES`.
+    maps : tuple of {"pixel", "layer"}
+        Maps of the image's pixels, and coarse maps at the layer, which need no backward pass through the network.
+    n_steps : int
+        Steps of integrated gradients.
+    seed : int
+        Of everything random.
+    batch_size : int
+        Images per forward pass.
+    """
+
+    standardize: bool = True
+    references: str = "drivers"
+    similarity: str = "dot"
+    rule: str = "product"
+    references_averaged: int = 1
+    engine: str = "IntegratedGradients"
+    maps: tuple[str, ...] = ("pixel",)
+    n_steps: int = 32
+    seed: int = 0
+    batch_size: int = 32
+
+    def as_json(self) -> dict[str, Any]:
+        """As a dictionary of what JSON knows."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def check(self) -> None:
+        """Refuse what is out of range."""
+        from captum_shared.checks import check_choice, check_integer
+        from captum_shared.selection import REFERENCES, rule_names
+        from captum_shared.similarity import SIMILARITIES
+
+        for name in ("references_averaged", "n_steps", "batch_size"):
+            check_integer(name, getattr(self, name))
+        choices = {"references": REFERENCES, "similarity": SIMILARITIES, "rule": rule_names(), "engine": ENGINES}
+        for name, among in choices.items():
+            check_choice(name, getattr(self, name), among)
+        if not self.maps or set(self.maps) - set(MAPS) or len(set(self.maps)) < len(self.maps):
+            raise ValueError(f"`maps` must be one or more of {MAPS}, got {self.maps}")
+
+    @property
+    def engine_arguments(self) -> dict[str, Any]:
+        """What the engine's `attribute` is given."""
+        return {"n_steps": self.n_steps} if self.engine == "IntegratedGradients" else {}
+
+
+@dataclass(frozen=True)
+class CategorySettings(Settings):
+    """The choices of `explain_category`: those of `Settings`, and these.
+
+    Attributes
+    ----------
+    top : int
+        How many images outside the category to explain, the strongest first.
+    folds : int
+        Of the cross-validation that responses come from.
+    """
+
+    top: int = 12
+    folds: int = 5
+
+    def check(self) -> None:
+        """Refuse what is out of range."""
+        from captum_shared.checks import check_integer
+
+        super().check()
+        check_integer("top", self.top)
+        check_integer("folds", self.folds, 2)
+
+
+@dataclass(frozen=True)
+class RecordingSettings(Settings):
+    """The choices of `explain_recording`: those of `Settings`, and these.
+
+    Attributes
+    ----------
+    neurons : tuple of str or None
+        Names of the neurons to study. Default: all.
+    preferred : str, tuple of K str, or None
+        The category that all neurons prefer, or one for each. Default: for each the one with the largest d'.
+    pca : int or None
+        Principal components before the ridge regression; None for no PCA.
+    folds : int
+        Outer folds of the nested cross-validation.
+    n_splits : int
+        Split halves of the repeats, for the reliability.
+    min_reliability, min_cv_r, min_d_prime : float
+        Neurons below are not explained: split-half reliability, cross-validated correlation, d' of the category.
+    threshold : float
+        Standard deviations above the mean that make a driver, of the recorded and of the predicted response.
+    drivers : int
+        How many drivers outside the category to explain for a neuron at most, the strongest first.
+    images_per_unit, neurons_per_unit : int
+        The size of a piece of work: images to encode, neurons to explain.
+    """
+
+    n_steps: int = 16
+    neurons: tuple[str, ...] | None = None
+    preferred: str | tuple[str, ...] | None = None
+    pca: int | None = 256
+    folds: int = 5
+    n_splits: int = 100
+    min_reliability: float = 0.3
+    min_cv_r: float = 0.2
+    min_d_prime: float = 0.0
+    threshold: float = 1.0
+    drivers: int = 5
+    images_per_unit: int = 64
+    neurons_per_unit: int = 16
+
+    def check(self) -> None:
+        """Refuse what is out of range."""
+        from captum_shared.checks import check_integer, check_number
+
+        super().check()
+        for name in ("n_splits", "drivers", "images_per_unit", "neurons_per_unit"):
+            check_integer(name, getattr(self, name))
+        check_integer("folds", self.folds, 2)
+        if self.pca is not None:
+            check_integer("pca", self.pca, also="None")
+        for name in ("min_reliability", "min_cv_r", "min_d_prime", "threshold"):
+            check_number(name, getattr(self, name))
+
+
+Kind = TypeVar("Kind", bound=Settings)
+
+
+def make_settings(kind: type[Kind], options: Mapping[str, Any], caller: str) -> Kind:
+    """Settings from a user's options, if every one exists and is in range.
+
+    Parameters
+    ----------
+    kind : class
+    options : mapping
+        By name. `maps` may be text with commas, `neurons` text such as "0,3,7-9".
+    caller : str
+        The function that the user called, for messages.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the option, what was received and what was expected.
+    """
+    names = [field.name for field in fields(kind)]
+    unknown = sorted(set(options) - set(names))
+    if unknown:
+        raise TypeError(f"{caller} takes no option {unknown[0]!r}; it takes {names}")
+    values = dict(options)
+    if isinstance(values.get("maps"), str):
+        values["maps"] = [name.strip() for name in values["maps"].split(",")]
+    if isinstance(values.get("neurons"), str):
+        values["neurons"] = parse_numbers(values["neurons"])
+    for name in ("maps", "neurons", "preferred"):
+        value = values.get(name)
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            values[name] = tuple(str(each) for each in value)
+    settings = kind(**values)
+    settings.check()
+    return settings
+
+
+def parse_numbers(text: str) -> list[str]:
+    """Names from text with commas, in which a range of numbers has a hyphen.
+
+    Raises
+    ------
+    ValueError
+        If a range runs backwards, or a name is empty.
+
+    Examples
+    --------
+    >>> parse_numbers("0, 3,7-9")
+    ['0', '3', '7', '8', '9']
+    """
+    names: list[str] = []
+    for part in (part.strip() for part in text.split(",")):
+        ends = re.fullmatch(r"(\d+)\s*-\s*(\d+)", part)
+        if not part or (ends and int(ends[1]) > int(ends[2])):
+            raise ValueError(f"`neurons` must be names with commas between them, such as 0,3,7-9, got {text!r}")
+        names += [str(number) for number in range(int(ends[1]), int(ends[2]) + 1)] if ends else [part]
+    return names
