@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from captum_shared.checks import check_choice, check_integer, check_number
 from captum_shared.matcher import ReferenceMatcher
-from captum_shared.similarity import RULES, Rule
+from captum_shared.similarity import RULES, MomentRule, Rule, moment_rule
 
 REFERENCES = ("drivers", "category")
 N_STRONGEST = 20
 """The center of "contrast" and "matched" is the mean of at most so many drivers, as in the benchmarks."""
 NEEDS_DRIVERS = ("contrast", "matched")
+MOMENTS = "moments"
 
 
 @dataclass(frozen=True)
@@ -254,29 +256,48 @@ def rule_center(rule: str | Rule, latents: Tensor, drivers: np.ndarray | Drivers
     return latents[np.asarray(places)[:N_STRONGEST]].mean(0)
 
 
-def make_rule(rule: str | Rule, latents: Tensor) -> str | Rule:
+def make_rule(rule: str | Rule, latents: Tensor, cells: int = 1) -> str | Rule:
     """What `rule=` of the attribution methods takes: a name in `RULES` as it is, others made from the gallery.
 
     Parameters
     ----------
     rule : str or callable
-        A name in `rule_names()`, or a rule of your own.
+        A name in `rule_names()`, or a rule of your own. "moments" is `moment_rule`.
     latents : Tensor (n, D)
         Of all images, the gallery.
+    cells : int, default 1
+        Of how many cells of the image the latents are, as in `moment_rule`.
 
     Raises
     ------
     ValueError
         If the name is unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> make_rule("product", torch.rand(300, 4))
+    'product'
+    >>> make_rule("moments", torch.rand(300, 4))
+    moment_rule(gallery of 300 images, 4 latents, contrast=0.5, ridges=(0.3, 3.0), cells=1)
     """
-    if callable(rule) or rule in RULES:
+    if callable(rule):
         return rule
-    raise ValueError(f"unknown rule {rule!r}; expected one of {list(rule_names())}")
+    check_choice("rule", rule, rule_names())
+    return moment_rule(latents, cells=cells) if rule == MOMENTS else rule
 
 
 def rule_names() -> tuple[str, ...]:
     """The names that `make_rule` and the option ``--rule`` take."""
-    return tuple(RULES)
+    return (*RULES, MOMENTS)
+
+
+def is_crossed(rule: str | Rule) -> bool:
+    """Whether each image's shared weights are made from the other image, so that both maps are of one similarity.
+
+    So it is for "moments" and "dot", which take one image only; for the other rules one constant serves both images.
+    """
+    return rule in ("dot", MOMENTS) or isinstance(rule, MomentRule)
 
 
 def d_prime(responses: Any, member: Any) -> np.ndarray:
@@ -362,9 +383,8 @@ def _as_member(member: Any) -> np.ndarray:
 
 
 def _check_options(threshold: Any, top: Any, references: Any) -> None:
-    if threshold is not None and (isinstance(threshold, bool) or not np.isreal(threshold) or threshold != threshold):
-        raise ValueError(f"`threshold` must be a number, got {threshold!r}")
-    if top is not None and (isinstance(top, bool) or not isinstance(top, int) or top < 1):
-        raise ValueError(f"`top` must be a positive integer or None, got {top!r}")
-    if references not in REFERENCES:
-        raise ValueError(f"`references` must be one of {REFERENCES}, got {references!r}")
+    if threshold is not None:
+        check_number("threshold", threshold)
+    if top is not None:
+        check_integer("top", top, also="None")
+    check_choice("references", references, REFERENCES)

@@ -15,7 +15,8 @@ from PIL import Image
 
 from captum_shared import cli
 from captum_shared.encoder.registry import preprocessing
-from captum_shared.report.category import black_and_white, pictures_of, standardized
+from captum_shared.report.pictures import black_and_white, pictures_of
+from captum_shared.study.category import standardized
 
 NETWORK = """
 import torch
@@ -210,7 +211,7 @@ def test_help(capsys: Any) -> None:
 
 
 def test_interruption(monkeypatch: pytest.MonkeyPatch, run: Any, capsys: Any) -> None:
-    from captum_shared.report import category
+    from captum_shared.study import category
 
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt

@@ -17,6 +17,10 @@ PACKAGE = Path(captum_shared.__file__).parent
 GROUND = {"checks", "files", "folders", "images", "tables", "workers"}
 
 # What each unit, a module or a folder, may import of the package besides itself and the ground floor.
+BELOW_STUDY = (
+    "encoder", "readout", "similarity", "metrics", "matcher", "attribution", "selection", "recording", "synthetic",
+    "workers", "images", "labels", "files", "folders",
+)  # fmt: skip
 ALLOWED = {
     "checks": set(),
     "workers": set(),
@@ -36,6 +40,7 @@ ALLOWED = {
     "selection": {"matcher", "similarity"},
     "selectivity": {"encoder", "selection"},
     "synthetic": {"encoder"},
+    "study": set(BELOW_STUDY),
     "report": None,  # everything below
     "console": set(),
     "cli": {"console", "report"},

@@ -58,7 +58,7 @@ def test_choosing_among_much_noise_promises_nothing() -> None:
 
 
 def test_rotation_loses_nothing() -> None:
-    from captum_shared.report.recording.encoding import without_empty_dimensions
+    from captum_shared.study.encoding import without_empty_dimensions
 
     z, y = RNG.normal(size=(30, 200)), RNG.normal(size=(30, 2))
     z -= z.mean(0)

@@ -40,7 +40,7 @@ def test_three_corrupt_images_are_named_and_left_out(recording: Path, tiny: torc
         summary = explain(recording, tiny, Path("out"))
     assert summary["n_stimuli"] == 87
     assert summary["n_explained"] >= 3
-    assert "Left out, for they cannot be read: 003.png, 040.png, 077.png." in Path("out/index.html").read_text()
+    assert "Left out because they cannot be read: 003.png, 040.png, 077.png." in Path("out/index.html").read_text()
     used = {pair[side] for pair in rows_of(Path("out/pairs.csv")) for side in ("image", "reference")}
     assert not used & set(corrupt)
 
@@ -125,7 +125,7 @@ def test_a_category_with_a_single_image_is_nobodys(recording: Path, tiny: torch.
     np.save(recording / "responses.npy", responses)
     explain(recording, tiny, Path("out"))
     assert "unique" not in {row["preferred_category"] for row in rows_of(Path("out/neurons.csv"))}
-    assert "nobody&#39;s preferred one: unique." in Path("out/index.html").read_text()
+    assert "are never chosen as preferred: unique." in Path("out/index.html").read_text()
     with pytest.raises(
         ValueError, match=r"at least 5 images, got 'unique'; expected one of \['disc', 'plain', 'stripe'\]"
     ):
@@ -171,7 +171,7 @@ def test_all_corrupt(recording: Path, tiny: torch.nn.Module) -> None:
 
 
 def test_copies_of_a_stimulus_share_a_fold() -> None:
-    from captum_shared.report.recording.encoding import folds_of
+    from captum_shared.study.encoding import folds_of
 
     contents = [f"{k % 20}" for k in range(60)]
     folds = folds_of(contents, 5, 0)

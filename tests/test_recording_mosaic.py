@@ -47,7 +47,7 @@ def test_every_panel_is_where_its_row_and_column_say() -> None:
     for own, (y, x) in zip(maps.reshape(6, 40, 40), corners, strict=True):
         own[y + 6 : y + 14, x + 6 : x + 14] = 1
     figure = figures.new_figure(3 * 0.42 - 0.02, 4 * 0.42 - 0.02)  # one point per pixel
-    draw_pairs(figure.add_axes((0, 0, 1, 1)), images, maps)
+    draw_pairs(figure.add_axes((0, 0, 1, 1)), images, [maps])
     seen = rendered(figure)[:166, :124]
     warm = seen[..., 0] - seen[..., 2]
     for p in range(3):

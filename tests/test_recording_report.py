@@ -17,8 +17,9 @@ from recordings import SIZE, explain, files_of
 
 from captum_shared import RULES, LatentEncoder, Recording, cli, explain_recording
 from captum_shared.encoder.registry import preprocessing
-from captum_shared.report.recording.methods import _explanation
-from captum_shared.report.recording.settings import Settings
+from captum_shared.report.recording.methods import explanation
+from captum_shared.selection import rule_names
+from captum_shared.study.settings import RecordingSettings
 
 COLUMNS = ["neuron", "status", "reason", "reliability", "layer", "cv_r", "cv_r_corrected", "preferred_category",
            "d_prime", "generalization_r", "n_drivers"]  # fmt: skip
@@ -85,12 +86,12 @@ def test_files_of_the_command(recording: Path, capsys: Any) -> None:
 def test_maps_are_those_of_parallel_backprop(recording: Path, tiny: torch.nn.Module) -> None:
     """Maps computed image by image, constants of several neurons together, equal pairs explained one by one."""
     from captum_shared import ParallelBackprop, encode_images, fit_readout
-    from captum_shared.report.recording.network import transform_image
+    from captum_shared.study.network import transform_image
 
     data, transform = Recording.load(recording), preprocessing(SIZE)
     encoder = LatentEncoder(tiny, "3")
     explain_recording(data, encoder, transform, out="one", n_steps=2, drivers=2, n_splits=5, pca=None, progress=False)
-    from captum_shared.report.category import standardized
+    from captum_shared.study.category import standardized
 
     z = standardized(encoder, encode_images(encoder, list(data.stimuli), transform))
     fit = fit_readout(z.double(), data.mean_responses.T)
@@ -273,12 +274,12 @@ def test_preferred_given_layers_named_and_one_pool(recording: Path) -> None:
 def test_maps_of_every_rule_compare_with_its_center(rule: str, recording: Path, tiny: torch.nn.Module) -> None:
     """With a threshold that every stimulus reaches, drivers are known by hand: all, strongest recorded response first."""
     from captum_shared import ParallelBackprop, encode_images, fit_readout
-    from captum_shared.report.recording.network import transform_image
+    from captum_shared.study.network import transform_image
 
     data, transform, encoder = Recording.load(recording), preprocessing(SIZE), LatentEncoder(tiny, "3")
     choices = {"rule": rule, "threshold": -99.0, "similarity": "cosine", "drivers": 1, "pca": None, "n_steps": 2}
     explain_recording(data, encoder, transform, out="out", n_splits=5, progress=False, **choices)
-    from captum_shared.report.category import standardized
+    from captum_shared.study.category import standardized
 
     z = standardized(encoder, encode_images(encoder, list(data.stimuli), transform)).double()
     weights = fit_readout(z, data.mean_responses.T).readout.weight
@@ -328,6 +329,9 @@ def test_wrong_arguments(recording: Path, tiny: torch.nn.Module) -> None:
         explain(recording, LatentEncoder(tiny, "3"), Path("out"), layers=["1"])
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_methods_paragraph_says_every_rule_in_words(rule: str) -> None:
-    assert f"{rule}, are held constant" not in _explanation(Settings(rule=rule))
+@pytest.mark.parametrize("rule", rule_names())
+@pytest.mark.parametrize("maps", [("pixel",), ("layer",), ("pixel", "layer")])
+def test_methods_paragraph_says_every_rule_and_map_in_words(rule: str, maps: tuple[str, ...]) -> None:
+    text = explanation(RecordingSettings(rule=rule, maps=maps))
+    assert f"{rule}, are held constant" not in text
+    assert ("integrated gradients (16 steps" in text, "Maps of the layer" in text) == ("pixel" in maps, "layer" in maps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,12 @@ from PIL import Image
 
 from captum_shared import LatentEncoder, Recording, encode_images
 from captum_shared.encoder.registry import preprocessing
-from captum_shared.report.recording.encoding import encode_stimuli, fit_neurons, folds_of
-from captum_shared.report.recording.network import find_network
-from captum_shared.report.recording.settings import Settings
+from captum_shared.folders import report_folder
+from captum_shared.study.encoding import EncodingModels, encode_stimuli, fit_models
+from captum_shared.study.run import Run
+from captum_shared.study.settings import RecordingSettings
+from captum_shared.study.study import Study, open_study
+from captum_shared.study.tuning import find_tuning
 
 N, REPEATS, NOISE = 400, 5, 1.0
 CEILING = np.sqrt(1 / (1 + NOISE**2 / REPEATS))
@@ -29,6 +33,16 @@ def images(tmp_path: Path) -> list[Path]:
         paths.append(tmp_path / f"{k:03d}.png")
         small.resize((24, 24), Image.Resampling.BICUBIC).save(paths[-1])
     return paths
+
+
+def fitted(
+    recording: Recording, network: torch.nn.Module, folder: Path, **choices: Any
+) -> tuple[Study, EncodingModels]:
+    settings = RecordingSettings(preferred="a")
+    study = open_study(recording, network, preprocessing(24), settings, **choices)
+    with report_folder(folder / "out", study.manifest()) as report:
+        run = Run(report, progress=False)
+        return study, fit_models(study, find_tuning(study), encode_stimuli(study, run), run)
 
 
 def test_known_readouts_are_recovered(images: list[Path], tiny: torch.nn.Module, tmp_path: Path) -> None:
@@ -49,23 +63,17 @@ def test_known_readouts_are_recovered(images: list[Path], tiny: torch.nn.Module,
     reliability = split_half_reliability(recording.responses)
     assert noise_ceiling(reliability) == pytest.approx(CEILING, abs=0.02)
 
-    settings = Settings()
-    network = find_network(tiny, transform, ["1", "3"], ("avg", 2), images[0])
-    latents = encode_stimuli(network, images, settings, tmp_path / "out", None, False)
-    encoding = fit_neurons(
-        latents, recording.mean_responses, np.ones(8, dtype=bool), np.array(recording.categories), ["a"] * 8,
-        folds_of([path.name for path in images], 5, 0), None, settings, tmp_path / "out", None, False,
-    )  # fmt: skip
-    corrected = ceiling_corrected(encoding.cv_r, reliability)
+    study, models = fitted(recording, tiny, tmp_path, layers=["1", "3"], pools=("avg", 2))
+    corrected = ceiling_corrected(models.cv_r, reliability)
     assert corrected == pytest.approx(1.0, abs=0.06)
     assert np.median(corrected) == pytest.approx(1.0, abs=0.03)
-    assert (encoding.generalization_r / CEILING > 0.9).all()
-    chosen = [network.candidates[c] for c in encoding.candidate]
+    assert (models.generalization_r / CEILING > 0.9).all()
+    chosen = [study.network.candidates[c] for c in models.candidate]
     right = [k for k, candidate in enumerate(chosen) if candidate == ("3", "avg")]
     assert len(right) >= 6  # the true one, or a finer grid of the same layer, which holds it
     assert {layer for layer, _ in chosen} == {"3"}
     for k in right:
-        weight = encoding.weights[k].astype(np.float64)
+        weight = models.weights[k].astype(np.float64)
         assert weight @ truth[k] / np.linalg.norm(weight) / np.linalg.norm(truth[k]) > 0.95
 
 
@@ -73,10 +81,7 @@ def test_wrong_latents_do_not_reach_the_ceiling(images: list[Path], tiny: torch.
     """The same check fails where it should: responses to something that the latents do not hold."""
     rng = np.random.default_rng(2)
     responses = rng.normal(size=(4, N, 1)) + NOISE * rng.normal(size=(4, N, REPEATS))
-    network = find_network(tiny, preprocessing(24), ["3"], ("avg",), images[0])
-    latents = encode_stimuli(network, images, Settings(), tmp_path / "out", None, False)
-    encoding = fit_neurons(
-        latents, responses.mean(2), np.ones(4, dtype=bool), np.array(["a", "b"] * (N // 2)), ["a"] * 4,
-        folds_of([path.name for path in images], 5, 0), None, Settings(), tmp_path / "out", None, False,
-    )  # fmt: skip
-    assert np.abs(encoding.cv_r).max() < 0.2
+    _, models = fitted(
+        Recording(responses, images, ["a", "b"] * (N // 2)), tiny, tmp_path, layers=["3"], pools=("avg",)
+    )
+    assert np.abs(models.cv_r).max() < 0.2

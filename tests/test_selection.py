@@ -180,14 +180,14 @@ MISTAKES = {
     "nothing inside": (lambda: find_drivers(np.ones(3), ~MEMBER & False), "inside the category .* got 0 and 3"),
     "no response outside": (lambda: find_drivers(np.array([1, np.nan, np.nan]), MEMBER), "got 1 and 0"),
     "top": (lambda: find_drivers(np.ones(3), MEMBER, top=0), "`top` must be a positive integer or None, got 0"),
-    "threshold": (lambda: find_drivers(np.ones(3), MEMBER, threshold=float("nan")), "`threshold` must be a number"),
+    "threshold": (lambda: find_drivers(np.ones(3), MEMBER, threshold=float("nan")), "`threshold` must be finite, got nan"),
     "references": (lambda: find_drivers(np.ones(3), MEMBER, references="all"), "`references` must be one of"),
     "no candidates": (
         lambda: find_pairs(torch.ones(3, 2), find_drivers(np.array([0, 1, 9]), MEMBER, threshold=1), torch.ones(2)),
         "at least one candidate for the reference, got none",
     ),
     "no drivers": (lambda: rule_center("contrast", torch.ones(3, 2), np.array([])), "'contrast' is the mean .* got none"),
-    "rule": (lambda: make_rule("magic", torch.ones(3, 2)), "unknown rule 'magic'; expected one of"),
+    "rule": (lambda: make_rule("magic", torch.ones(3, 2)), "`rule` must be one of .*'moments'.*, got 'magic'"),
     "d' of other images": (lambda: d_prime(np.ones((4, 1)), MEMBER), r"`responses` must be \(n, K\) with n = 3"),
 }  # fmt: skip
 

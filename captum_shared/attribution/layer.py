@@ -102,21 +102,42 @@ class LayerParallelBackprop(PairAttribution):
             pair = check_pair(inputs, self.encoder)
             recipe = self._recipe(readout, target, additional_forward_args, center, reference_latents)
             shared = self._constant(pair, recipe)
-            maps = [self._coarse_map(x, shared) for x in pair]
+            maps = [_coarse_maps(self._maps, x, shared) for x in pair]
         return tuple(m.relu() for m in maps) if relu_attributions else (maps[0], maps[1])  # type: ignore[return-value]
 
-    def _coarse_map(self, x: Tensor, shared: Tensor) -> Tensor:
-        size = x.shape[-2:]
-        with torch.no_grad():
-            output = self._maps.layer_output(x)
-        self._maps.as_map(output, size)  # a layer of vectors has no positions: refused here
-        leaf = output.detach().requires_grad_()
-        with torch.enable_grad(), differentiable(self.encoder):
-            scalar = (self._maps.latents(leaf, size) * shared).sum()
-            gradient = torch.autograd.grad(scalar, leaf)[0]
-        if gradient.any() and not self._maps.as_map(gradient, size).any():
-            raise ValueError(
-                "the latents read only tokens without a position, such as the class token (pool='cls'); expected a "
-                "pool over positions, or ParallelBackprop, which goes down to the pixels"
-            )
-        return self._maps.as_map(output * gradient, size).sum(dim=1, keepdim=True)
+
+def layer_maps(encoder: nn.Module, x: Tensor, shared: Tensor) -> Tensor:
+    """Maps of one image for many constants, from one forward pass and none back through the network.
+
+    Parameters
+    ----------
+    encoder : LatentEncoder
+    x : Tensor (1, C, H, W)
+    shared : Tensor (K, D)
+
+    Returns
+    -------
+    Tensor (K, h, w)
+        As `LayerParallelBackprop` gives them one by one.
+    """
+    if not isinstance(encoder, MapEncoder):
+        raise TypeError(f"`encoder` must be a LatentEncoder, whose layer has a map, got {type(encoder).__name__}")
+    return _coarse_maps(encoder, x, shared)[:, 0]
+
+
+def _coarse_maps(encoder: Any, x: Tensor, shared: Tensor) -> Tensor:
+    """(K, 1, h, w) of K images, or of one image for `shared` (K, D)."""
+    size = x.shape[-2:]
+    with torch.no_grad():
+        output = encoder.layer_output(x)
+    encoder.as_map(output, size)  # a layer of vectors has no positions: refused here
+    leaf = output.detach().expand(len(shared), *output.shape[1:]).requires_grad_()
+    with torch.enable_grad(), differentiable(encoder):
+        scalar = (encoder.latents(leaf, size) * shared).sum()
+        gradient = torch.autograd.grad(scalar, leaf)[0]
+    if gradient.any() and not encoder.as_map(gradient, size).any():
+        raise ValueError(
+            "the latents read only tokens without a position, such as the class token (pool='cls'); expected a "
+            "pool over positions, or ParallelBackprop, which goes down to the pixels"
+        )
+    return encoder.as_map(output * gradient, size).sum(dim=1, keepdim=True)

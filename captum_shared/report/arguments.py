@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from captum_shared.checks import check_choice, check_integer, check_number
+from captum_shared.checks import check_integer, check_number
 from captum_shared.encoder.latents import POOLS
 from captum_shared.labels import read_labels
-from captum_shared.report.category import check_membership
 from captum_shared.report.device import find_device
-from captum_shared.report.recording.settings import Settings, checked
-from captum_shared.selection import REFERENCES
-from captum_shared.similarity import RULES, SIMILARITIES
+from captum_shared.study.category import check_membership
+from captum_shared.study.settings import CategorySettings, RecordingSettings, Settings, make_settings
+
+Chosen = TypeVar("Chosen", bound=Settings)
 
 LEAST = {
-    "batch_size": 1, "crops": 1, "drivers": 1, "folds": 2, "image_size": 1, "n_steps": 1, "rare": 1, "seed": 0,
-    "sheets": 0, "top": 1,
+    "batch_size": 1, "crops": 1, "image_size": 1, "n_steps": 1, "rare": 1, "seed": 0, "sheets": 0, "top": 1,
 }  # fmt: skip
-CHOICES = {"references": REFERENCES, "rule": tuple(RULES), "similarity": tuple(SIMILARITIES)}
 
 
 def check_demo(**options: Any) -> None:
@@ -32,7 +30,8 @@ def check_category(images: str, labels: str, preferred: str, **options: Any) -> 
     """The arguments of ``captum-shared category``, with the label file and the images it lists."""
     _check_common(options)
     _check_pool(options["pool"], POOLS)
-    check_membership(read_labels(images, labels)[1], preferred)
+    settings = _check_settings(CategorySettings, options)
+    check_membership(read_labels(images, labels)[1], preferred, settings.folds)
 
 
 def check_selectivity(images: str, labels: str, **options: Any) -> None:
@@ -54,15 +53,17 @@ def check_recording(**options: Any) -> None:
         _check_pool(options["pool"], ("avg", "max"))
     if options["n_jobs"] == 0:
         raise ValueError("`jobs` must be a number of processes, or -1 for all cores, got 0")
-    known = {field.name for field in fields(Settings)}
-    checked({name: value for name, value in options.items() if name in known})
+    _check_settings(RecordingSettings, options)
+
+
+def _check_settings(kind: type[Chosen], options: dict[str, Any]) -> Chosen:
+    known = {field.name for field in fields(kind)}
+    return make_settings(kind, {name: value for name, value in options.items() if name in known}, "this command")
 
 
 def _check_common(options: dict[str, Any]) -> None:
     for name in [name for name in LEAST if options.get(name) is not None]:
         check_integer(name, options[name], LEAST[name])
-    for name in [name for name in CHOICES if name in options]:
-        check_choice(name, options[name], CHOICES[name])
     for name in ("mean", "std"):
         _check_channels(name, options.get(name))
     out = Path(options["out"])

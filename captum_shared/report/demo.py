@@ -16,13 +16,13 @@ from tqdm import tqdm
 from captum_shared.attribution import ParallelBackprop
 from captum_shared.checks import check_integer
 from captum_shared.encoder import LatentEncoder, encode_images
+from captum_shared.files import output_folder, write_csv, write_figure, write_json, write_text
 from captum_shared.metrics import relevance_mass_accuracy
 from captum_shared.readout import LinearReadout, fit_readout
-from captum_shared.report.category import area_under_curve, standardized
 from captum_shared.report.device import find_device
-from captum_shared.report.files import output_folder, write_csv, write_figure, write_json, write_text
 from captum_shared.report.html import Picture, gallery, page, table
 from captum_shared.selection import find_drivers, find_pairs
+from captum_shared.study.category import area_under_curve, standardized
 from captum_shared.synthetic import DEMO_LAYER, DemoImages, SharedParts, demo_images, demo_network, shared_masks
 from captum_shared.visualization import display_heat, pair_figure
 

@@ -9,23 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors.numpy import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from captum_shared.encoder import encode_images
-from captum_shared.folders import WORK, ReportFolder
+from captum_shared.folders import WORK
 from captum_shared.readout import LinearReadout, latent_transform
 from captum_shared.readout.fitting import Splits, pearson
 from captum_shared.readout.folding import linear_output
 from captum_shared.readout.nested import CandidateFit, choose_candidates, fit_candidate
-from captum_shared.report.recording.network import ImageTransform, Network
-from captum_shared.report.recording.settings import MIN_IMAGES, Settings
-from captum_shared.report.recording.units import Unit, array_bytes, run_units
+from captum_shared.study.network import ImageTransform, Network
+from captum_shared.study.run import Job, Run, Share, array_bytes
+from captum_shared.study.settings import MIN_IMAGES
+from captum_shared.study.study import Study
+from captum_shared.study.tuning import Tuning
 
 
 @dataclass(frozen=True)
-class Encoding:
-    """What the encoding model says about K neurons and n stimuli; NaN where a neuron cannot be fitted.
+class EncodingModels:
+    """What the encoding models say about K neurons and n stimuli; NaN where a neuron cannot be fitted.
 
     Attributes
     ----------
@@ -53,102 +56,108 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Block:
-    """Neurons that have responses to the same stimuli, fitted together."""
+    """Places of neurons that have responses to the same stimuli, fitted together, and of these stimuli."""
 
     neurons: np.ndarray
     stimuli: np.ndarray
 
 
-class Latents:
-    """Latents of all stimuli, in files of some images each; read by candidate."""
+@dataclass(frozen=True)
+class FitData:
+    """What the fit of a block needs besides the latents of all stimuli.
 
-    def __init__(self, paths: Sequence[Path], network: Network) -> None:
+    Attributes
+    ----------
+    rows : (m,) int array
+        The block's stimuli.
+    responses : (m, k) array
+    categories : (m,) array of str
+    preferred : list of k str or None
+    splits : list of (train, test)
+        Places among the block's stimuli.
+    estimator : scikit-learn estimator or None
+    pca : int or None
+    """
+
+    rows: np.ndarray
+    responses: np.ndarray
+    categories: np.ndarray
+    preferred: list[str | None]
+    splits: Splits
+    estimator: Any
+    pca: int | None
+
+
+class Latents:
+    """Latents of all stimuli, in files of some images each; read by candidate.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    network : Network
+    standardize : bool
+        Whether latents are scaled over all stimuli; responses play no part in it.
+    """
+
+    def __init__(self, paths: Sequence[Path], network: Network, standardize: bool) -> None:
         self.paths = paths
         self.network = network
+        self.standardize = standardize
 
     def raw(self, candidate: int) -> np.ndarray:
         """(n, D), as the network gives them."""
         columns = self.network.columns(candidate)
         return np.concatenate([np.load(path, mmap_mode="r")[:, columns] for path in self.paths])
 
+    def standardized(self, candidate: int) -> Tensor:
+        """In the space in which weights and products are taken, (n, D) float64."""
+        return torch.from_numpy(_standardized(self.raw(candidate), self.standardize))
 
-def encode_stimuli(
-    network: Network,
-    stimuli: Sequence[Path],
-    settings: Settings,
-    folder: ReportFolder,
-    n_jobs: int | None,
-    progress: bool,
-) -> Latents:
-    """All candidates' latents of all stimuli, one forward pass each, in units of `images_per_unit`."""
+    def encoder(self, candidate: int) -> nn.Module:
+        """The network up to a candidate, which gives latents in this space."""
+        return self.network.encoder(candidate, latent_transform(_scaler(self.raw(candidate), self.standardize)))
+
+
+def encode_stimuli(study: Study, run: Run) -> Latents:
+    """All candidates' latents of all stimuli, one forward pass each, in jobs of `images_per_unit`."""
+    network, settings, stimuli = study.network, study.settings, study.recording.stimuli
     size = settings.images_per_unit
     shards = [tuple(stimuli[start : start + size]) for start in range(0, len(stimuli), size)]
-    paths = [folder / WORK / f"latents_{number:05d}.npy" for number in range(len(shards))]
-    units = [
-        Unit((path,), _encode_shard, partial(_shard_arguments, network, shard, settings))
-        for path, shard in zip(paths, shards, strict=True)
-    ]
-    run_units(units, "images", folder, n_jobs, progress)
-    return Latents(paths, network)
+    paths = [run.folder / WORK / f"latents_{number:05d}.npy" for number in range(len(shards))]
+
+    def arguments(shard: Sequence[Path], share: Share) -> tuple[Any, ...]:
+        return share(network.scanner), shard, network.transform, settings.batch_size
+
+    jobs = [Job((path,), _encode_shard, partial(arguments, shard)) for path, shard in zip(paths, shards, strict=True)]
+    run.carry_out(jobs, "images")
+    return Latents(paths, network, settings.standardize)
 
 
-def scaler_of(raw: np.ndarray, standardize: bool) -> Any:
-    """The scaling of latents (n, D) over all stimuli, fitted; responses play no part in it."""
-    from sklearn.preprocessing import StandardScaler
+def fit_models(study: Study, tuning: Tuning, latents: Latents, run: Run) -> EncodingModels:
+    """Fit every usable neuron on every candidate, and choose."""
+    settings, responses = study.settings, study.responses
+    contents = [study.hashes.get(name, name) for name in study.recording.stimulus_names]
+    fold_of = folds_of(contents, settings.folds, settings.seed)
+    blocks = blocks_of(responses, tuning.usable)
+    n_candidates = len(study.network.candidates)
 
-    return StandardScaler(with_mean=standardize, with_std=standardize).fit(raw.astype(np.float64))
+    def path(candidate: int, block: int) -> Path:
+        return run.folder / WORK / f"fit_{candidate:03d}_{block:03d}.safetensors"
 
-
-def scale_module(raw: np.ndarray, standardize: bool) -> nn.Module:
-    """The same as a module for the encoder."""
-    return latent_transform(scaler_of(raw, standardize))
-
-
-def fit_neurons(
-    latents: Latents,
-    responses: np.ndarray,
-    usable: np.ndarray,
-    categories: np.ndarray,
-    preferred: Sequence[str | None],
-    fold_of: np.ndarray,
-    estimator: Any,
-    settings: Settings,
-    folder: ReportFolder,
-    n_jobs: int | None,
-    progress: bool,
-) -> Encoding:
-    """Fit every usable neuron on every candidate, and choose.
-
-    Parameters
-    ----------
-    latents : Latents
-    responses : (K, n) array
-        Means over repeats; NaN where there are none.
-    usable : (K,) bool array
-    categories : (n,) array of str
-    preferred : sequence of K str or None
-    fold_of : (n,) int array
-    """
-    blocks = blocks_of(responses, usable)
-    n_candidates = len(latents.network.candidates)
-    paths = [
-        [folder / WORK / f"fit_{c:03d}_{b:03d}.safetensors" for b in range(len(blocks))] for c in range(n_candidates)
-    ]
-
-    def arguments(c: int, block: Block) -> tuple[Any, ...]:
+    def arguments(candidate: int, block: Block, share: Share) -> tuple[Any, ...]:
         rows = block.stimuli
-        chosen = [preferred[k] for k in block.neurons]
-        y = responses[block.neurons][:, rows].T
-        return latents.raw(c), rows, y, categories[rows], chosen, splits_of(fold_of[rows]), estimator, settings
+        y, chosen = responses[block.neurons][:, rows].T, [tuning.preferred[k] for k in block.neurons]
+        data = FitData(rows, y, study.categories[rows], chosen, splits_of(fold_of[rows]), study.estimator, settings.pca)
+        return latents.raw(candidate), settings.standardize, data
 
-    units = [
-        Unit((paths[c][b],), _fit_unit, partial(arguments, c, block))
+    jobs = [
+        Job((path(c, b),), _fit_block, partial(arguments, c, block))
         for c in range(n_candidates)
         for b, block in enumerate(blocks)
     ]
-    run_units(units, "fits", folder, n_jobs, progress)
-    return _assembled(blocks, [[load_file(path) for path in row] for row in zip(*paths, strict=True)],
-                      responses, fold_of, n_candidates)  # fmt: skip
+    run.carry_out(jobs, "fits")
+    fits = [[load_file(path(c, b)) for c in range(n_candidates)] for b in range(len(blocks))]
+    return _assembled(blocks, fits, responses, fold_of, n_candidates)
 
 
 def blocks_of(responses: np.ndarray, usable: np.ndarray, most: int = 64) -> list[Block]:
@@ -177,10 +186,6 @@ def splits_of(fold_of: np.ndarray) -> Splits:
     return [(np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)) for fold in np.unique(fold_of)]
 
 
-def _shard_arguments(network: Network, shard: Sequence[Path], settings: Settings) -> tuple[Any, ...]:
-    return network.scanner, shard, network.transform, settings.batch_size
-
-
 def _encode_shard(
     scanner: nn.Module, paths: Sequence[Path], transform: ImageTransform, batch_size: int
 ) -> tuple[bytes, ...]:
@@ -188,22 +193,13 @@ def _encode_shard(
     return (array_bytes(latents.numpy()),)
 
 
-def _fit_unit(
-    raw: np.ndarray,
-    rows: np.ndarray,
-    responses: np.ndarray,
-    categories: np.ndarray,
-    preferred: Sequence[str | None],
-    splits: Splits,
-    estimator: Any,
-    settings: Settings,
-) -> tuple[bytes, ...]:
-    """Fit a block of neurons, (n, K) responses, on one candidate: to all stimuli, and within preferred categories."""
-    z = scaler_of(raw, settings.standardize).transform(raw.astype(np.float64))[rows]
-    x, back = (z, None) if estimator is not None else without_empty_dimensions(z)
-    fit = fit_candidate(x, responses, splits, estimator, settings.pca)
+def _fit_block(raw: np.ndarray, standardize: bool, data: FitData) -> tuple[bytes, ...]:
+    """Fit a block of neurons on one candidate: to all stimuli, and within preferred categories."""
+    z = _standardized(raw, standardize)[data.rows]
+    x, back = (z, None) if data.estimator is not None else without_empty_dimensions(z)
+    fit = fit_candidate(x, data.responses, data.splits, data.estimator, data.pca)
     weight = LinearReadout.from_estimator(fit.estimator).weight.numpy()
-    score, predictions = _fit_within(x, responses, categories, preferred, estimator, settings.pca)
+    score, predictions = _fit_within(x, data)
     arrays = {
         "predictions": fit.predictions, "inner_scores": fit.inner_scores, "score": np.asarray(fit.score),
         "weight": (weight if back is None else (z.T @ (back @ weight.T)).T).astype(np.float32),
@@ -212,25 +208,30 @@ def _fit_unit(
     return (save({name: np.ascontiguousarray(array) for name, array in arrays.items()}),)
 
 
-def _fit_within(
-    x: np.ndarray,
-    responses: np.ndarray,
-    categories: np.ndarray,
-    preferred: Sequence[str | None],
-    estimator: Any,
-    pca: int | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fit each neuron inside its preferred category: scores (K,), and predictions (n, K) of what is outside."""
-    score = np.full(responses.shape[1], -np.inf)
-    predictions = np.full(responses.shape, np.nan)
-    for category in sorted({name for name in preferred if name is not None}):
-        neurons = np.array([k for k, name in enumerate(preferred) if name == category])
-        member = categories == category
+def _fit_within(x: np.ndarray, data: FitData) -> tuple[np.ndarray, np.ndarray]:
+    """Fit each neuron inside its preferred category: scores (k,), and predictions (m, k) of what is outside."""
+    score = np.full(data.responses.shape[1], -np.inf)
+    predictions = np.full(data.responses.shape, np.nan)
+    for category in sorted({name for name in data.preferred if name is not None}):
+        neurons = np.array([k for k, name in enumerate(data.preferred) if name == category])
+        member = data.categories == category
         if MIN_IMAGES <= member.sum() < len(member):
-            inside = fit_candidate(x[member], responses[member][:, neurons], [], estimator, pca)
+            inside = fit_candidate(x[member], data.responses[member][:, neurons], [], data.estimator, data.pca)
             score[neurons] = inside.score
             predictions[np.ix_(~member, neurons)] = linear_output(inside.estimator, x[~member])
     return score, predictions
+
+
+def _standardized(raw: np.ndarray, standardize: bool) -> np.ndarray:
+    """Latents (n, D) scaled over all n, if they are to be."""
+    scaled: np.ndarray = _scaler(raw, standardize).transform(raw.astype(np.float64))
+    return scaled
+
+
+def _scaler(raw: np.ndarray, standardize: bool) -> Any:
+    from sklearn.preprocessing import StandardScaler
+
+    return StandardScaler(with_mean=standardize, with_std=standardize).fit(raw.astype(np.float64))
 
 
 def without_empty_dimensions(z: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -253,7 +254,7 @@ def _assembled(
     responses: np.ndarray,
     fold_of: np.ndarray,
     n_candidates: int,
-) -> Encoding:
+) -> EncodingModels:
     """Put the blocks' fits, by block and candidate, together."""
     n_neurons, n_stimuli = responses.shape
     empty = np.full((n_stimuli, n_neurons), np.nan)
@@ -274,7 +275,7 @@ def _assembled(
         for k, neuron in enumerate(block.neurons):
             weights[neuron] = row[choice.chosen[k]]["weight"][k]
     r = [correlations(responses, values) for values in (predictions, generalization)]
-    return Encoding(candidate, scores, predictions, r[0], generalization, r[1], weights)
+    return EncodingModels(candidate, scores, predictions, r[0], generalization, r[1], weights)
 
 
 def correlations(responses: np.ndarray, predictions: np.ndarray) -> np.ndarray:

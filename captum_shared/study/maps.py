@@ -1,43 +1,51 @@
-"""Maps of every pair, in units of neurons that share the forward passes of their images."""
+"""Maps of every pair, in jobs of neurons that share the forward passes of their images."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import captum.attr
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from captum_shared.attribution import ParallelBackprop
+from captum_shared.attribution.layer import layer_maps
 from captum_shared.attribution.neurons import neuron_maps
 from captum_shared.folders import ReportFolder
-from captum_shared.report.recording.encoding import Encoding, Latents, scale_module
-from captum_shared.report.recording.network import ImageTransform, Network, transform_image
-from captum_shared.report.recording.neurons import Neuron, standardised
-from captum_shared.report.recording.settings import Settings
-from captum_shared.report.recording.units import Unit, array_bytes, run_units
-from captum_shared.selection import rule_center
-from captum_shared.similarity import shared_weights
+from captum_shared.selection import is_crossed, make_rule, rule_center
+from captum_shared.similarity import Rule, shared_weights
+from captum_shared.study.network import ImageTransform, device_of, transform_image
+from captum_shared.study.neurons import NeuronFindings
+from captum_shared.study.run import Job, Run, Share, array_bytes
+from captum_shared.study.settings import Settings
+from captum_shared.study.study import Findings, Study
 
 
 @dataclass(frozen=True)
-class Demand:
-    """A map that is wanted: the image, where it goes (neuron in the unit, pair, side), and the shared weights (D,)."""
+class MapRequest:
+    """A map that is wanted: of which image, for which shared weights (D,), and where it goes: neuron, pair, side."""
 
     image: Path
-    place: tuple[int, int, int]
     shared: np.ndarray
+    place: tuple[int, int, int]
 
 
-def map_path(folder: ReportFolder, neuron: Neuron) -> Path:
-    """The neuron's maps: .npy, (pairs, 2, H, W) float32, in the order of pairs.csv; image, then reference."""
-    return folder / "maps" / f"neuron_{file_stem(neuron.name)}.npy"
+def map_path(folder: ReportFolder, neuron: NeuronFindings, kind: str) -> Path:
+    """The neuron's maps: .npy, (pairs, 2, h, w) float32, in the order of pairs.csv; image, then reference.
+
+    `kind` is "pixel" or "layer": of the image's pixels, or coarse, of the layer's positions.
+    """
+    ending = "" if kind == "pixel" else f"_{kind}"
+    return folder / "maps" / f"neuron_{file_stem(neuron.name)}{ending}.npy"
 
 
 def file_stem(name: str) -> str:
@@ -48,80 +56,104 @@ def file_stem(name: str) -> str:
     return f"{plain[:40]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def explain_neurons(
-    neurons: Sequence[Neuron],
-    stimuli: Sequence[Path],
-    network: Network,
-    encoding: Encoding,
-    latents: Latents,
-    settings: Settings,
-    folder: ReportFolder,
-    n_jobs: int | None,
-    progress: bool,
-) -> None:
+def make_maps(study: Study, findings: Findings, run: Run) -> None:
     """Write the maps of all explained neurons; see `map_path`."""
-    units = []
-    for candidate in sorted({int(encoding.candidate[n.index]) for n in neurons if n.explained}):
-        own = [n for n in neurons if n.explained and encoding.candidate[n.index] == candidate]
+    settings, chosen = study.settings, findings.models.candidate
+    jobs = []
+    for candidate in sorted({int(chosen[neuron.index]) for neuron in findings.explained}):
+        own = [neuron for neuron in findings.explained if chosen[neuron.index] == candidate]
+        place = _Candidate(study, findings, candidate)
         for start in range(0, len(own), settings.neurons_per_unit):
             block = own[start : start + settings.neurons_per_unit]
-
-            def arguments(candidate: int = candidate, block: Sequence[Neuron] = block) -> tuple[Any, ...]:
-                demands = _demands(block, candidate, stimuli, encoding, latents, settings)
-                scale = scale_module(latents.raw(candidate), settings.standardize)
-                encoder = network.encoder(candidate, scale.to(next(network.scanner.parameters()).device))
-                return encoder, network.transform, demands, [len(n.pairs) for n in block], settings.n_steps
-
-            units.append(Unit(tuple(map_path(folder, n) for n in block), _explain_unit, arguments))
-    run_units(units, "maps", folder, n_jobs, progress)
+            paths = tuple(map_path(run.folder, neuron, kind) for kind in settings.maps for neuron in block)
+            jobs.append(Job(paths, _explain_block, partial(place.arguments, block)))
+    run.carry_out(jobs, "maps")
 
 
-def _demands(
-    block: Sequence[Neuron],
-    candidate: int,
-    stimuli: Sequence[Path],
-    encoding: Encoding,
-    latents: Latents,
+class _Candidate:
+    """What the neurons of one candidate have in common; made when the first of its jobs comes."""
+
+    def __init__(self, study: Study, findings: Findings, candidate: int) -> None:
+        self.study = study
+        self.findings = findings
+        self.candidate = candidate
+        self._encoder: nn.Module | None = None
+        self._rule: str | Rule | None = None
+
+    def arguments(self, block: Sequence[NeuronFindings], share: Share) -> tuple[Any, ...]:
+        """Of `_explain_block`."""
+        if self._encoder is None:
+            self._encoder = self.findings.latents.encoder(self.candidate).eval()
+        requests, counts = self._requests(block), [len(neuron.shown) for neuron in block]
+        return share(self._encoder), self.study.network.transform, requests, counts, self.study.settings
+
+    def _requests(self, block: Sequence[NeuronFindings]) -> list[MapRequest]:
+        z, stimuli = self.findings.latents.standardized(self.candidate), self.study.recording.stimuli
+        if self._rule is None:
+            self._rule = make_rule(self.study.settings.rule, z, self.study.network.cells(self.candidate))
+        requests = []
+        for number, neuron in enumerate(block):
+            weight = torch.as_tensor(self.findings.models.weights[neuron.index]).double()
+            sides = pair_weights(self._rule, z, neuron, weight)
+            for pair, (image, reference, _) in enumerate(neuron.shown):
+                requests.append(MapRequest(stimuli[image], sides[0][pair], (number, pair, 0)))
+                requests.append(MapRequest(stimuli[reference], sides[1][pair], (number, pair, 1)))
+        return requests
+
+
+def pair_weights(rule: str | Rule, z: Tensor, neuron: NeuronFindings, weight: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Shared weights (pairs, D) of a neuron's images and of its references, by a rule with the neuron's center."""
+    if neuron.pairs is None or neuron.drivers is None:
+        raise ValueError(f"neuron {neuron.name} is not explained: {neuron.reason}")
+    center = rule_center(rule, z, neuron.drivers)
+    sides = z[neuron.pairs.images], z[neuron.pairs.references].mean(1)
+    shared = shared_weights(*sides, weight, rule, center).float().numpy()
+    if not is_crossed(rule):
+        return shared, shared
+    return shared, shared_weights(*sides[::-1], weight, rule, center).float().numpy()
+
+
+def _explain_block(
+    encoder: nn.Module,
+    transform: ImageTransform,
+    requests: Sequence[MapRequest],
+    counts: Sequence[int],
     settings: Settings,
-) -> list[Demand]:
-    z = standardised(latents, candidate, settings.standardize)
-    found = []
-    for number, neuron in enumerate(block):
-        weight = torch.from_numpy(encoding.weights[neuron.index]).double()
-        images, references = ([getattr(p, side) for p in neuron.pairs] for side in ("image", "reference"))
-        center = rule_center(settings.rule, z, neuron.drivers) if neuron.drivers is not None else None
-        shared = shared_weights(z[images], z[references], weight, settings.rule, center).float().numpy()
-        for pair, c in enumerate(shared):
-            found.append(Demand(stimuli[images[pair]], (number, pair, 0), c))
-            found.append(Demand(stimuli[references[pair]], (number, pair, 1), c))
-    return found
-
-
-def _explain_unit(
-    encoder: nn.Module, transform: ImageTransform, demands: Sequence[Demand], n_pairs: Sequence[int], n_steps: int
 ) -> list[bytes]:
-    """Maps of a block of neurons, (pairs, 2, H, W) for each, summed over the colour channels; one forward per image."""
-    by_image: dict[Path, list[Demand]] = defaultdict(list)
-    for demand in demands:
-        by_image[demand.image].append(demand)
-    method = ParallelBackprop(encoder.eval())
-    device = next(encoder.parameters()).device
-    frozen = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
-    maps: list[np.ndarray] = []
-    try:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
+    """Maps of a block of neurons, (pairs, 2, h, w) for each and each kind; one forward pass for all of an image's."""
+    by_image: dict[Path, list[MapRequest]] = defaultdict(list)
+    for request in requests:
+        by_image[request.image].append(request)
+    maps: dict[str, list[np.ndarray]] = {}
+    with _frozen(encoder):
+        makers = {"pixel": partial(_pixel_maps, encoder, settings), "layer": partial(layer_maps, encoder)}
         for image, wanted in by_image.items():
-            x = transform_image(transform, image)[None].to(device)
-            shared = torch.from_numpy(np.stack([demand.shared for demand in wanted]))[None].to(device)
-            heat = neuron_maps(method.engine, method.forward_module, x, shared, {"n_steps": n_steps})
-            summed = heat[0].sum(1).cpu().numpy()
-            if not maps:
-                maps = [np.zeros((n, 2, *summed.shape[1:]), np.float32) for n in n_pairs]
-            for demand, values in zip(wanted, summed, strict=True):
-                number, pair, side = demand.place
-                maps[number][pair, side] = values
+            x = transform_image(transform, image)[None].to(device_of(encoder))
+            shared = torch.from_numpy(np.stack([request.shared for request in wanted])).to(x)
+            for kind in settings.maps:
+                heat = makers[kind](x, shared).cpu().numpy()
+                into = maps.setdefault(kind, [np.zeros((n, 2, *heat.shape[1:]), np.float32) for n in counts])
+                for request, values in zip(wanted, heat, strict=True):
+                    number, pair, side = request.place
+                    into[number][pair, side] = values
+    return [array_bytes(values) for kind in settings.maps for values in maps[kind]]
+
+
+def _pixel_maps(encoder: nn.Module, settings: Settings, x: Tensor, shared: Tensor) -> Tensor:
+    """Maps (k, H, W) of an image (1, C, H, W) for shared weights (k, D), summed over the colour channels."""
+    method = ParallelBackprop(encoder, engine=getattr(captum.attr, settings.engine))
+    heat = neuron_maps(method.engine, method.forward_module, x, shared[None], settings.engine_arguments)
+    return heat[0].sum(1)
+
+
+@contextmanager
+def _frozen(encoder: nn.Module) -> Iterator[None]:
+    """No gradients of parameters, which nobody asked for."""
+    trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
     finally:
-        for parameter in frozen:
+        for parameter in trained:
             parameter.requires_grad_(True)
-    return [array_bytes(values) for values in maps]

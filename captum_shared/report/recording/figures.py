@@ -37,7 +37,8 @@ class NeuronPicture:
     images : list of P pairs of Tensor (3, H, W)
         Drivers and references in [0, 1].
     titles : list of P pairs of str
-    maps : (P, 2, H, W) array
+    maps : list of (P, 2, H, W) arrays
+        Of each kind: pixels, layer.
     """
 
     heading: str
@@ -48,13 +49,13 @@ class NeuronPicture:
     member: np.ndarray
     images: Sequence[tuple[Tensor, Tensor]]
     titles: Sequence[tuple[str, str]]
-    maps: np.ndarray
+    maps: Sequence[np.ndarray]
 
 
 def neuron_figure(picture: NeuronPicture) -> Figure:
     """Tuning and prediction above; below, a column per pair: driver, its heat, the reference's heat, reference."""
     n = max(len(picture.images), 5)
-    width, height = n * PITCH + 0.75, TOP + LABELS + 4 * PITCH + 0.26
+    width, height = n * PITCH + 0.75, TOP + LABELS + (2 + 2 * len(picture.maps)) * PITCH + 0.26
     figure = new_figure(width, height)
     figure.text(0.12 / width, 1 - 0.14 / height, picture.heading, va="top", **_text(11))
     _tuning(figure.add_axes(_box(figure, 0.65, height - TOP, width * 0.5 - 0.95, TOP - 0.95)), picture)
@@ -195,9 +196,11 @@ def _pairs(figure: Figure, left: float, top: float, picture: NeuronPicture) -> N
     """The pairs' panels below `top`, in inches, with what the rows are and what each image is."""
     width, height = figure.get_size_inches()
     n, gap = len(picture.images), PITCH * GAP / (1 + GAP)
-    box = (left, top - 4 * PITCH + gap, n * PITCH - gap, 4 * PITCH - gap)
+    sides = [f"shared\n({side})" for side in ("driver", "reference") for _ in picture.maps]
+    rows = ("driver", *sides, "reference")
+    box = (left, top - len(rows) * PITCH + gap, n * PITCH - gap, len(rows) * PITCH - gap)
     draw_pairs(figure.add_axes(_box(figure, *box)), picture.images, picture.maps)
-    for row, label in enumerate(("driver", "shared\n(driver)", "shared\n(reference)", "reference")):
+    for row, label in enumerate(rows):
         y = (top - (row + 0.5) * PITCH) / height
         figure.text(0.3 / width, y, label, rotation=90, ha="center", va="center", **_text(8.5))
     for column, (driver, reference) in enumerate(picture.titles):

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from captum_shared.report.recording.settings import MIN_IMAGES, Settings
-from captum_shared.selection import N_STRONGEST
+from captum_shared.selection import N_STRONGEST, is_crossed
+from captum_shared.study.settings import MIN_IMAGES, RecordingSettings
+from captum_shared.study.study import Study
+from captum_shared.study.tables import candidate_names
 from captum_shared.visualization.heat import SMOOTHING
 
 
-def methods_text(
-    s: Settings,
-    summary: dict[str, Any],
-    about: dict[str, Any],
-    estimator: Any,
-    layers: list[str],
-    versions: dict[str, str],
-) -> list[str]:
+def methods_text(study: Study, summary: dict[str, Any], versions: dict[str, str]) -> list[str]:
     """Paragraphs on the recording, the encoding model, the selection, the explanation, and versions."""
     return [
-        _responses(s, summary),
-        _model(s, summary, about, estimator, layers),
-        _selection(s),
-        _explanation(s),
+        _responses(study.settings, summary),
+        _model(study),
+        _selection(study.settings),
+        explanation(study.settings),
         "Software: " + ", ".join(f"{name} {number}" for name, number in versions.items()) + ". Files and their hashes "
         "are listed in manifest.json; the maps are .npy arrays (pairs, 2, height, width), in the order of pairs.csv.",
     ]
 
 
-def _responses(s: Settings, summary: dict[str, Any]) -> str:
+def _responses(s: RecordingSettings, summary: dict[str, Any]) -> str:
     return (
         f"Responses of {summary['n_neurons']} neurons to {summary['n_stimuli']} stimuli were averaged over repeats. "
         f"Reliability is the mean correlation of random halves of the repeats over {s.n_splits} splits, corrected by "
@@ -37,28 +32,30 @@ def _responses(s: Settings, summary: dict[str, Any]) -> str:
     )
 
 
-def _model(s: Settings, summary: dict[str, Any], about: dict[str, Any], estimator: Any, layers: list[str]) -> str:
+def _model(study: Study) -> str:
+    s, estimator = study.settings, study.estimator
     scaled = "standardised over all stimuli (responses play no part in this)" if s.standardize else "not standardised"
     if estimator is None:
         pca = "" if s.pca is None else f"principal components ({s.pca}, if there are more latents and stimuli), then "
         fit = f"{pca}ridge regression with one penalty per neuron from leave-one-out error"
     else:
         fit = f"{estimator!r}"
-    network = ", ".join(f"{name} {value}" for name, value in about.items() if value is not None) or "as given"
+    network = ", ".join(f"{name} {value}" for name, value in study.about.items() if value is not None) or "as given"
     return (
         f"Each neuron was modelled as a linear readout of latents of a network ({network}). The candidates were "
-        f"{'; '.join(layers)}. All came from one forward pass per stimulus. Latents were {scaled}; the "
-        f"readout is {fit}. Performance is nested: in each of {s.folds} folds the candidate was chosen for each "
-        "neuron by cross-validation inside the training stimuli (leave-one-out for the ridge, five folds otherwise), "
-        "all fits saw training stimuli only, and r is the correlation of recorded responses with the predictions of "
-        "the held-out stimuli; stimuli with the same content share a fold. The readout that is explained was chosen "
-        "in the same way on all stimuli. Generalization: candidate and readout were fitted on the stimuli of the "
-        "preferred category alone, and their predictions of all other stimuli correlated with the recorded "
+        f"{'; '.join(candidate_names(study.network))}. All came from one forward pass per stimulus. Latents were "
+        f"{scaled}; the readout is {fit}. Performance is nested: in each of {s.folds} folds the candidate was chosen "
+        "for each neuron by cross-validation inside the training stimuli (leave-one-out for the ridge, five folds "
+        "otherwise), all fits saw training stimuli only, and r is the correlation of recorded responses with the "
+        "predictions of the held-out stimuli; stimuli with the same content share a fold. The readout that is "
+        "explained was chosen in the same way on all stimuli. Generalization: candidate and readout were fitted on the "
+        "stimuli of the preferred category alone, and their predictions of all other stimuli correlated with the "
+        "recorded "
         f"responses. Seed {s.seed}."
     )
 
 
-def _selection(s: Settings) -> str:
+def _selection(s: RecordingSettings) -> str:
     given = "was given" if s.preferred is not None else "is the one with the largest d'"
     among = "the drivers in" if s.references == "drivers" else "all stimuli of"
     return (
@@ -73,20 +70,43 @@ def _selection(s: Settings) -> str:
     )
 
 
-def _explanation(s: Settings) -> str:
+def explanation(s: RecordingSettings) -> str:
+    """How the maps were made."""
+    several = (
+        f" The reference's latents are the mean over the {s.references_averaged} most similar references, of which the "
+        "first is shown." if s.references_averaged > 1 else ""
+    )  # fmt: skip
+    each = " Each image has weights of its own, made from the other image." if is_crossed(s.rule) else ""
+    return (
+        "Maps follow parallel backpropagation (Lappe et al., NeurIPS 2024): the shared weights of a pair, "
+        f"{_rules()[s.rule]}, are held constant, and the weighted sum of the latents is attributed to both images."
+        f"{several}{each} {' '.join(_attribution(s, kind) for kind in s.maps)} Raw maps are signed; pictures show the "
+        f"positive part after Gaussian smoothing (standard deviation {SMOOTHING:g} of the longer side), in one scale "
+        "per pair."
+    )
+
+
+def _rules() -> dict[str, str]:
+    """Each rule in words."""
     strongest = f"the neuron's strongest drivers in any category (at most {N_STRONGEST})"
-    rules = {
+    return {
         "product": "the product of readout weight and both images' latents, dimension by dimension",
+        "dot": "the readout weight times the other image's latents",
         "centered": "the squared readout weight times the reference's latents minus their mean over all stimuli",
         "contrast": f"the absolute readout weight times the reference's latents minus their mean over {strongest}",
         "matched": f"the absolute readout weight times the reference's latents minus the mean over {strongest}, "
         "scaled to the same predicted drive",
+        "moments": "the third moments of all stimuli's latents in the directions of the readout and of the other "
+        "image, whatever the basis of the latents",
     }
-    return (
-        "Maps follow parallel backpropagation (Lappe et al., NeurIPS 2024): the shared weights of a pair, "
-        f"{rules.get(s.rule, s.rule)}, are held constant, and the weighted sum of the latents is attributed to the "
-        f"pixels of both images by integrated gradients ({s.n_steps} steps, Gauss-Legendre, from zero, which is the "
-        "mean colour for normalised images). Raw maps are signed and summed over the colour channels; pictures show "
-        f"the positive part after Gaussian smoothing (standard deviation {SMOOTHING:g} of the longer side), in one "
-        "scale per pair."
-    )
+
+
+def _attribution(s: RecordingSettings, kind: str) -> str:
+    if kind == "layer":
+        return (
+            "Maps of the layer are the layer's output times the gradient of this sum with respect to it, summed over "
+            "channels."
+        )
+    how = {"IntegratedGradients": f"integrated gradients ({s.n_steps} steps, Gauss-Legendre, from zero, which is the "
+           "mean colour for normalised images)", "Saliency": "gradients"}  # fmt: skip
+    return f"Maps of pixels are made by {how.get(s.engine, s.engine)} and summed over the colour channels."

@@ -18,15 +18,18 @@ if TYPE_CHECKING:
 GAP = 0.04  # between panels, of a panel's side
 
 
-def draw_pairs(ax: Axes, pairs: Sequence[tuple[Tensor, Tensor]], maps: np.ndarray) -> None:
+def draw_pairs(ax: Axes, pairs: Sequence[tuple[Tensor, Tensor]], kinds: Sequence[np.ndarray]) -> None:
     """A column for each pair: driver, its heat over it, the reference's heat, reference; one scale in a pair.
 
-    `pairs` holds images (3, H, W) in [0, 1], `maps` their signed maps (P, 2, H, W).
+    `pairs` holds images (3, H, W) in [0, 1], `kinds` their signed maps (P, 2, H, W), of pixels, of the layer or both:
+    the driver's in this order, then the reference's in the reverse.
     """
     pictures = [[to_image(image) for image in pair] for pair in pairs]
-    columns = [(p[0], soft_grey(p[0]), soft_grey(p[1]), p[1]) for p in pictures]
-    none = np.zeros(maps.shape[2:], np.float32)
-    _draw(ax, columns, [(none, *scaled_heat(own), none) for own in maps])
+    columns = [(p[0], *[soft_grey(p[0])] * len(kinds), *[soft_grey(p[1])] * len(kinds), p[1]) for p in pictures]
+    none = np.zeros(kinds[0].shape[2:], np.float32)
+    scaled = [[scaled_heat(maps[pair]) for maps in kinds] for pair in range(len(pairs))]
+    heats = [(none, *(heat[0] for heat in each), *(heat[1] for heat in reversed(each)), none) for each in scaled]
+    _draw(ax, columns, heats)
 
 
 def draw_heat(ax: Axes, pair: tuple[Tensor, Tensor], maps: np.ndarray) -> None:

@@ -1,0 +1,21 @@
+"""Images as the network sees them, back as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+
+def black_and_white(transform: Callable[[Any], Tensor]) -> tuple[Tensor, Tensor]:
+    """What the transform makes of black and of white, (3, 1, 1) each: which tells how it normalises."""
+    black, white = (transform(Image.new("RGB", (256, 256), name)).mean((1, 2)) for name in ("black", "white"))
+    return black[:, None, None], white[:, None, None]
+
+
+def pictures_of(x: Tensor, ends: tuple[Tensor, Tensor]) -> Tensor:
+    """Images as the network sees them, (..., 3, H, W), back in [0, 1], by its `black_and_white`."""
+    black, white = ends
+    return ((x - black) / (white - black)).clamp(0, 1)

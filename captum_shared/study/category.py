@@ -1,0 +1,208 @@
+"""A category neuron on labelled photographs: the images outside the category that excite it, and what they share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import captum.attr
+import numpy as np
+from torch import Tensor
+
+from captum_shared.attribution import LayerParallelBackprop, ParallelBackprop
+from captum_shared.encoder import LatentEncoder, encode_images
+from captum_shared.labels import read_labels
+from captum_shared.readout import fit_readout, latent_transform
+from captum_shared.selection import Drivers, Pairs, find_drivers, find_pairs, is_crossed, make_rule, rule_center
+from captum_shared.similarity import shared_weights
+from captum_shared.study.network import ImageTransform, device_of, transform_image
+from captum_shared.study.settings import CategorySettings
+
+
+@dataclass(frozen=True)
+class CategoryStudy:
+    """What is asked: nothing in it changes while it is answered.
+
+    Attributes
+    ----------
+    paths : list of n Path
+        Of the images that can be read.
+    member : (n,) bool array
+        Whether an image is in the category.
+    latents : Tensor (n, D)
+        Standardised, if they are to be; so does the encoder.
+    encoder : LatentEncoder
+    transform : callable
+        Of the images.
+    preferred : str
+        The category.
+    settings : CategorySettings
+    unreadable : list of str
+        Files that are left out.
+    about : dict
+        What to note about the network.
+    """
+
+    paths: list[Path]
+    member: np.ndarray
+    latents: Tensor
+    encoder: LatentEncoder
+    transform: ImageTransform
+    preferred: str
+    settings: CategorySettings
+    unreadable: list[str] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CategoryFindings:
+    """The neuron, and the pairs that explain it.
+
+    Attributes
+    ----------
+    weight : Tensor (D,)
+        Its readout.
+    responses : (n,) array
+        Out of fold: of readouts that have not seen the image.
+    drivers : Drivers
+    pairs : Pairs
+    """
+
+    weight: Tensor
+    responses: np.ndarray
+    drivers: Drivers
+    pairs: Pairs
+
+
+def open_category(
+    images: str | Path,
+    labels: str | Path,
+    preferred: str,
+    network: tuple[LatentEncoder, ImageTransform],
+    settings: CategorySettings,
+    *,
+    cache: Path | None = None,
+    progress: bool = True,
+    about: dict[str, Any] | None = None,
+) -> CategoryStudy:
+    """Read and encode the photographs; arguments as in `explain_category`.
+
+    Raises
+    ------
+    FileNotFoundError, TypeError, ValueError
+        If files are missing, or the categories do not suffice.
+    """
+    encoder, transform = network
+    paths, categories = read_labels(images, labels)
+    check_membership(categories, preferred, settings.folds)
+    latents = encode_images(encoder, paths, transform, settings.batch_size, progress=progress, cache=cache)
+    readable = ~latents.isnan().any(1).numpy()
+    kept = [name for name, good in zip(categories, readable, strict=True) if good]
+    check_membership(kept, preferred, settings.folds)
+    latents = latents[readable]
+    return CategoryStudy(
+        [path for path, good in zip(paths, readable, strict=True) if good],
+        np.array([name == preferred for name in kept]),
+        standardized(encoder, latents) if settings.standardize else latents,
+        encoder,
+        transform,
+        preferred,
+        settings,
+        [path.name for path, good in zip(paths, readable, strict=True) if not good],
+        dict(about or {}),
+    )
+
+
+def explain_pairs(study: CategoryStudy) -> CategoryFindings:
+    """Fit the readout, and pair the strongest images outside the category with references within it."""
+    settings = study.settings
+    fit = fit_readout(study.latents, study.member.astype(float), cv=settings.folds, seed=settings.seed)
+    weight, responses = fit.readout.weight[0], fit.predictions[:, 0]
+    drivers = find_drivers(responses, study.member, top=settings.top, references=settings.references)
+    pairs = find_pairs(
+        study.latents, drivers, weight, similarity=settings.similarity, n_references=settings.references_averaged
+    )
+    return CategoryFindings(weight, responses, drivers, pairs)
+
+
+def pair_maps(study: CategoryStudy, findings: CategoryFindings) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
+    """Maps of each pair, (C, H, W) for "pixel" and (1, h, w) for "layer", of image and reference, on the CPU."""
+    device, constants = device_of(study.encoder), shared_by_pair(study, findings)
+    methods: dict[str, Any] = {}
+    if "pixel" in study.settings.maps:
+        pixel = ParallelBackprop(study.encoder, engine=getattr(captum.attr, study.settings.engine))
+        methods["pixel"] = partial(pixel.attribute, **study.settings.engine_arguments)
+    if "layer" in study.settings.maps:
+        methods["layer"] = LayerParallelBackprop(study.encoder).attribute
+    for rank, (image, reference) in enumerate(zip(findings.pairs.images, findings.pairs.references[:, 0], strict=True)):
+        inputs = tuple(transform_image(study.transform, study.paths[i])[None].to(device) for i in (image, reference))
+        shared = tuple(c[rank : rank + 1].to(device) for c in constants)
+        maps = {}
+        for kind in study.settings.maps:
+            both = methods[kind](inputs, additional_forward_args=shared)
+            maps[kind] = (both[0][0].cpu(), both[1][0].cpu())
+        yield maps
+
+
+def shared_by_pair(study: CategoryStudy, findings: CategoryFindings) -> tuple[Tensor, ...]:
+    """Shared weights (m, D), of both images of a pair, or of images and of references where the rule `is_crossed`."""
+    rule = make_rule(study.settings.rule, study.latents, _cells(study.encoder))
+    center = rule_center(rule, study.latents, findings.drivers)
+    z, z_ref = study.latents[findings.pairs.images], study.latents[findings.pairs.references].mean(1)
+    weight = findings.weight.to(z)
+    shared = shared_weights(z, z_ref, weight, rule, center)
+    return (shared, shared_weights(z_ref, z, weight, rule, center)) if is_crossed(rule) else (shared,)
+
+
+def summarise(study: CategoryStudy, findings: CategoryFindings) -> dict[str, Any]:
+    """The content of ``summary.json``."""
+    s, references = study.settings, [study.paths[i].name for i in findings.pairs.references[:, 0]]
+    return {
+        "command": "category", "preferred": study.preferred,
+        "cv_auc": area_under_curve(study.member, findings.responses),
+        "n_images": len(study.paths), "n_preferred": int(study.member.sum()), **study.about,
+        "n_latents": study.latents.shape[1], "standardized": s.standardize, "references": s.references,
+        "n_candidates": len(findings.drivers.candidates), "references_averaged": s.references_averaged,
+        "similarity": s.similarity, "rule": s.rule, "maps": list(s.maps), "engine": s.engine, "n_steps": s.n_steps,
+        "folds": s.folds, "seed": s.seed, "unreadable": study.unreadable,
+        "reference_counts": dict(Counter(references).most_common()),
+    }  # fmt: skip
+
+
+def standardized(encoder: LatentEncoder, latents: Tensor) -> Tensor:
+    """Standardise latents (n, D) over all n, and make the encoder do the same from now on."""
+    from sklearn.preprocessing import StandardScaler
+
+    scale = latent_transform(StandardScaler().fit(latents.double().numpy()))
+    standard: Tensor = scale(latents)  # where they are: the encoder's copy may move elsewhere
+    encoder.transform = scale.to(device_of(encoder))
+    return standard
+
+
+def area_under_curve(member: np.ndarray, responses: np.ndarray) -> float:
+    """Area under the ROC curve of responses (n,) for membership (n,)."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(member, responses))
+
+
+def check_membership(categories: Sequence[str], preferred: str, folds: int) -> None:
+    """Refuse a category that is unknown, or too small for `folds` folds on either side."""
+    counts = Counter(categories)
+    if preferred not in counts:
+        raise ValueError(
+            f"`preferred` must be a category of the label file, got {preferred!r}; expected one of {sorted(counts)}"
+        )
+    if counts[preferred] < folds or len(categories) - counts[preferred] < folds:
+        raise ValueError(
+            f"`preferred` must have at least {folds} images, and so must the rest, for {folds}-fold cross-validation; "
+            f"got {counts[preferred]} of {preferred!r} and {len(categories) - counts[preferred]} others"
+        )
+
+
+def _cells(encoder: LatentEncoder) -> int:
+    return encoder.pool**2 if isinstance(encoder.pool, int) else 1

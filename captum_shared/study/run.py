@@ -1,0 +1,100 @@
+"""A run: where a study's results go, on how many workers, and jobs that a run that was killed need not do again."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from captum_shared.folders import ReportFolder
+from captum_shared.workers import Task, Workers
+
+Share = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A piece of work that ends in files, which are there whole or not at all.
+
+    Attributes
+    ----------
+    paths : tuple of Path
+    function : callable
+        Gives the content of each file, as bytes. It depends on its arguments alone and may run in any process, on any
+        machine that can read the stimuli.
+    arguments : callable
+        Gives the arguments when the job's turn comes, so that they need not all be in memory. It is given `share`,
+        through which what is large and the same for many jobs goes, such as a network.
+    """
+
+    paths: tuple[Path, ...]
+    function: Callable[..., Sequence[bytes]]
+    arguments: Callable[[Share], tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how a study is carried out.
+
+    Attributes
+    ----------
+    folder : ReportFolder
+    n_jobs : int or None
+        Workers, as in joblib; None for what ``joblib.parallel_config`` says.
+    progress : bool
+        Whether to show progress bars.
+    """
+
+    folder: ReportFolder
+    n_jobs: int | None = None
+    progress: bool = True
+
+    def carry_out(self, jobs: Sequence[Job], noun: str) -> None:
+        """Do what is not done yet, and write each result as it comes.
+
+        Results are written here, in the parent, so that workers need no common disk for them.
+        """
+        left = [job for job in jobs if not self._holds(job)]
+        if not left:
+            return
+        bar = tqdm(total=len(jobs), initial=len(jobs) - len(left), disable=not self.progress, desc=noun, unit="job")
+        with bar, Workers(self.n_jobs) as workers:
+            share = _once(workers.share)
+            tasks = [Task(job.paths[0].name, job.function, _bound(job.arguments, share)) for job in left]
+            for number, contents in workers.run(tasks):
+                for path, content in zip(left[number].paths, contents, strict=True):
+                    self.folder.write(path, content)
+                bar.update()
+
+    def _holds(self, job: Job) -> bool:
+        """Whether all of a job's files are there; each is looked at, since the folder notes what it holds."""
+        there = [self.folder.holds(path) for path in job.paths]
+        return all(there)
+
+
+def array_bytes(array: np.ndarray) -> bytes:
+    """The content of a .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _bound(arguments: Callable[[Share], tuple[Any, ...]], share: Share) -> Callable[[], tuple[Any, ...]]:
+    return lambda: arguments(share)
+
+
+def _once(share: Share) -> Share:
+    """`share`, called once for each object."""
+    shared: dict[int, tuple[Any, Any]] = {}  # the object beside its stand-in, so that no other gets its id
+
+    def get(value: Any) -> Any:
+        if id(value) not in shared:
+            shared[id(value)] = (value, share(value))
+        return shared[id(value)][1]
+
+    return get

@@ -1,0 +1,195 @@
+"""`Study`: what is asked of a recording; `Findings`: what is known of it in the end."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torchvision.transforms.functional import to_tensor
+
+from captum_shared.encoder.cache import fingerprint
+from captum_shared.recording import Recording
+from captum_shared.study.contents import describe_recording, inspect_stimuli
+from captum_shared.study.network import ImageTransform, Network, find_network
+from captum_shared.study.settings import MIN_IMAGES, POOLS, RecordingSettings
+
+if TYPE_CHECKING:
+    from captum_shared.study.encoding import EncodingModels, Latents
+    from captum_shared.study.neurons import NeuronFindings
+    from captum_shared.study.tuning import Tuning
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is asked: nothing in it changes while it is answered.
+
+    Attributes
+    ----------
+    recording : Recording
+        The neurons under study, and the stimuli that can be read.
+    network : Network
+        In evaluation mode.
+    settings : RecordingSettings
+    estimator : scikit-learn estimator or None
+    about : dict
+        What to say of the network.
+    hashes : dict
+        Of the stimuli's files, by name.
+    unreadable : dict
+        Stimuli that are left out, with the reason.
+    """
+
+    recording: Recording
+    network: Network
+    settings: RecordingSettings
+    estimator: Any = None
+    about: dict[str, Any] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def responses(self) -> np.ndarray:
+        """Means over repeats, (K, n); NaN where there is none."""
+        return self.recording.mean_responses
+
+    @cached_property
+    def categories(self) -> np.ndarray:
+        """(n,) array of str."""
+        return np.array(self.recording.categories)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know first."""
+        notes = []
+        if self.unreadable:
+            notes.append(f"Left out because they cannot be read: {', '.join(self.unreadable)}.")
+        small = sorted(name for name, n in Counter(self.recording.categories).items() if n < MIN_IMAGES)
+        if small:
+            notes.append(f"Categories with fewer than {MIN_IMAGES} stimuli are never chosen as preferred: "
+                         f"{', '.join(small)}.")  # fmt: skip
+        if self.recording.n_repeats == 1:
+            notes.append("There are no repeats: reliability and noise ceiling are unknown, and correlations are raw.")
+        return notes
+
+    def manifest(self) -> dict[str, Any]:
+        """Everything that the answer depends on."""
+        return {
+            "command": "recording",
+            "configuration": {
+                "settings": self.settings.as_json(), "network": dict(self.about), **_describe_network(self.network),
+                "estimator": None if self.estimator is None else repr(self.estimator),
+            },
+            "recording": {**describe_recording(self.recording, self.hashes), "unreadable": self.unreadable},
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is known in the end, but for the maps, which are in files.
+
+    Attributes
+    ----------
+    tuning : Tuning
+        What the responses alone say.
+    latents : Latents
+    models : EncodingModels
+    neurons : tuple of NeuronFindings
+        Drivers and pairs of each neuron, or the reason why it is not explained.
+    """
+
+    tuning: Tuning
+    latents: Latents
+    models: EncodingModels
+    neurons: tuple[NeuronFindings, ...]
+
+    @property
+    def explained(self) -> list[NeuronFindings]:
+        """The neurons that have pairs."""
+        return [neuron for neuron in self.neurons if neuron.explained]
+
+
+def open_study(
+    recording: Recording,
+    encoder: nn.Module,
+    transform: ImageTransform | None,
+    settings: RecordingSettings,
+    *,
+    layers: str | Sequence[str] | None = None,
+    pools: Sequence[str | int] = POOLS,
+    estimator: Any = None,
+    about: dict[str, Any] | None = None,
+) -> Study:
+    """See what there is to study; arguments as in `explain_recording`.
+
+    Raises
+    ------
+    FileNotFoundError, TypeError, ValueError
+        If an argument is wrong, or no stimulus can be read.
+
+    Warns
+    -----
+    UserWarning
+        If stimuli are left out because they cannot be read.
+    """
+    _check_recording(recording)
+    recording = _chosen_neurons(recording, settings.neurons)
+    hashes, unreadable = inspect_stimuli(recording)
+    recording = _readable(recording, unreadable)
+    network = find_network(encoder, transform or to_tensor, layers, pools, recording.stimuli[0])
+    return Study(recording, network, settings, estimator, dict(about or {}), hashes, unreadable)
+
+
+def _check_recording(recording: Any) -> None:
+    if not isinstance(recording, Recording):
+        raise TypeError(f"`recording` must be a Recording, got {type(recording).__name__}; see Recording.load")
+    if recording.categories is None:
+        raise ValueError("`recording` must have categories, one per stimulus, to know what is out of category")
+
+
+def _chosen_neurons(recording: Recording, names: Sequence[str] | None) -> Recording:
+    """The recording with only these neurons, in the order of the recording."""
+    if names is None:
+        return recording
+    unknown = [name for name in names if name not in recording.neuron_ids]
+    if unknown or not names:
+        shown = ", ".join(recording.neuron_ids[:10]) + (" ..." if recording.n_neurons > 10 else "")
+        raise ValueError(f"`neurons` must be names of the recording's neurons ({shown}), got {unknown or 'none'}")
+    index = [k for k, name in enumerate(recording.neuron_ids) if name in names]
+    return Recording(
+        recording.responses[index], recording.stimuli, recording.categories, [recording.neuron_ids[k] for k in index]
+    )
+
+
+def _readable(recording: Recording, unreadable: dict[str, str]) -> Recording:
+    """The recording without the stimuli that cannot be read; says so."""
+    if not unreadable:
+        return recording
+    lines = "; ".join(f"{name}: {reason}" for name, reason in unreadable.items())
+    message = f"{len(unreadable)} of {recording.n_stimuli} stimuli cannot be read: {lines}"
+    if len(unreadable) == recording.n_stimuli:
+        raise ValueError(message)
+    warnings.warn(f"{message}. They are left out.", stacklevel=4)
+    return recording.select(np.array([name not in unreadable for name in recording.stimulus_names]))
+
+
+def _describe_network(network: Network) -> dict[str, Any]:
+    """What the latents depend on: weights, layers, poolings, image transform."""
+    try:
+        weights = fingerprint(network.scanner, None, None)
+    except ValueError as error:
+        raise ValueError(f"cannot tell whether a report belongs to this network: {error}") from error
+    text = re.sub(r" at 0x[0-9a-f]+", "", repr(network.transform))
+    return {
+        "candidates": [f"{layer} {pool}" for layer, pool in network.candidates],
+        "weights": weights,
+        "image_transform": " ".join(text.split()),
+        "dtype": str(torch.get_default_dtype()),
+    }

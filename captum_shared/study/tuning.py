@@ -1,0 +1,119 @@
+"""What the responses alone say of each neuron: reliability, preferred category, and whether it can be fitted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from captum_shared.readout import split_half_reliability
+from captum_shared.selection import d_prime
+from captum_shared.study.settings import MIN_IMAGES
+from captum_shared.study.study import Study
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Of K neurons.
+
+    Attributes
+    ----------
+    reliability : (K,) array
+        Split-half, corrected to all repeats; NaN where there are no repeats.
+    preferred : list of K str or None
+    d_prime : (K,) array
+        Of the preferred category; NaN where there is none.
+    unusable : list of K str
+        Why a neuron cannot be fitted; empty where it can.
+    """
+
+    reliability: np.ndarray
+    preferred: list[str | None]
+    d_prime: np.ndarray
+    unusable: list[str]
+
+    @property
+    def usable(self) -> np.ndarray:
+        """(K,) bool array."""
+        return np.array([not reason for reason in self.unusable])
+
+
+def find_tuning(study: Study) -> Tuning:
+    """Look at the responses."""
+    settings = study.settings
+    d_primes = category_d_primes(study.responses, study.categories)
+    preferred = preferred_categories(d_primes, settings.preferred, study.recording.n_neurons)
+    return Tuning(
+        split_half_reliability(study.recording.responses, settings.n_splits, settings.seed),
+        preferred,
+        np.array([np.nan if name is None else d_primes[name][k] for k, name in enumerate(preferred)]),
+        [_unusable(neuron, settings.folds) for neuron in study.responses],
+    )
+
+
+def category_d_primes(responses: np.ndarray, categories: np.ndarray) -> dict[str, np.ndarray]:
+    """d' of each category with at least `MIN_IMAGES` images, (K,) each; NaN where a neuron has too few responses.
+
+    Parameters
+    ----------
+    responses : (K, n) array
+        Means over repeats; NaN where there are none.
+    categories : (n,) array of str
+    """
+    counts = Counter(str(name) for name in categories)
+    return {
+        name: d_prime(responses.T, categories == name)
+        for name in sorted(counts)
+        if MIN_IMAGES <= counts[name] < len(categories)
+    }
+
+
+def preferred_categories(
+    d_primes: dict[str, np.ndarray], given: str | Sequence[str] | None, n_neurons: int
+) -> list[str | None]:
+    """The category given by the user, for all or for each, or the one with the largest d'; None where there is none.
+
+    Raises
+    ------
+    ValueError
+        If a given category is unknown or too small, or not one is given for each neuron.
+    """
+    if given is not None:
+        names = [given] * n_neurons if isinstance(given, str) else [str(name) for name in given]
+        if len(names) != n_neurons:
+            raise ValueError(f"`preferred` must be one category, or one for each of {n_neurons} neurons; "
+                             f"got {len(names)}")  # fmt: skip
+        unknown = sorted(set(names) - set(d_primes))
+        if unknown:
+            raise ValueError(f"`preferred` must be a category with at least {MIN_IMAGES} images, got {unknown[0]!r}; "
+                             f"expected one of {list(d_primes)}")  # fmt: skip
+        return list(names)
+    if not d_primes:
+        raise ValueError(f"no category has at least {MIN_IMAGES} images and leaves others; there is nothing to prefer")
+    table = np.stack(list(d_primes.values()))
+    names = list(d_primes)
+    return [None if np.isnan(column).all() else names[int(np.nanargmax(column))] for column in table.T]
+
+
+def category_means(responses: np.ndarray, categories: np.ndarray) -> list[tuple[str, float, float]]:
+    """Category, mean and standard error of one neuron's responses (n,) to it, strongest first; 0 for a single one."""
+    rows = []
+    for name in sorted(set(categories.tolist())):
+        inside = responses[(categories == name) & np.isfinite(responses)]
+        if len(inside):
+            error = float(inside.std(ddof=1) / np.sqrt(len(inside))) if len(inside) > 1 else 0.0
+            rows.append((name, float(inside.mean()), error))
+    return sorted(rows, key=lambda row: -row[1])
+
+
+def _unusable(responses: np.ndarray, folds: int) -> str:
+    known = responses[np.isfinite(responses)]
+    if not len(known):
+        return "no responses: all are NaN"
+    if np.ptp(known) == 0:
+        return f"constant response of {known[0]:g}"
+    if len(known) < 4 * folds:
+        return f"responses to {len(known)} stimuli only; at least {4 * folds} are needed for {folds} folds"
+    return ""
