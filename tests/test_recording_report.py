@@ -214,7 +214,7 @@ def test_page_is_whole_offline_and_escaped(recording: Path, tiny: torch.nn.Modul
     page = Path("out/index.html").read_text()
     assert "<b>0</b>" not in page
     assert "&lt;b&gt;0&lt;/b&gt;" in page
-    assert not re.search(r"https?://", page)
+    assert not re.search(r"https?://(?!www.w3.org/)", page)  # a namespace is an address of nothing
     links = Links()
     links.feed(page)
     shown = [image for image in links.images if image["src"] != "data:,"]
