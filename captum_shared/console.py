@@ -12,6 +12,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NoReturn, TextIO
 from urllib.error import URLError
 
@@ -139,7 +140,10 @@ def _nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    """Several lines as one."""
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    ends = ["" if line[-1] in ".:;," else "." if after[0].isupper() else ";" for line, after in pairwise(lines)]
+    return " ".join(line + end for line, end in zip(lines, [*ends, ""], strict=False))
 
 
 def _print_warning(message: Warning | str, *_: Any) -> None:

@@ -17,7 +17,7 @@ from captum_shared import cli
 from captum_shared.console import closing_pipes, describe
 
 ERRORS: list[tuple[BaseException, int, str]] = [
-    (ValueError("`top` must be\n  positive"), 2, "error: `top` must be positive"),
+    (ValueError("`top` must be   positive"), 2, "error: `top` must be positive"),
     (FileNotFoundError(errno.ENOENT, "No such file", "x.csv"), 2, r"error: \[Errno 2\] No such file: 'x.csv'"),
     (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
     (KeyError("gone"), 1, "unexpected error: KeyError: 'gone'; run again with --traceback"),
@@ -98,6 +98,13 @@ def test_misspelt_words(words: str, capsys: Any) -> None:
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert MISSPELT[words] in lines[0]
+
+
+def test_several_lines_become_one() -> None:
+    error = ValueError("2 images cannot be read:\n  a.png: it is empty\n  b.png: it is text\nThey are left out.")
+    assert describe(error)[1] == (
+        "error: 2 images cannot be read: a.png: it is empty; b.png: it is text. They are left out."
+    )
 
 
 def test_a_prefix_of_one_flag_is_that_flag(failing: Any, tmp_path: Path, capsys: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.transforms import v2
 
+from captum_shared.checks import check_integer
 from captum_shared.encoder.latents import LatentEncoder, Pool
 from captum_shared.encoder.memory_format import channels_last
 
@@ -91,7 +93,7 @@ def load_network(
     """
     own = ":" in name
     known = None if own else _known_weights(name, weights)
-    model = _import_factory(name)() if own else models.get_model(name, weights=known)
+    model = _call(name) if own else models.get_model(name, weights=known)
     if not isinstance(model, nn.Module):
         raise TypeError(f"{name!r} must return an nn.Module, got {type(model).__name__}")
     if weights is not None and known is None:
@@ -99,7 +101,7 @@ def load_network(
     if not own:  # networks of others may use `view` on what the layout makes non-contiguous
         channels_last(model)
     if own or image_size is not None:
-        return model.eval(), preprocessing(image_size or 224, mean, std)
+        return model.eval(), preprocessing(224 if image_size is None else image_size, mean, std)
     return model.eval(), (known or _default_weights(name)).transforms()
 
 
@@ -122,7 +124,10 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
 def preprocessing(size: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> ImageTransform:
     """Resize the shorter side to `size`, crop the centre, scale to [0, 1], normalise: PIL image -> (3, size, size)."""
+    check_integer("image_size", size)
     mean, std = IMAGENET_MEAN if mean is None else mean, IMAGENET_STD if std is None else std
+    if not all(math.isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
+        raise ValueError(f"`mean` and `std` must be finite and `std` positive, got {mean} and {std}")
     return v2.Compose(
         [
             v2.ToImage(),
@@ -175,13 +180,25 @@ def _read_file(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def _call(name: str) -> Any:
+    """What the user's own function returns."""
+    factory = _import_factory(name)
+    try:
+        return factory()
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{name!r} makes no network: {type(error).__name__}: {error}") from error
+
+
 def _import_factory(name: str) -> Callable[[], Any]:
     module_name, _, attribute = name.partition(":")
     with _working_directory_importable():
         try:
             factory = getattr(import_module(module_name), attribute, None)
-        except ImportError as error:
-            raise ValueError(f"cannot import {module_name!r} for model {name!r}: {error}") from error
+        except Exception as error:  # whatever the user's module does
+            reason = error if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+            raise ValueError(f"cannot import {module_name!r} for model {name!r}: {reason}") from error
     if not callable(factory):
         raise ValueError(f"{module_name!r} has no callable {attribute!r}; expected 'module:callable', got {name!r}")
     return factory

@@ -19,6 +19,8 @@ Chosen = TypeVar("Chosen", bound=Settings)
 LEAST = {
     "batch_size": 1, "crops": 1, "image_size": 1, "n_steps": 1, "rare": 1, "seed": 0, "sheets": 0, "top": 1,
 }  # fmt: skip
+MOST_CELLS = 64
+"""The longest side of a grid: with more cells than a map has, latents are repeated until the memory is full."""
 
 
 def check_demo(**options: Any) -> None:
@@ -81,5 +83,7 @@ def _check_channels(name: str, values: Sequence[float] | None) -> None:
 
 
 def _check_pool(pool: Any, names: Sequence[str]) -> None:
-    if pool not in names and not (isinstance(pool, int) and pool > 0):
-        raise ValueError(f"`pool` must be one of {tuple(names)} or a grid's side such as 4, got {pool!r}")
+    if pool not in names and not (isinstance(pool, int) and 0 < pool <= MOST_CELLS):
+        raise ValueError(
+            f"`pool` must be one of {tuple(names)} or a grid's side from 1 to {MOST_CELLS}, such as 4, got {pool!r}"
+        )
