@@ -37,7 +37,7 @@ FAULTS = [
     Fault("--std 0", "`std` must be positive, got 0", flags={"--std": ["1", "0", "1"]}),
     Fault("--folds 1", "`folds` must be an integer of at least 2, got 1", "recording", {"--folds": 1}),
     Fault("--folds 99", "`folds` must be at most the number of different stimuli, 24", "recording", {"--folds": 99}, early=False),
-    Fault("--pca -1", f"`pca` {NUMBER} -1", "recording", {"--pca": -1}),
+    Fault("--pca -1", "`pca` must be a positive integer.*, got -1", "recording", {"--pca": -1}),
     Fault("--drivers 0", f"`drivers` {NUMBER} 0", "recording", {"--drivers": 0}),
     *(Fault(f"{flag} nan", "must be (a number|finite)", "recording", {flag: "nan"})
       for flag in ("--threshold", "--min-r", "--min-reliability", "--min-d-prime")),
