@@ -14,7 +14,7 @@ import captum_shared
 PACKAGE = Path(captum_shared.__file__).parent
 
 # The ground floor: all above may import it, and it imports nothing of the package.
-GROUND = {"checks", "files", "folders", "images", "tables", "workers"}
+GROUND = {"checks", "files", "folders", "images", "tables", "turns", "workers"}
 
 # What each unit, a module or a folder, may import of the package besides itself and the ground floor.
 BELOW_STUDY = (
@@ -23,6 +23,7 @@ BELOW_STUDY = (
 )  # fmt: skip
 ALLOWED = {
     "checks": set(),
+    "turns": set(),
     "workers": set(),
     "images": set(),
     "tables": set(),

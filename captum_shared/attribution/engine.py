@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from captum_shared.attribution.inputs import Pair, check_baseline, check_counts, check_device
 from captum_shared.checks import check_choice
-from captum_shared.encoder.turns import turn
+from captum_shared.turns import turn
 
 EngineFactory = Callable[[nn.Module], Any]
 

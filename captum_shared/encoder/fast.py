@@ -84,7 +84,7 @@ def fast_encoder(
     True
     """
     _check_encoder(encoder, autocast)
-    probe = _noise(encoder) if probe is None else probe
+    probe = _noise(encoder.model) if probe is None else probe
     twin = FastEncoder(copy.deepcopy(encoder), autocast)
     with torch.no_grad():
         _fold(twin, probe)
@@ -122,108 +122,86 @@ def _as(part: Any, dtype: torch.dtype) -> Any:
     return part.to(dtype) if isinstance(part, Tensor) and part.is_floating_point() else part
 
 
-class _Uses(TorchDispatchMode):
-    """Watches one pass: which batch norms get a convolution's very output, and who else uses it."""
+class _Watch(TorchDispatchMode):
+    """Watches a forward pass: which batch norms get a convolution's very output, and who else uses it."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.names = _own_names(model)
         self.calls: Counter[nn.Module] = Counter()
-        self.outputs: dict[int, tuple[nn.Module, Tensor]] = {}  # of convolutions, held so that no address is used again
-        self.inputs: dict[nn.Module, nn.Module] = {}  # of batch norms: the convolution before
-        self.elsewhere: set[nn.Module] = set()  # convolutions whose output something else uses
-        self._inside = False
+        self.before: dict[nn.Module, nn.Module] = {}  # the convolution before a batch norm
+        self.used_elsewhere: set[nn.Module] = set()
+        self._outputs: dict[int, tuple[nn.Module, Tensor]] = {}  # held, so that no address is given out again
+        self._in_norm = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Note which convolutions' outputs an operation takes, unless a batch norm makes it."""
-        if not self._inside:
-            self.elsewhere |= {
-                self.outputs[id(part)][0] for part in tree_leaves((args, kwargs)) if id(part) in self.outputs
-            }
+        """Note whose output an operation takes, unless a batch norm makes it."""
+        taken = [] if self._in_norm else tree_leaves((args, kwargs))
+        self.used_elsewhere |= {self._outputs[id(part)][0] for part in taken if id(part) in self._outputs}
         return func(*args, **(kwargs or {}))
 
-    def of_convolution(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        """Behind a convolution."""
+    def enter(self, module: nn.Module, inputs: Any) -> None:
+        """Before a convolution or a batch norm."""
         self.calls[module] += 1
-        self.outputs[id(output)] = module, output
+        self._in_norm = isinstance(module, _BATCH_NORMS)
+        if self._in_norm and inputs and id(inputs[0]) in self._outputs:
+            self.before[module] = self._outputs[id(inputs[0])][0]
 
-    def before_norm(self, module: nn.Module, inputs: Any) -> None:
-        """Before a batch norm."""
-        self.calls[module] += 1
-        self._inside = True
-        if inputs and id(inputs[0]) in self.outputs:
-            self.inputs[module] = self.outputs[id(inputs[0])][0]
-
-    def behind_norm(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        """Behind a batch norm."""
-        self._inside = False
-
-    def pairs(self) -> list[tuple[str, str]]:
-        """Names of convolutions and batch norms that can be folded."""
-        return [
-            (self.names[conv], self.names[norm])
-            for norm, conv in self.inputs.items()
-            if self.calls[conv] == self.calls[norm] == 1 and conv not in self.elsewhere
-        ]
-
-
-def _own_names(model: nn.Module) -> dict[nn.Module, str]:
-    """Convolutions and batch norms that can be folded as far as they alone can tell, by their only name.
-
-    A subclass of a convolution may compute its weights, and so may hooks; without running statistics a batch norm is no
-    constant.
-    """
-    names = Counter(module for _, module in model.named_modules(remove_duplicate=False))
-    found = {}
-    for name, module in model.named_modules():
-        constant = type(module) in _BATCH_NORMS and module.running_mean is not None
-        hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-        if (constant or type(module) in _CONVOLUTIONS) and names[module] == 1 and not any(hooks):
-            found[module] = name
-    return found
+    def leave(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        """Behind it."""
+        self._in_norm = False
+        if not isinstance(module, _BATCH_NORMS):
+            self._outputs[id(output)] = module, output
 
 
 def _fold(encoder: LatentEncoder, probe: Tensor) -> None:
-    """Fold batch norms into the convolutions before them."""
-    uses = _Uses(encoder.model)
-    norms = [module for module in uses.names if isinstance(module, _BATCH_NORMS)]
-    if not norms:
-        return
+    """Fold batch norms into the convolutions before them, where the batch norm alone uses what they give."""
+    model, watch = encoder.model, _Watch()
+    names = _foldable(model)
     with ExitStack() as hooks:
-        for module in uses.names:
-            if module in norms:
-                hooks.enter_context(module.register_forward_pre_hook(uses.before_norm))
-                hooks.enter_context(module.register_forward_hook(uses.behind_norm))
-            else:
-                hooks.enter_context(module.register_forward_hook(uses.of_convolution))
-        with uses:
-            encoder.layer_output(probe)
-    for conv, norm in uses.pairs():
-        pair: Any = encoder.model.get_submodule(conv), encoder.model.get_submodule(norm)
-        folded = fuse_conv_bn_eval(*pair)
-        encoder.model.set_submodule(conv, folded)
-        encoder.model.set_submodule(norm, nn.Identity().eval())
+        for module in names:
+            hooks.enter_context(module.register_forward_pre_hook(watch.enter))
+            hooks.enter_context(module.register_forward_hook(watch.leave))
+        hooks.enter_context(watch)
+        encoder.layer_output(probe)
+    for norm, conv in watch.before.items():
+        if watch.calls[conv] == watch.calls[norm] == 1 and conv not in watch.used_elsewhere:
+            model.set_submodule(names[conv], fuse_conv_bn_eval(conv, norm))  # type: ignore[arg-type, type-var]
+            model.set_submodule(names[norm], nn.Identity().eval())
+
+
+def _foldable(model: nn.Module) -> dict[nn.Module, str]:
+    """Convolutions and batch norms with their names, where nothing about themselves forbids it."""
+    # A subclass of a convolution may compute its weights, and so may hooks. Without running statistics a batch norm is
+    # no constant. What has two names would stay under one of them.
+    named = list(model.named_modules(remove_duplicate=False))
+    times = Counter(module for _, module in named)
+    kinds = *_CONVOLUTIONS, *_BATCH_NORMS
+    return {
+        module: name
+        for name, module in named
+        if type(module) in kinds and times[module] == 1 and getattr(module, "running_mean", module) is not None
+        and not (module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+    }  # fmt: skip
 
 
 def _check_same(twin: FastEncoder, encoder: LatentEncoder, probe: Tensor) -> None:
     """Refuse a copy whose layer gives something else."""
-    precision = twin.autocast or probe.dtype
-    expected, found = (tree_leaves(own.layer_output(probe)) for own in (encoder, twin))
-    for own, exact in zip(found, expected, strict=True):
-        difference = float(torch.linalg.vector_norm((own - exact).double()) / torch.linalg.vector_norm(exact.double()))
-        if not difference <= TOLERANCE[precision]:
+    tolerance = TOLERANCE[twin.autocast or probe.dtype]
+    found, expected = (tree_leaves(own.layer_output(probe)) for own in (twin, encoder))
+    for part, exact in zip(found, expected, strict=True):
+        difference = float((part - exact).double().norm() / exact.double().norm())
+        if not difference <= tolerance:
             raise ValueError(
-                f"the fast copy of layer {encoder.layer!r} differs from the encoder by {difference:.2g} of its norm on "
-                f"the probe; expected at most {TOLERANCE[precision]:g} in {precision}. Use the encoder itself"
+                f"the fast copy differs from the encoder by {difference:.2g} of the norm of {encoder.layer!r} on the "
+                f"probe; expected at most {tolerance:g}. Use the encoder itself"
             )
 
 
-def _noise(encoder: LatentEncoder) -> Tensor:
+def _noise(model: nn.Module) -> Tensor:
     """Two images for the network's first convolution."""
-    first = next((part for part in encoder.model.modules() if isinstance(part, _CONVOLUTIONS)), None)
-    weight = next(encoder.model.parameters(), torch.empty(0))
-    size = (2, first.in_channels if first else 3, PROBE_SIZE, PROBE_SIZE)
-    return torch.randn(size, generator=torch.Generator().manual_seed(0)).to(weight)
+    channels = next((part.in_channels for part in model.modules() if isinstance(part, _CONVOLUTIONS)), 3)
+    x = torch.randn(2, channels, PROBE_SIZE, PROBE_SIZE, generator=torch.Generator().manual_seed(0))
+    return x.to(next(model.parameters(), x))
 
 
 def _check_encoder(encoder: Any, autocast: Any) -> LatentEncoder:

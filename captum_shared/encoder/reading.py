@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from torch.utils.hooks import RemovableHandle
 
-from captum_shared.encoder.turns import turn
+from captum_shared.turns import turn
 
 Take = Callable[[str, Any], Any]
 
@@ -47,7 +47,7 @@ class Reader:
             If a layer is unknown, not called, or called more than once.
         """
         modules = {name: find_layer(model, name) for name in layers}
-        network = _Network(model, modules)
+        network = model.training, *(weakref.ref(module) for module in (model, *modules.values()))
         run = Pass(model, modules, take, whole=not self._stops or self._counted != network)
         run.run(x)
         if run.is_swallowed:  # then what it took may have been changed in place
@@ -59,9 +59,6 @@ class Reader:
 
     def __getstate__(self) -> dict[str, Any]:
         return Reader().__dict__  # a copy counts again: it may be of a network that has been changed
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Reader:
-        return Reader()
 
 
 class Pass:
@@ -142,21 +139,12 @@ class Pass:
     def _go_on(self, output: Any) -> Any:
         """Only to count calls: without gradients or traces, and without a hold on what was taken."""
         torch.set_grad_enabled(False)
-        self._rest.enter_context(torch.random.fork_rng([self._device] if self._device.type == "cuda" else []))
+        devices = [self._device] if self._device.type == "cuda" else []
+        self._rest.enter_context(torch.random.fork_rng(devices, device_type="cuda"))
         if any(module.training for module in self.model.modules()):
-            self._rest.enter_context(_kept(self.model))
+            for buffer in self.model.buffers():
+                self._rest.callback(buffer.data.copy_, buffer.detach().clone())
         return tree_map(lambda part: part.detach().clone() if isinstance(part, Tensor) else part, output)
-
-
-class _Network:
-    """A network with layers and a mode, as long as its modules live; equal to itself."""
-
-    def __init__(self, model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
-        self.parts = [weakref.ref(module) for module in (model, *layers.values())]
-        self.training = model.training
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Network) and (self.parts, self.training) == (other.parts, other.training)
 
 
 class _Hook:
@@ -208,19 +196,6 @@ def _running(run: Pass) -> Iterator[None]:
         _thread.passes.remove(run)
         for hook in hooks:
             hook.remove()
-
-
-@contextmanager
-def _kept(model: nn.Module) -> Iterator[None]:
-    """Put buffers back, such as the statistics of batch norms."""
-    before = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in before:
-                if not torch.equal(buffer, value):
-                    buffer.copy_(value)
 
 
 def check_layers(model: nn.Module, layers: Sequence[Any], root: bool = False) -> None:
