@@ -19,6 +19,7 @@ from benchmarks.common.results import HEADER
 from benchmarks.photo_game import command, splits
 from benchmarks.photo_game.composites import Composite, draw_both_swaps, draw_pair_grid
 from benchmarks.photo_game.neurons import FOLDS, Knowledge, Photographs, driving, learn, make_folds
+from benchmarks.photo_game.pixels import cell_sums
 from benchmarks.photo_game.play import CONDITIONS, Condition, Frame, play
 from benchmarks.photo_game.rows import LAYER, rows
 from benchmarks.photo_game.scoring import both_swaps_scores, heat_in_tiles, pair_grid_scores
@@ -161,6 +162,15 @@ def test_a_rotation_turns_every_rule_and_back(
             assert torch.allclose(row.constants(turned) @ turn, row.constants(plain), atol=1e-6), row.name
 
 
+def test_sums_over_cells_by_hand() -> None:
+    maps = torch.zeros(1, 3, 4, 4)
+    maps[0, :, 0, 0], maps[0, 1, 0, 1], maps[0, 2, 3, 0] = 1.0, -1.0, -5.0
+    assert cell_sums(maps).tolist() == [[2, 0, -5, 0]]  # noise cancels before the positive part
+    scores = pair_grid_scores(np.array([[2.0, -1.0, -5.0, 0.0], [-3.0, -2.0, 0.0, 0.0]])[:, None, None, :, None])
+    assert float(scores["swap_accuracy"][0, 0]) == 1  # signed sums are compared
+    assert float(scores["share_of_driving_cells"][0, 0]) == (1 + 0.5) / 2
+
+
 @pytest.mark.parametrize(
     ("places", "expected"),
     [  # tiles of A's heat with references of P, of Q, and of B's heat
@@ -220,7 +230,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def words(folder: Path, out: Path, *categories: str) -> list[str]:
     return ["--model", "squeezenet1_1", "--weights", str(out / "w.pth"), "--layer", "features.3", "--images", str(folder),
-            "--labels", str(folder / "labels.csv"), "--image-size", "64", "--quick", "--composites", "2",
+            "--labels", str(folder / "labels.csv"), "--image-size", "64", "--quick", "--composites", "1",
             "--out", str(out / "out"), "--categories", *categories]  # fmt: skip
 
 
@@ -230,13 +240,18 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: Any, monkeypatch: pyt
     monkeypatch.setattr(splits, "LEDGER", tmp_path / "ledger.csv")
     torch.manual_seed(0)
     torch.save(squeezenet1_1().state_dict(), tmp_path / "w.pth")
-    assert command.main(words(folder, tmp_path, "red,blue,green,yellow", "red,grey")) == 0
+    arguments = words(folder, tmp_path, "red,blue,green,yellow", "red,grey")
+    assert command.main([*arguments, "--pixels", "1"]) == 0
     assert "## both swaps: the composite as the reference" in capsys.readouterr().out
     with (tmp_path / "out" / "photo_game.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert tuple(table[0]) == HEADER
     assert {(r["game"], r["condition"]) for r in table} == {
         (game, condition) for game in ("pair_grid", "both_swaps") for condition in ("native", "random rotation")
+    }
+    pixels = [r for r in table if r["method"] == "ParallelBackprop(IntegratedGradients)"]
+    assert {(r["game"], r["image"]) for r in pixels} == {
+        (game, image) for game in ("pair_grid", "both_swaps") for image in ("query", "reference")
     }
     assert all(float(r["ci_low"]) <= float(r["value"]) + 1e-6 <= float(r["ci_high"]) + 2e-6 for r in table)
     assert (tmp_path / "out" / "both_swaps.png").stat().st_size > 1000

@@ -32,7 +32,8 @@ from benchmarks.common.intervals import category_interval
 from benchmarks.common.photographs import load_photograph
 from benchmarks.common.results import Result, axis_table, finish, markdown_table, plot_bars, write_long, write_table
 from benchmarks.photo_game.composites import Composite, draw_both_swaps, draw_pair_grid
-from benchmarks.photo_game.neurons import FOLDS, Photographs, check_categories, driving, learn, make_folds
+from benchmarks.photo_game.neurons import FOLDS, Knowledge, Photographs, check_categories, driving, learn, make_folds
+from benchmarks.photo_game.pixels import METHOD, pixel_rows, play_pixels
 from benchmarks.photo_game.play import CONDITIONS, play
 from benchmarks.photo_game.rows import LAYER, Row, rows
 from benchmarks.photo_game.scoring import Scores
@@ -62,7 +63,7 @@ QUICK = ("native", "random rotation")
 
 @dataclass(frozen=True)
 class Game:
-    """Composites of one kind, and the folds that their neurons were fitted in."""
+    """Composites of one kind."""
 
     name: str
     composites: list[Composite]
@@ -71,16 +72,21 @@ class Game:
     def categories(self) -> list[tuple[str, ...]]:
         return [composite.categories for composite in self.composites]
 
+    def first(self, n: int, few: int) -> Game:
+        """The first few of every `n` composites, those of one pair of categories."""
+        return Game(self.name, [c for k, c in enumerate(self.composites) if k % n < few])
+
 
 def run(
     *, out: str | Path, images: str | Path, labels: str | Path, model: str, weights: str, layer: str,
     split: str = "held_out", categories: Sequence[str] | None = None, others: str | None = None, quick: bool = False,
-    n_composites: int | None = None, image_size: int | None = None, seed: int = 0, device: str = "cpu",
-    batch_size: int = 16, progress: bool = True,
+    n_composites: int | None = None, n_pixels: int | None = None, image_size: int | None = None, seed: int = 0,
+    device: str = "cpu", batch_size: int = 16, progress: bool = True,
 ) -> list[Result]:  # fmt: skip
     """Play both games in all conditions, and write the files; `quick` takes fewer composites and conditions."""
     folder = output_folder(out)
     n = n_composites or (8 if quick else 20)
+    n_pixels = (0 if quick else 1) if n_pixels is None else n_pixels
     encoder, transform = load_encoder(model, layer, "avg", weights, image_size=image_size)
     encoder = encoder.to(device).eval().requires_grad_(False)
     paths, names = read_labels(images, labels)
@@ -95,7 +101,18 @@ def run(
     maps = feature_maps(encoder, paths, transform, batch_size, device, progress)
     photographs = Photographs(paths, labelled, maps, played, fold)
     table = rows()
-    results = _play(photographs, lists, table, n, others, quick, seed, progress)
+    known, games = _prepare(photographs, lists, n, others, seed)
+    size = min(len(knowledge.gallery) for knowledge in known)
+    conditions = [c for c in CONDITIONS if (c.name in QUICK if quick else c.gallery is None or c.gallery < size)]
+    results = []
+    for condition in tqdm(conditions, "conditions", disable=not progress):
+        for game in games:
+            for image, scores in play(game.composites, photographs, known, table, condition, seed).items():
+                results += _summarise(game, condition.name, image, table, scores)
+    for game in games if n_pixels else ():
+        few, pixels = game.first(n, n_pixels), pixel_rows(table)
+        found = play_pixels(few.composites, photographs, known, pixels, encoder, transform, seed)
+        results += [r for image, scores in found.items() for r in _summarise(few, "native", image, pixels, scores)]
     if categories is None:
         enter(split, [" ".join(row.name).strip() for row in table], (model, layer, seed, n))
     title = split.replace("_", "-") + " categories" if categories is None else "; ".join(categories)
@@ -103,24 +120,17 @@ def run(
     return results
 
 
-def _play(
-    photographs: Photographs, lists: Sequence[Sequence[str]], table: Sequence[Row], n: int, others: str | None,
-    quick: bool, seed: int, progress: bool,
-) -> list[Result]:  # fmt: skip
+def _prepare(
+    photographs: Photographs, lists: Sequence[Sequence[str]], n: int, others: str | None, seed: int
+) -> tuple[list[Knowledge], list[Game]]:
+    """What is known outside each fold, and `n` composites of each pair of categories in each game."""
     names = list(dict.fromkeys(name for own in lists for name in own))
     neurons = [driving(*own) for size in (1, 2) for own in combinations(names, size)]
     known = [learn(photographs, fold, neurons) for fold in range(FOLDS)]
     random = np.random.default_rng(seed)
     grid = [c for own in lists for c in draw_pair_grid(own, n, photographs, known, random, others)]
     both = [c for own in lists if len(own) > 3 for c in draw_both_swaps(own, n, photographs, known, random)]
-    games = [Game("pair_grid", grid)] + [Game("both_swaps", both)] * bool(both)
-    conditions = [c for c in CONDITIONS if not quick or c.name in QUICK]
-    results = []
-    for condition in tqdm(conditions, "conditions", disable=not progress):
-        for game in games:
-            for image, scores in play(game.composites, photographs, known, table, condition, seed).items():
-                results += _summarise(game, condition.name, image, table, scores)
-    return results
+    return known, [Game("pair_grid", grid)] + [Game("both_swaps", both)] * bool(both)
 
 
 def _everything(words: Sequence[str], paths: Sequence[Path]) -> Split:
@@ -165,7 +175,11 @@ def _write(folder: Path, results: list[Result], about: str) -> None:
         own = [result for result in results if result.game == game]
         for image, words in IMAGES.items() if own else ():
             heading = f"{game.replace('_', ' ')}: {words}"
-            sections.append((heading, markdown_table(own, "native", metrics, image)))
+            coarse, pixels = ([r for r in own if (r.method == METHOD) == fine] for fine in (False, True))
+            sections.append((heading, markdown_table(coarse, "native", metrics, image)))
+            if pixels:
+                note = f"{pixels[0].neurons} composites.\n\n"
+                sections.append((f"{heading}, pixel maps", note + markdown_table(pixels, "native", metrics, image)))
             axis = axis_table(own, AXIS_ROWS, AXES[game], image, unit="composites")
             sections.append((f"{heading}, {AXES[game].replace('_', ' ')}", axis))
         plot_bars(folder / f"{game}.png", own, "native", AXES[game], chance=CHANCE[game])
@@ -191,6 +205,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--others", metavar="NAME", help="category of the pair grid's other cells (default: any other)")
     parser.add_argument("--composites", dest="n_composites", type=int, metavar="N",
                         help="of each pair of categories (default: 20, quick 8)")  # fmt: skip
+    parser.add_argument("--pixels", dest="n_pixels", type=int, metavar="N",
+                        help="of them explained pixel by pixel, too; takes long (default: 1, quick 0)")  # fmt: skip
     parser.add_argument(
         "--image-size", type=int, metavar="N", help="side of a photograph in pixels (default: the network's)"
     )

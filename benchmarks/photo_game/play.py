@@ -19,6 +19,7 @@ from captum_shared.selection import rule_center, strongest_drivers
 from captum_shared.similarity import category_centers
 
 CHUNK = 25
+IMAGES = ("query", "reference")
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def play(
         own = [composites[k] for k in here]
         if own:
             order += here
-            constants = _constants(own, photographs, knowledge, rows, condition, seed)
+            constants = constants_of(own, photographs, knowledge, rows, condition, seed)
             for start in range(0, len(own), CHUNK):
                 part = slice(start, start + CHUNK)
                 for image, scores in _score(own[part], photographs, constants[..., part, :], knowledge, noise).items():
@@ -76,7 +77,7 @@ def play(
     }
 
 
-def _constants(
+def constants_of(
     composites: Sequence[Composite], photographs: Photographs, known: Knowledge, rows: Sequence[Row],
     condition: Condition, seed: int,
 ) -> Tensor:  # fmt: skip
@@ -164,8 +165,12 @@ def _score(
         .reshape(-1, b, t, h, w)
     )
     heat = heat_in_tiles(maps, cells).reshape(*constants.shape[:3], b, t, h * w)
-    score = pair_grid_scores if constants.shape[1] == 2 else both_swaps_scores
-    return {image: score(heat[k]) for k, image in enumerate(("query", "reference"))}
+    return {image: score_of(heat[k]) for k, image in enumerate(IMAGES)}
+
+
+def score_of(heat: np.ndarray) -> Scores:
+    """Of heat (questions, R, B, 4, p): two questions are asked in the pair grid, three in the game of both swaps."""
+    return pair_grid_scores(heat) if len(heat) == 2 else both_swaps_scores(heat)
 
 
 def neurons_of(composites: Sequence[Composite], categories: Sequence[str]) -> set[Driving]:

@@ -66,10 +66,12 @@ def _hotter(sums: np.ndarray, one: int, other: int) -> np.ndarray:
 
 def _on_target(heat: np.ndarray, target: int, rival: int) -> Scores:
     sums = heat.sum(-1)
+    moved = _hotter(sums, target, rival)
+    sums = np.maximum(sums, 0)  # heat is never negative, signed sums of pixels may be
     inside, beside, total = sums[..., target], sums[..., rival], sums.sum(-1)
     peaks = heat.max(-1)
     return {
-        "swap_accuracy": _hotter(sums, target, rival),
+        "swap_accuracy": moved,
         "share_of_driving_cells": _share(inside, inside + beside, 0.5),
         "p_vs_q_auroc": _auroc(heat[..., target, :], heat[..., rival, :]),
         "relevance_mass_accuracy": _share(inside, total, 0.25),
