@@ -17,7 +17,7 @@ _HOMES = {
     "similarity": ("RULES", "SIMILARITIES", "category_centers", "moment_rule", "neuron_similarity", "shared_weights"),
     "matcher": ("Match", "ReferenceMatcher"),
     "selection": ("Drivers", "Pairs", "find_drivers", "find_pairs", "rule_center", "strongest_drivers"),
-    "attribution": ("LayerParallelBackprop", "ParallelBackprop"),
+    "attribution": ("LayerCorrespondence", "LayerParallelBackprop", "ParallelBackprop"),
     "recording": ("Recording",),
     "report": ("explain_recording",),
     "visualization": ("display_heat", "overlay", "pair_figure"),
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from captum_shared import metrics as metrics
     from captum_shared import selectivity as selectivity
     from captum_shared import synthetic as synthetic
+    from captum_shared.attribution import LayerCorrespondence as LayerCorrespondence
     from captum_shared.attribution import LayerParallelBackprop as LayerParallelBackprop
     from captum_shared.attribution import ParallelBackprop as ParallelBackprop
     from captum_shared.encoder import LatentEncoder as LatentEncoder

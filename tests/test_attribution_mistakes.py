@@ -59,7 +59,6 @@ ATTRIBUTE: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
     "c shape": (ValueError, r"`additional_forward_args` must be \(N, D\) = \(2, 6\), got shape \(6,\)", {"readout": None, "additional_forward_args": (W,)}),
     "c and readout": (ValueError, "leave nothing to compute; expected no `readout`", {"additional_forward_args": (torch.ones(2, 6).double(),)}),
     "c nan": (ValueError, "the shared weights hold NaN", {"readout": None, "additional_forward_args": (nan(W).expand(2, 6),)}),
-    "center": (ValueError, "rule 'product' takes no `center`", {"center": W}),
     "reference latents": (ValueError, r"`reference_latents` must be \(D,\) = \(6,\) or .*, got shape \(5,\)", {"reference_latents": W[:5]}),
     "baseline": (ValueError, "`baselines` must be a number, a tensor or a tuple of two, got a tuple of 3", {"baselines": (0, 0, 0)}),
 }  # fmt: skip
@@ -79,6 +78,7 @@ def test_construction(net: nn.Module) -> None:
     cases: list[tuple[type[Exception], str, Any]] = [
         (TypeError, r"`encoder` must be an nn.Module .* got function", lambda: ParallelBackprop(lambda x: x)),
         (ValueError, r"unknown rule 'sum'; expected one of \['product'", lambda: ParallelBackprop(encoder, rule="sum")),
+        (ValueError, r"`constants` must be one of \('common', 'crossed'\), got 'both'", lambda: ParallelBackprop(encoder, constants="both")),
         (TypeError, "`engine` must be a Captum class or a callable .* got Saliency", lambda: ParallelBackprop(encoder, ca.Saliency(encoder))),
         (TypeError, "`engine` must be a Captum class or a callable .* got str", lambda: ParallelBackprop(encoder, "IG")),
         (TypeError, "`engine` LayerGradCam cannot be made from a forward module alone", lambda: ParallelBackprop(encoder, ca.LayerGradCam)),

@@ -266,5 +266,5 @@ def test_public_names_of_the_design() -> None:
                  "neuron_similarity", "shared_weights", "ReferenceMatcher", "ParallelBackprop", "LayerParallelBackprop",
                  "pair_figure", "overlay", "RULES", "SIMILARITIES", "metrics"):  # fmt: skip
         assert hasattr(cs, name)
-    assert list(cs.RULES) == ["product", "centered", "contrast", "matched"]
+    assert list(cs.RULES) == ["product", "dot", "centered", "contrast", "matched"]
     assert list(cs.SIMILARITIES) == ["dot", "cosine"]

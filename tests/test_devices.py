@@ -152,6 +152,20 @@ def unfaithful(encoder: LatentEncoder, pair: Pair, weight: Tensor) -> Tensor:
     )
 
 
+def of_moments(encoder: LatentEncoder, pair: Pair, weight: Tensor) -> Any:
+    """A gallery on the CPU, wherever the images are, and one where the images are."""
+    gallery = torch.rand(300, D, generator=torch.Generator().manual_seed(0)).square()
+    rule = cs.moment_rule(gallery)
+    results = [ParallelBackprop(encoder, captum.Saliency, rule=rule).attribute(pair, readout=weight)]
+    for own in (rule.to(weight.device), cs.moment_rule(gallery.to(weight.device))):
+        pb = ParallelBackprop(encoder, captum.Saliency, rule=own, constants="crossed")
+        results.append(pb.attribute(pair, readout=weight))
+        results.append(cs.LayerCorrespondence(encoder, own).attribute(pair, readout=weight))
+        match = ReferenceMatcher(gallery.to(weight.device), similarity=own).match(encoder(pair[0]), weight)
+        results.append(match.similarity)
+    return [part for result in results for part in ([result] if isinstance(result, Tensor) else result)]
+
+
 CASES: dict[str, Case] = {
     "gradients": maps(captum.Saliency),
     "integrated gradients": maps(n_steps=8),
@@ -169,6 +183,9 @@ CASES: dict[str, Case] = {
     "Occlusion": maps(captum.Occlusion, sliding_window_shapes=(3, 4, 4), strides=(3, 4, 4)),
     "FeatureAblation": with_mask,
     **{f"rule {rule}": maps(captum.Saliency, rule=rule) for rule in cs.RULES},
+    "rule of moments": of_moments,
+    "crossed": lambda encoder, pair, weight: ParallelBackprop(encoder, captum.Saliency, rule="dot", constants="crossed").attribute(pair, readout=weight),
+    "correspondence": lambda encoder, pair, weight: cs.LayerCorrespondence(encoder).attribute(pair, readout=weight),
     "shared weights held": held,
     "references averaged": averaged,
     "coarse maps": coarse,

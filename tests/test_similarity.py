@@ -107,6 +107,19 @@ def test_product_is_linear_in_the_reference() -> None:
     assert torch.allclose(shared_weights(z, refs.mean(0), w), mean, atol=1e-6)
 
 
+def test_centers_of_product_and_dot_center_the_latents() -> None:
+    z, z_ref, w, center = torch.randn(3, 4), torch.randn(3, 4), torch.randn(4), torch.randn(4)
+    assert torch.equal(shared_weights(z, z_ref, w, "dot"), w * z_ref)
+    assert torch.equal(shared_weights(z, z_ref, w, "dot", center), w * (z_ref - center))
+    assert torch.equal(shared_weights(z, z_ref, w, "product", center), shared_weights(z - center, z_ref - center, w))
+
+
+def test_dot_is_the_gradient_of_the_dot_similarity() -> None:
+    z, z_ref, w = torch.randn(1, 4).requires_grad_(), torch.randn(1, 4), torch.randn(4)
+    neuron_similarity(z, z_ref, w).sum().backward()
+    assert torch.allclose(shared_weights(z.detach(), z_ref, w, "dot"), z.grad)
+
+
 def test_product_sums_to_the_dot_similarity() -> None:
     z, z_ref, w = torch.randn(1, 6), torch.randn(1, 6), torch.randn(6)
     assert torch.allclose(shared_weights(z, z_ref, w).sum(), neuron_similarity(z, z_ref, w)[0, 0], atol=1e-6)
@@ -124,12 +137,11 @@ def test_a_rule_of_ones_own() -> None:
 def test_mistakes() -> None:
     z, w = torch.randn(3, 4), torch.randn(4)
     cases: list[tuple[type[Exception], str, Any]] = [
-        (ValueError, r"unknown rule 'produkt'; expected one of \['product', 'centered', 'contrast', 'matched'\]", lambda: shared_weights(z, z, w, "produkt")),
+        (ValueError, r"unknown rule 'produkt'; expected one of \['product', 'dot', 'centered', 'contrast', 'matched'\]", lambda: shared_weights(z, z, w, "produkt")),
         (ValueError, r"`rule` must return shared weights \(N, D\) = \(3, 4\), got \(2, 4\)", lambda: shared_weights(z, z, w, lambda *_: z[:2])),
         (ValueError, r"`rule` must return shared weights .* got float", lambda: shared_weights(z, z, w, lambda *_: 1.0)),
         (ValueError, r"unknown similarity 'l2'; expected one of \['dot', 'cosine'\]", lambda: neuron_similarity(z, z, w, "l2")),
         (ValueError, r"rule 'centered' needs `center`.*got None", lambda: shared_weights(z, z, w, "centered")),
-        (ValueError, "rule 'product' takes no `center`; expected None", lambda: shared_weights(z, z, w, "product", w)),
         (ValueError, r"`z` must be \(N, D\), got shape \(4,\)", lambda: shared_weights(w, w, w)),
         (ValueError, r"`z_ref` must be \(N, D\) = \(3, 4\) or \(D,\) = \(4,\), got shape \(2, 4\)", lambda: shared_weights(z, z[:2], w)),
         (ValueError, r"`weight` must be \(N, D\) = \(3, 4\) or .* got shape \(3,\)", lambda: shared_weights(z, z, w[:3])),

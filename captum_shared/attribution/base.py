@@ -22,26 +22,34 @@ from captum_shared.attribution.inputs import (
     resolve_reference,
     resolve_weight,
 )
-from captum_shared.checks import check_encoded, network_refusals
-from captum_shared.similarity import Rule, find_rule, shared_weights
+from captum_shared.checks import check_choice, check_encoded, network_refusals
+from captum_shared.similarity import Rule, find_rule, shared_weights, transposed
 
-# Latents of images and references, (N, D) each, to the shared weights c.
-Recipe = Callable[[Tensor, Tensor], Tensor]
+CONSTANTS = ("common", "crossed")
+# Latents of images and references, (N, D) each, to the shared weights of images and of references.
+Recipe = Callable[[Tensor, Tensor], Pair]
 
 
 class PairAttribution(GradientAttribution):
     """What `ParallelBackprop` and `LayerParallelBackprop` have in common.
 
     `forward_func` is the pair-level scalar c . z(x) + c . z(x_ref), for Captum's `infidelity` and
-    `compute_convergence_delta`, with ``additional_forward_args=(c,)``.
+    `compute_convergence_delta`, with ``additional_forward_args=(c,)``; with ``(c, c_ref)`` each image has its own.
     """
 
-    def __init__(self, encoder: nn.Module, rule: str | Rule = "product", center: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        rule: str | Rule = "product",
+        center: Tensor | None = None,
+        constants: str = "common",
+    ) -> None:
         find_rule(rule)
         self.encoder = check_encoder(encoder)
         self.forward_module = SharedForward(encoder)
         self.rule = rule
         self.center = check_center(center)
+        self.constants = check_choice("constants", constants, CONSTANTS)
         super().__init__(self._pair_forward)
 
     def shared_weights(
@@ -51,7 +59,7 @@ class PairAttribution(GradientAttribution):
         target: Any = None,
         center: Tensor | None = None,
         reference_latents: Tensor | None = None,
-    ) -> Tensor:
+    ) -> Tensor | Pair:
         """The constant c of each pair, (N, D): how much the two images share each latent, for the neuron.
 
         Parameters
@@ -64,44 +72,50 @@ class PairAttribution(GradientAttribution):
         Returns
         -------
         Tensor (N, D), detached
+            With ``constants="crossed"`` a tuple of two: the images' and the references'.
         """
         recipe = self._recipe(readout, target, None, center, reference_latents)
-        return self._constant(check_pair(inputs, self.encoder), recipe)
+        shared = self._constant(check_pair(inputs, self.encoder), recipe)
+        return shared[0] if self.constants == "common" else shared
 
     def attribute_future(self) -> None:
         """Not implemented, as for most of Captum's methods."""
         raise NotImplementedError(f"attribute_future is not implemented for {type(self).__name__}")
 
-    def _pair_forward(self, x: Tensor, x_ref: Tensor, shared: Tensor) -> Tensor:
-        c = differentiable_copy(shared)
-        return self.forward_module(x, c) + self.forward_module(x_ref, c)
+    def _pair_forward(self, x: Tensor, x_ref: Tensor, shared: Tensor, shared_ref: Tensor | None = None) -> Tensor:
+        own = shared if shared_ref is None else shared_ref
+        return self.forward_module(x, differentiable_copy(shared)) + self.forward_module(
+            x_ref, differentiable_copy(own)
+        )
 
     def _recipe(self, readout: Any, target: Any, frozen: Any, center: Any, reference_latents: Any) -> Recipe:
-        """How c (N, D) is made from both latents: by the rule, or given by the user as `frozen`."""
+        """How c (N, D) of each image is made from both latents: by the rule, or given by the user as `frozen`."""
         if frozen is None:
-            return lambda z, z_ref: self._shared(z, z_ref, readout, target, center, reference_latents)
+            return lambda z, z_ref: self._shared(
+                z, z_ref, resolve_weight(readout, target, z), center, reference_latents
+            )
         if any(value is not None for value in (readout, target, center, reference_latents)):
             raise ValueError(
                 "`additional_forward_args` holds the shared weights c, which leave nothing to compute; expected no "
                 "`readout`, `target`, `center` or `reference_latents` beside it"
             )
-        c = frozen[0] if isinstance(frozen, tuple) and len(frozen) == 1 else frozen
-        return lambda z, z_ref: check_shared(c, z)
+        given = frozen if isinstance(frozen, tuple) and len(frozen) in (1, 2) else (frozen,)
+        return lambda z, z_ref: (check_shared(given[0], z), check_shared(given[-1], z_ref))
 
-    def _constant(self, pair: Pair, recipe: Recipe) -> Tensor:
-        """c, from a forward pass of its own for each image."""
+    def _constant(self, pair: Pair, recipe: Recipe) -> Pair:
+        """c of each image, from a forward pass of its own for each."""
         with torch.no_grad():
-            return recipe(*(self._latents(x) for x in pair))
+            return recipe(self._latents(pair[0]), self._latents(pair[1]))
 
-    def _shared(
-        self, z: Tensor, z_ref: Tensor, readout: Any, target: Any, center: Any, reference_latents: Any
-    ) -> Tensor:
-        weight = resolve_weight(readout, target, z)
-        if reference_latents is not None:
-            z_ref = resolve_reference(reference_latents, z)
-        return self._combined(z, z_ref, weight, center)
+    def _shared(self, z: Tensor, z_ref: Tensor, weight: Tensor, center: Any, reference_latents: Any) -> Pair:
+        """By the rule: one constant for both images of each pair, or each image's from the other image."""
+        other = z_ref.to(z) if reference_latents is None else resolve_reference(reference_latents, z).expand_as(z)
+        shared = self._combined(z, other, weight, center, self.rule)
+        if self.constants == "common":
+            return shared, shared
+        return shared, self._combined(other, z, weight, center, transposed(self.rule))
 
-    def _combined(self, z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor | None) -> Tensor:
+    def _combined(self, z: Tensor, z_ref: Tensor, weight: Tensor, center: Any, rule: str | Rule) -> Tensor:
         center = self.center if center is None else center
         if z_ref.shape[-1] != z.shape[1]:
             raise ValueError(
@@ -109,15 +123,16 @@ class PairAttribution(GradientAttribution):
                 "images of different sizes need a pool that does not depend on the size"
             )
         center = center.detach().to(z) if isinstance(center, Tensor) else center
-        return check_shared_finite(shared_weights(z, z_ref.detach().to(z), weight, self.rule, center))
+        return check_shared_finite(shared_weights(z, z_ref, weight, rule, center))
 
     def _latents(self, x: Tensor) -> Tensor:
-        _warn_if_training(self.encoder)
+        warn_if_training(self.encoder)
         with network_refusals(x, self.encoder, "the encoder"):
             return check_encoded(self.encoder(x), len(x))
 
 
-def _warn_if_training(encoder: nn.Module) -> None:
+def warn_if_training(encoder: nn.Module) -> None:
+    """Warn, at the line of the user, if a part of the encoder that depends on its mode is in training mode."""
     if any(module.training for module in encoder.modules() if _depends_on_mode(module)):
         warnings.warn(
             "the encoder is in training mode: dropout and batch normalisation make the maps depend on the batch and on "

@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from captum.attr import LayerAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from captum_shared.attribution.base import PairAttribution
+from captum_shared.attribution.base import PairAttribution, warn_if_training
 from captum_shared.attribution.engine import differentiable
 from captum_shared.attribution.inputs import Pair, check_pair
-from captum_shared.similarity import Rule
-
-
-@runtime_checkable
-class MapEncoder(Protocol):
-    """An encoder whose layer has positions, such as a `LatentEncoder`."""
-
-    def layer_output(self, x: Tensor) -> Tensor: ...
-    def latents(self, output: Tensor, image_size: torch.Size) -> Tensor: ...
-    def as_map(self, output: Tensor, image_size: torch.Size) -> Tensor: ...
+from captum_shared.attribution.shares import MapEncoder, position_shares, why_not_linear
+from captum_shared.checks import check_encoded, network_refusals
+from captum_shared.similarity import Rule, origin_of
 
 
 class LayerParallelBackprop(PairAttribution):
     """Parallel backpropagation down to the encoder's layer: where on its map, coarse, the shared features are.
 
-    The map is A * dc.z/dA summed over channels, A the layer's output. With pool="avg" this is Grad-CAM of the scalar
-    c . z(x) before its positive part is taken (Selvaraju et al. 2017); for other pools it keeps the positions apart
-    (HiResCAM, Draelos & Carin 2020). Its sum is c . z, up to the offset of the encoder's transform. The paper has maps
-    of pixels only; this one is ours.
+    Where the pooling is a sum over positions ("avg", "flatten", a grid) and the encoder's transform affine, the map at
+    p is c . a(p), a(p) the position's share of the latents: what it contributes to them, the offset of the transform
+    shared out (see `LayerCorrespondence`). The map's sum is c . z, of latents minus the center for the rules "product"
+    and "dot" with a center, minus the gallery's mean for `moment_rule`. Without a transform and a center this is, for
+    pool="avg", Grad-CAM of c . z(x) before its positive part is taken (Selvaraju et al. 2017), and HiResCAM for the
+    others (Draelos & Carin 2020); so it is for other poolings: A * dc.z/dA summed over channels, A the layer's output.
+    The paper has maps of pixels only; this one is ours.
+
+    Each image goes through the network once, and nothing is differentiated but the pooling, where it is not linear.
 
     Parameters
     ----------
     encoder : LatentEncoder
-    rule, center
+    rule, center, constants
         As in `ParallelBackprop`.
 
     Raises
@@ -55,11 +53,15 @@ class LayerParallelBackprop(PairAttribution):
 
     interpolate = staticmethod(LayerAttribution.interpolate)
 
-    def __init__(self, encoder: nn.Module, rule: str | Rule = "product", center: Tensor | None = None) -> None:
-        super().__init__(encoder, rule, center)
-        if not isinstance(encoder, MapEncoder):
-            raise TypeError(f"`encoder` must be a LatentEncoder, whose layer has a map, got {type(encoder).__name__}")
-        self._maps: MapEncoder = encoder
+    def __init__(
+        self,
+        encoder: nn.Module,
+        rule: str | Rule = "product",
+        center: Tensor | None = None,
+        constants: str = "common",
+    ) -> None:
+        super().__init__(encoder, rule, center, constants)
+        self._maps = check_map_encoder(encoder)
 
     @property
     def multiplies_by_inputs(self) -> bool:
@@ -101,12 +103,28 @@ class LayerParallelBackprop(PairAttribution):
         with torch.inference_mode(mode=False):
             pair = check_pair(inputs, self.encoder)
             recipe = self._recipe(readout, target, additional_forward_args, center, reference_latents)
-            shared = self._constant(pair, recipe)
-            maps = [_coarse_maps(self._maps, x, shared) for x in pair]
-        return tuple(m.relu() for m in maps) if relu_attributions else (maps[0], maps[1])  # type: ignore[return-value]
+            outputs = [self._layer_output(x) for x in pair]
+            sizes = [x.shape[-2:] for x in pair]
+            with torch.no_grad():
+                z, z_ref = (
+                    check_encoded(self._maps.latents(output, size), len(x))
+                    for output, size, x in zip(outputs, sizes, pair, strict=True)
+                )
+                shared = recipe(z, z_ref)
+            origin = origin_of(self.rule, self.center if center is None else center)
+            maps = [
+                _coarse_maps(self._maps, output, size, c.unsqueeze(1), origin)
+                for output, size, c in zip(outputs, sizes, shared, strict=True)
+            ]
+        return (maps[0].relu(), maps[1].relu()) if relu_attributions else (maps[0], maps[1])
+
+    def _layer_output(self, x: Tensor) -> Any:
+        warn_if_training(self.encoder)
+        with torch.no_grad(), network_refusals(x, self.encoder, "the encoder"):
+            return self._maps.layer_output(x)
 
 
-def layer_maps(encoder: nn.Module, x: Tensor, shared: Tensor) -> Tensor:
+def layer_maps(encoder: nn.Module, x: Tensor, shared: Tensor, origin: Tensor | None = None) -> Tensor:
     """Maps of one image for many constants, from one forward pass and none back through the network.
 
     Parameters
@@ -114,24 +132,31 @@ def layer_maps(encoder: nn.Module, x: Tensor, shared: Tensor) -> Tensor:
     encoder : LatentEncoder
     x : Tensor (1, C, H, W)
     shared : Tensor (K, D)
+    origin : Tensor (D,), optional
+        Latents that count as nothing, as `origin_of` a rule gives them.
 
     Returns
     -------
     Tensor (K, h, w)
         As `LayerParallelBackprop` gives them one by one.
     """
-    if not isinstance(encoder, MapEncoder):
-        raise TypeError(f"`encoder` must be a LatentEncoder, whose layer has a map, got {type(encoder).__name__}")
-    return _coarse_maps(encoder, x, shared)[:, 0]
-
-
-def _coarse_maps(encoder: Any, x: Tensor, shared: Tensor) -> Tensor:
-    """(K, 1, h, w) of K images, or of one image for `shared` (K, D)."""
-    size = x.shape[-2:]
+    maps = check_map_encoder(encoder)
     with torch.no_grad():
-        output = encoder.layer_output(x)
-    encoder.as_map(output, size)  # a layer of vectors has no positions: refused here
-    leaf = output.detach().expand(len(shared), *output.shape[1:]).requires_grad_()
+        output = maps.layer_output(x)
+    return _coarse_maps(maps, output, x.shape[-2:], shared.unsqueeze(0), origin)[0]
+
+
+def _coarse_maps(encoder: MapEncoder, output: Any, size: torch.Size, shared: Tensor, origin: Tensor | None) -> Tensor:
+    """(N, Q, h, w) of N images' layer outputs for Q constants of each, (N, Q, D)."""
+    features = encoder.as_map(output, size)  # a layer of vectors has no positions: refused here
+    if why_not_linear(encoder, features):
+        return torch.stack([_differentiated_map(encoder, output, size, c) for c in shared.unbind(1)], dim=1)
+    return position_shares(encoder, features, origin).heat(shared).detach()
+
+
+def _differentiated_map(encoder: Any, output: Tensor, size: torch.Size, shared: Tensor) -> Tensor:
+    """A * dc.z/dA, summed over channels, (N, h, w)."""
+    leaf = output.detach().requires_grad_()
     with torch.enable_grad(), differentiable(encoder):
         scalar = (encoder.latents(leaf, size) * shared).sum()
         gradient = torch.autograd.grad(scalar, leaf)[0]
@@ -140,4 +165,11 @@ def _coarse_maps(encoder: Any, x: Tensor, shared: Tensor) -> Tensor:
             "the latents read only tokens without a position, such as the class token (pool='cls'); expected a "
             "pool over positions, or ParallelBackprop, which goes down to the pixels"
         )
-    return encoder.as_map(output * gradient, size).sum(dim=1, keepdim=True)
+    return encoder.as_map(output * gradient, size).sum(dim=1)
+
+
+def check_map_encoder(encoder: Any) -> MapEncoder:
+    """The encoder, if its layer has a map."""
+    if not isinstance(encoder, MapEncoder):
+        raise TypeError(f"`encoder` must be a LatentEncoder, whose layer has a map, got {type(encoder).__name__}")
+    return encoder

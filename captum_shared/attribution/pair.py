@@ -44,7 +44,11 @@ class ParallelBackprop(PairAttribution):
         How c is made: a name in `RULES`, of which "product" is the paper's, or a rule of your own, as in
         `shared_weights`.
     center : Tensor (D,), optional
-        What the rules other than the paper's compare the reference with, as in `shared_weights`.
+        What the latents are compared with, as in `shared_weights`.
+    constants : {"common", "crossed"}, default "common"
+        "common" is the paper's: one c for both images. "crossed": each image's constant is made from the other image,
+        c for x from y and c for y from x, so that both maps are gradients of one similarity (with the rule "dot":
+        w z(y) for x and w z(x) for y, of the paper's similarity). The rule "product" makes the same c either way.
 
     Raises
     ------
@@ -78,8 +82,9 @@ class ParallelBackprop(PairAttribution):
         engine: EngineFactory = IntegratedGradients,
         rule: str | Rule = "product",
         center: Tensor | None = None,
+        constants: str = "common",
     ) -> None:
-        super().__init__(encoder, rule, center)
+        super().__init__(encoder, rule, center, constants)
         self.engine = make_engine(engine, self.forward_module)
 
     @property
@@ -147,8 +152,8 @@ class ParallelBackprop(PairAttribution):
             default is zero, for normalised images the mean colour. The paper leaves it open.
         target : int or one int per pair, optional
             The neuron, if `readout` is a `LinearReadout`.
-        additional_forward_args : tuple of one Tensor (N, D), optional
-            Shared weights c to be used as they are, instead of `readout`.
+        additional_forward_args : tuple of one or two Tensors (N, D), optional
+            Shared weights c to be used as they are, instead of `readout`: of both images, or of each.
         return_convergence_delta : bool, default False
             Also return the sum of both images' deltas, (N,), for engines that have one.
         readout : Tensor (D,) or (N, D), or LinearReadout
@@ -188,11 +193,11 @@ class ParallelBackprop(PairAttribution):
         with torch.inference_mode(mode=False):
             pair = check_pair(inputs, self.encoder)
             if is_plain_gradient(self.engine):
-                maps = self._gradient_maps(pair, lambda z, z_ref: recipe(z, z_ref).unsqueeze(1), arguments)
+                maps = self._gradient_maps(pair, lambda *latents: _of_one_neuron(*recipe(*latents)), arguments)
                 return maps[0].squeeze(1), maps[1].squeeze(1)
             shared = self._constant(pair, recipe)
             sides = split_arguments(self.engine, arguments, pair)
-            results = [self._one_side(x, shared, own) for x, own in zip(pair, sides, strict=True)]
+            results = [self._one_side(x, c, own) for x, c, own in zip(pair, shared, sides, strict=True)]
         if return_convergence_delta:
             (map_x, delta), (map_ref, delta_ref) = results
             return (map_x, map_ref), delta + delta_ref
@@ -227,7 +232,7 @@ class ParallelBackprop(PairAttribution):
             raise ValueError("attribute_neurons gives no convergence delta; expected return_convergence_delta=False")
         arguments = self._engine_arguments(baselines, False, engine_arguments)
 
-        def recipe(z: Tensor, z_ref: Tensor) -> Tensor:
+        def recipe(z: Tensor, z_ref: Tensor) -> Pair:
             return self._shared_by_neuron(z, z_ref, readouts, center, reference_latents)
 
         with torch.inference_mode(mode=False):
@@ -237,8 +242,8 @@ class ParallelBackprop(PairAttribution):
             shared = self._constant(pair, recipe)
             sides = split_arguments(self.engine, arguments, pair)
             maps = [
-                neuron_maps(self.engine, self.forward_module, x, shared, own)
-                for x, own in zip(pair, sides, strict=True)
+                neuron_maps(self.engine, self.forward_module, x, c, own)
+                for x, c, own in zip(pair, shared, sides, strict=True)
             ]
         return maps[0], maps[1]
 
@@ -255,21 +260,23 @@ class ParallelBackprop(PairAttribution):
         leaves = [x.detach().requires_grad_() for x in pair]
         with torch.enable_grad(), differentiable(self.encoder):
             latents = [self._latents(leaf) for leaf in leaves]
-            shared = recipe(*(z.detach() for z in latents))
-            maps = [vector_jacobian_products(z, leaf, shared) for z, leaf in zip(latents, leaves, strict=True)]
+            shared = recipe(latents[0].detach(), latents[1].detach())
+            maps = [vector_jacobian_products(z, leaf, c) for z, leaf, c in zip(latents, leaves, shared, strict=True)]
         return (maps[0].abs(), maps[1].abs()) if arguments.get("abs") else (maps[0], maps[1])
 
-    def _shared_by_neuron(self, z: Tensor, z_ref: Tensor, readouts: Any, center: Any, reference_latents: Any) -> Tensor:
-        """Shared weights (N, K, D)."""
+    def _shared_by_neuron(self, z: Tensor, z_ref: Tensor, readouts: Any, center: Any, reference_latents: Any) -> Pair:
+        """Shared weights (N, K, D) of images and references: each neuron with each pair, all at once."""
         weights = resolve_weights(readouts, z)
-        z_ref = z_ref if reference_latents is None else resolve_reference(reference_latents, z)
-        each = isinstance(center, Tensor) and center.ndim == 2
-        if each and len(center) != len(weights):
-            raise ValueError(
-                f"`center` must be (D,) or (K, D) with K = {len(weights)}, got shape {tuple(center.shape)}"
-            )
-        centers = center if each else [center] * len(weights)
-        return torch.stack([self._combined(z, z_ref, w, m) for w, m in zip(weights, centers, strict=True)], dim=1)
+        n, k = len(z), len(weights)
+        if isinstance(center, Tensor) and center.ndim == 2:
+            if len(center) != k:
+                raise ValueError(f"`center` must be (D,) or (K, D) with K = {k}, got shape {tuple(center.shape)}")
+            center = center.repeat(n, 1)
+        if reference_latents is not None:
+            reference_latents = resolve_reference(reference_latents, z).expand_as(z).repeat_interleave(k, 0)
+        z, z_ref = z.repeat_interleave(k, 0), z_ref.repeat_interleave(k, 0)
+        shared = self._shared(z, z_ref, weights.repeat(n, 1), center, reference_latents)
+        return shared[0].unflatten(0, (n, k)), shared[1].unflatten(0, (n, k))
 
     def _engine_arguments(self, baselines: Any, delta: bool, engine_arguments: dict[str, Any]) -> dict[str, Any]:
         arguments = dict(engine_arguments)
@@ -281,3 +288,7 @@ class ParallelBackprop(PairAttribution):
             arguments["return_convergence_delta"] = True
         check_arguments(self.engine, without_limits(self.engine, arguments))
         return arguments
+
+
+def _of_one_neuron(shared: Tensor, shared_ref: Tensor) -> Pair:
+    return shared.unsqueeze(1), shared_ref.unsqueeze(1)

@@ -3,7 +3,7 @@
 from captum_shared.similarity.centers import category_centers
 from captum_shared.similarity.kinds import SIMILARITIES, Similarity, find_similarity, neuron_similarity
 from captum_shared.similarity.moments import MomentRule, moment_rule
-from captum_shared.similarity.rules import RULES, Rule, find_rule, shared_weights
+from captum_shared.similarity.rules import RULES, Rule, find_rule, origin_of, shared_weights, transposed
 
 __all__ = [
     "RULES",
@@ -16,5 +16,7 @@ __all__ = [
     "find_similarity",
     "moment_rule",
     "neuron_similarity",
+    "origin_of",
     "shared_weights",
+    "transposed",
 ]

@@ -21,7 +21,8 @@ def category_centers(
 
     Give them to `ParallelBackprop` and the like as ``reference_latents=z_ref, center=center``, with the rule "matched".
     The map then shows what belongs to the references' category rather than to its rivals, whichever reference of the
-    category is shown beside it. Ours. Evidence: the row "matched, categories known" of ``benchmarks.pair_grid``.
+    category is shown beside it. Ours, after contrastive corpus attribution (Lin et al., ICLR 2023). Evidence: the row
+    "matched, categories known" of ``benchmarks.pair_grid``.
 
     Parameters
     ----------

@@ -116,9 +116,16 @@ class MomentRule:
         ValueError
             If a `center` is given, or the latents are not as many as the gallery's.
         """
-        if center is not None:
-            raise ValueError("moment_rule compares with the mean of its own gallery; expected no `center`")
+        _check_no_center(center)
         return self._to_latents(self._constant(weight, z_ref), z).expand_as(z)
+
+    def transposed(self, z: Tensor, z_ref: Tensor, weight: Tensor, center: Any = None) -> Tensor:
+        """The same for the reference, from the image, `z_ref` here: the gradient of `similarity` in its second image.
+
+        Where there is one ridge and no contrast, it is the rule itself.
+        """
+        _check_no_center(center)
+        return self._to_latents(self._transposed_constant(weight, z_ref), z).expand_as(z)
 
     def similarity(self, query: Tensor, gallery: Tensor, weight: Tensor) -> Tensor:
         """zeta(x) . c(y), which the maps of x decompose: (Q, G), or (K, Q, G) for weights (K, D).
@@ -132,7 +139,7 @@ class MomentRule:
         """
         weights = weight.reshape(-1, weight.shape[-1])
         pairs = weights.repeat_interleave(len(query), 0), query.repeat(len(weights), 1)
-        constants = self._to_latents(self._constant_for_references(*pairs), query)
+        constants = self._to_latents(self._transposed_constant(*pairs), query)
         mean = self.origin.to(gallery)
         return (constants @ (gallery - mean).T).reshape(*weight.shape[:-1], len(query), len(gallery))
 
@@ -168,7 +175,7 @@ class MomentRule:
             constant -= self.contrast * shared_by_drivers * self._regular_weight(w)
         return constant
 
-    def _constant_for_references(self, weight: Tensor, z: Tensor) -> Tensor:
+    def _transposed_constant(self, weight: Tensor, z: Tensor) -> Tensor:
         """G^T zeta(x), (N, cells, K): what zeta(y) is multiplied with in zeta(x) . G zeta(y)."""
         w, zeta = self._by_cell(weight), self._by_cell(z) - self.mean
         third, driver = self._contract(w, zeta @ self._front)
@@ -210,6 +217,11 @@ class MomentRule:
 
     def _to_latents(self, constant: Tensor, like: Tensor) -> Tensor:
         return constant.mT.flatten(1).to(like)
+
+
+def _check_no_center(center: Any) -> None:
+    if center is not None:
+        raise ValueError("moment_rule compares with the mean of its own gallery; expected no `center`")
 
 
 def _mean_and_covariance(gallery: Tensor, cells: int) -> tuple[Tensor, Tensor]:

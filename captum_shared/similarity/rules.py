@@ -17,9 +17,19 @@ from captum_shared.checks import check_latents, check_one_device, check_tensor
 Rule = Callable[[Tensor, Tensor, Tensor, Any], Tensor]
 
 
-def product(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor:
-    """w z z_ref, the paper's (Lappe et al. 2024)."""
+def product(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor | None = None) -> Tensor:
+    """w z z_ref, the paper's (Lappe et al. 2024); of centered latents, if there is a center."""
+    z, z_ref = _minus(z, center), _minus(z_ref, center)
     return weight * (z * z_ref)  # in this order, so that swapping the pair changes no bit
+
+
+def dot(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor | None = None) -> Tensor:
+    """w z_ref, the gradient of the dot similarity; of centered latents, if there is a center.
+
+    With ``constants="crossed"`` the maps are the marginals of BiLRP (Eberle et al. 2020), and of the interactions of
+    exCLIP and xsbert (Moeller et al. 2024, 2025), each for the readout of the neuron in place of the plain dot product.
+    """
+    return weight * _minus(z_ref, center)
 
 
 def centered(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor:
@@ -30,7 +40,8 @@ def centered(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor
 def contrast(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor:
     """|w| (z_ref - center), the center being the mean of the neuron's strongest drivers.
 
-    What sets the reference apart from everything that drives the neuron; what every driver shares is erased.
+    What sets the reference apart from everything that drives the neuron; what every driver shares is erased. Its parent
+    is contrastive corpus attribution (Lin et al., ICLR 2023): likeness to a corpus, minus that to a foil.
     """
     return weight.abs() * (z_ref - center)
 
@@ -48,8 +59,14 @@ def matched(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor:
     return weight.abs() * (z_ref - scale * center)
 
 
-RULES: dict[str, Rule] = {"product": product, "centered": centered, "contrast": contrast, "matched": matched}
-_WITHOUT_CENTER = {"product"}
+RULES: dict[str, Rule] = {
+    "product": product,
+    "dot": dot,
+    "centered": centered,
+    "contrast": contrast,
+    "matched": matched,
+}
+_NEED_CENTER = {"centered", "contrast", "matched"}
 
 
 def shared_weights(
@@ -66,12 +83,14 @@ def shared_weights(
     weight : Tensor (D,) or (N, D)
         Readout of the neuron, or of one neuron per pair.
     rule : str or callable, default "product"
-        A name in `RULES`: "product" w z z_ref, the paper's; "centered" w^2 (z_ref - center);
-        "contrast" \\|w\\| (z_ref - center); "matched" \\|w\\| (z_ref - s center), s = w . z_ref / w . center.
+        A name in `RULES`: "product" w z z_ref, the paper's; "dot" w z_ref, the gradient of the dot similarity;
+        "centered" w^2 (z_ref - center); "contrast" \\|w\\| (z_ref - center); "matched" \\|w\\| (z_ref - s center),
+        s = w . z_ref / w . center.
         Or a rule of your own, (z, z_ref, weight, center) -> (N, D); its center is None unless given.
     center : Tensor (D,) or (N, D), optional
         What the reference is compared with: the mean latents of the gallery for "centered", of the neuron's strongest
-        drivers for "contrast" and "matched". Required by these three, refused by "product".
+        drivers for "contrast" and "matched", which require it. "product" and "dot" subtract it, if given, from the
+        latents of both images.
 
     Returns
     -------
@@ -80,8 +99,7 @@ def shared_weights(
     Raises
     ------
     TypeError, ValueError
-        If a shape does not fit, the tensors are on several devices, the rule is unknown, or the center is missing or
-        superfluous.
+        If a shape does not fit, the tensors are on several devices, the rule is unknown, or the center is missing.
 
     Examples
     --------
@@ -97,8 +115,11 @@ def shared_weights(
         if name != "center" or value is not None:
             _check_like(name, value, z)
     check_one_device(z=z, z_ref=z_ref, weight=weight, center=center)
-    if isinstance(rule, str) and (center is None) != (rule in _WITHOUT_CENTER):
-        raise ValueError(_center_message(rule))
+    if isinstance(rule, str) and rule in _NEED_CENTER and center is None:
+        raise ValueError(
+            f"rule {rule!r} needs `center`, the mean latents (D,) of the gallery or of the neuron's strongest drivers; "
+            "got None"
+        )
     shared = formula(z, z_ref, weight, center)
     if not isinstance(shared, Tensor) or tuple(shared.shape) not in (tuple(z.shape), tuple(z.shape[1:])):
         found = tuple(shared.shape) if isinstance(shared, Tensor) else type(shared).__name__
@@ -119,13 +140,24 @@ def find_rule(rule: str | Rule) -> Rule:
     return rule if callable(rule) else RULES[rule]
 
 
-def _center_message(rule: str) -> str:
-    if rule in _WITHOUT_CENTER:
-        return f"rule {rule!r} takes no `center`; expected None"
-    return (
-        f"rule {rule!r} needs `center`, the mean latents (D,) of the gallery or of the neuron's strongest drivers; "
-        "got None"
-    )
+def transposed(rule: str | Rule) -> str | Rule:
+    """The rule that makes the constant of the reference, from the image: the second gradient of one similarity.
+
+    That of `moment_rule`, whose similarity need not be symmetric, is another one; all others are their own.
+    """
+    return getattr(rule, "transposed", rule)
+
+
+def origin_of(rule: str | Rule, center: Tensor | None) -> Tensor | None:
+    """The latents that a rule takes as nothing, (D,) or (N, D), and subtracts from those of both images; None for zero.
+
+    The center for "product" and "dot", the gallery's mean for `moment_rule`.
+    """
+    return center if rule in ("product", "dot", product, dot) else getattr(rule, "origin", None)
+
+
+def _minus(latents: Tensor, center: Tensor | None) -> Tensor:
+    return latents if center is None else latents - center
 
 
 def _check_like(name: str, value: Any, z: Tensor) -> None:

@@ -1,0 +1,201 @@
+"""Latents as sums over the positions of the layer's map, where the pooling is linear and the transform affine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+Transform = Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class MapEncoder(Protocol):
+    """An encoder whose layer has positions, such as a `LatentEncoder`."""
+
+    pool: Any
+    transform: Transform | None
+
+    def layer_output(self, x: Tensor) -> Tensor: ...
+    def latents(self, output: Tensor, image_size: torch.Size) -> Tensor: ...
+    def as_map(self, output: Tensor, image_size: torch.Size) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the grid that a map is pooled to, and the positions that it averages."""
+
+    row: int
+    column: int
+    rows: slice
+    columns: slice
+
+    @property
+    def size(self) -> int:
+        """Number of positions."""
+        return (self.rows.stop - self.rows.start) * (self.columns.stop - self.columns.start)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What each position p of a map contributes to the latents z minus an origin: a(p), whose sum over p is z - origin.
+
+    Pooling is linear: pooled latents are sums over positions. An affine transform z = L u + b of pooled latents u is
+    written as L (u - s) + (L s + b), with s the shift of its first step, such as a scaler's mean. In each cell of the
+    grid, s is shared out among the positions as the pooling weights them; so is what remains, L s + b - origin, where
+    the latents keep the map's layout, and else it is shared out equally over all positions.
+
+    Attributes
+    ----------
+    features : Tensor (N, K, h, w)
+        The maps.
+    grid : (int, int, int)
+        Channels K, and the numbers of cells a and b along both sides that maps are averaged to.
+    shift : Tensor (N, K, a, b)
+    rest : Tensor (N, D)
+    transform : callable or None
+    """
+
+    features: Tensor
+    grid: tuple[int, int, int]
+    shift: Tensor
+    rest: Tensor
+    transform: Transform | None
+
+    def of(self, n: int) -> Shares:
+        """Those of image n alone."""
+        return replace(self, features=self.features[n : n + 1], shift=self.shift[n : n + 1], rest=self.rest[n : n + 1])
+
+    def heat(self, shared: Tensor) -> Tensor:
+        """c . a(p), (N, Q, h, w), for Q constants of each image, (N, Q, D)."""
+        pulled = self._pulled_back(shared.flatten(0, 1)).unflatten(0, shared.shape[:2]).unflatten(2, self.grid)
+        rest = shared * self.rest.unsqueeze(1)
+        spread = rest.unflatten(2, self.grid).sum(2) if self._keeps_layout else None
+        heat = self.features.new_zeros(*shared.shape[:2], *self.features.shape[2:])
+        for cell in self._cells():
+            i, j = cell.row, cell.column
+            part = self.features[:, :, cell.rows, cell.columns] - self.shift[:, :, i, j, None, None]
+            own = torch.einsum("nqk,nkhw->nqhw", pulled[..., i, j], part)
+            if spread is not None:
+                own = own + spread[..., i, j, None, None]
+            heat[..., cell.rows, cell.columns] += own / cell.size
+        return heat if spread is not None else heat + (rest.sum(2) / self.features[0, 0].numel())[..., None, None]
+
+    def at(self, n: int, positions: Tensor) -> Tensor:
+        """a(p) of image n at some positions (P,), counted along the rows of the map: (P, D)."""
+        height, width = self.features.shape[2:]
+        row, column = positions // width, positions % width
+        _, a, b = self.grid
+        down, across = _weights(row, a, height, self.features), _weights(column, b, width, self.features)
+        weights = down.unsqueeze(2) * across.unsqueeze(1)  # (P, a, b)
+        features = self.features[n, :, row, column].T[:, :, None, None]
+        linear = self._linear(((features - self.shift[n]) * weights.unsqueeze(1)).flatten(1))
+        if not self._keeps_layout:
+            return linear + self.rest[n] / self.features[0, 0].numel()
+        return linear + (self.rest[n].unflatten(0, self.grid) * weights.unsqueeze(1)).flatten(1)
+
+    @property
+    def _keeps_layout(self) -> bool:
+        return self.rest[0].numel() == self.shift[0].numel()
+
+    def _cells(self) -> Iterator[Cell]:
+        _, a, b = self.grid
+        height, width = self.features.shape[2:]
+        for i in range(a):
+            for j in range(b):
+                yield Cell(i, j, slice(*_window(i, a, height)), slice(*_window(j, b, width)))
+
+    def _linear(self, pooled: Tensor) -> Tensor:
+        """L u, (P, D), of pooled latents (P, K a b)."""
+        if self.transform is None:
+            return pooled
+        return self.transform(pooled) - self.transform(torch.zeros_like(pooled[:1]))
+
+    def _pulled_back(self, shared: Tensor) -> Tensor:
+        """L^T c, (Q, K a b), of constants (Q, D)."""
+        if self.transform is None:
+            return shared
+        with torch.enable_grad():
+            leaf = shared.new_zeros(len(shared), self.shift[0].numel()).requires_grad_()
+            return torch.autograd.grad(self.transform(leaf), leaf, shared)[0]
+
+
+def position_shares(encoder: MapEncoder, features: Tensor, origin: Tensor | None = None) -> Shares:
+    """The shares of the positions of maps `features`, (N, K, h, w), in latents minus `origin`, (D,) or (N, D).
+
+    Raises
+    ------
+    ValueError
+        If the pooling is not linear, or the transform not affine.
+    """
+    reason = why_not_linear(encoder, features)
+    if reason:
+        raise ValueError(f"{reason}; expected pool='avg', 'flatten' or a number, and no transform or an affine one")
+    grid = _grid(encoder.pool, features)
+    shift = features.new_zeros(len(features), math.prod(grid))
+    if encoder.transform is None:
+        shift = shift if origin is None else shift + origin.to(shift)
+        rest = torch.zeros_like(shift)
+    else:
+        shift = shift + _own_shift(encoder.transform, shift)
+        with torch.no_grad():
+            rest = encoder.transform(shift)
+        rest = rest if origin is None else rest - origin.to(rest)
+    return Shares(features, grid, shift.unflatten(1, grid), rest, encoder.transform)
+
+
+def why_not_linear(encoder: MapEncoder, features: Tensor) -> str | None:
+    """Why latents are no sums over the positions of maps `features`, (N, K, h, w); None if they are."""
+    pool = encoder.pool
+    if not (pool in ("avg", "flatten") if isinstance(pool, str) else isinstance(pool, int)):
+        name = repr(pool) if isinstance(pool, str) else "a callable"
+        return f"latents of pool={name} are no sums over the positions of the map"
+    if encoder.transform is not None and not _is_affine(encoder.transform, _probes(pool, features)):
+        return f"the encoder's transform, {type(encoder.transform).__name__}, is not affine"
+    return None
+
+
+def _probes(pool: Any, features: Tensor) -> Tensor:
+    """Two pooled latents, (2, K a b): those of the first map and of the same map, mirrored and shrunken."""
+    pooled = adaptive_avg_pool2d(features[:1], _grid(pool, features)[1:]).flatten(1)
+    return torch.cat([pooled, -0.3 * pooled.flip(1) - 1])
+
+
+def _is_affine(transform: Transform, probes: Tensor) -> bool:
+    with torch.no_grad():
+        first, second, both, none = transform(torch.cat([probes, probes.sum(0, keepdim=True), 0 * probes[:1]]))
+    size = torch.stack([first, second, both, none]).abs().amax()
+    error = (first + second - both - none).abs().amax()
+    return bool(error <= 1e4 * torch.finfo(probes.dtype).eps * size)
+
+
+def _grid(pool: Any, features: Tensor) -> tuple[int, int, int]:
+    """Channels, and cells along both sides of the maps."""
+    height, width = features.shape[2:]
+    cells = {"avg": (1, 1), "flatten": (height, width)}.get(pool) or (int(pool), int(pool))
+    return features.shape[1], *cells
+
+
+def _own_shift(transform: Transform, pooled: Tensor) -> Tensor:
+    """What the transform's first step subtracts, (D,), as scikit-learn's scalers do; zero if it does not say."""
+    first = transform[0] if isinstance(transform, nn.Sequential) and len(transform) else transform
+    shift: Any = getattr(first, "shift", None)
+    fits = isinstance(shift, Tensor) and shift.shape == pooled.shape[1:]
+    return shift.to(pooled) if fits else torch.zeros_like(pooled[0])
+
+
+def _window(cell: Any, n_cells: int, side: int) -> tuple[Any, Any]:
+    """The first of the positions along a side that a cell averages, and the one behind the last."""
+    return cell * side // n_cells, ((cell + 1) * side + n_cells - 1) // n_cells
+
+
+def _weights(position: Tensor, n_cells: int, side: int, like: Tensor) -> Tensor:
+    """How much of each position (P,) along a side is in each cell, (P, cells)."""
+    start, stop = _window(torch.arange(n_cells, device=position.device), n_cells, side)
+    place = position.unsqueeze(1)
+    return ((place >= start) & (place < stop)).to(like.dtype) / (stop - start)
