@@ -9,6 +9,7 @@ from typing import Any
 
 from captum_shared import __version__
 from captum_shared.console import Parser, check_spelling, closing_pipes, complain, warnings_in_one_line
+from captum_shared.study.settings import ENGINES, CategorySettings, RecordingSettings, Settings
 
 EPILOG = """examples:
   captum-shared demo --out demo
@@ -96,22 +97,34 @@ def _add_category(commands: Any) -> None:
     _add_images(required)
     required.add_argument("--preferred", required=True, metavar="NAME", help="the neuron's category")
     _add_network(required, command)
-    command.add_argument("--top", type=int, default=12, metavar="N", help="how many pairs to explain (default: 12)")
     command.add_argument(
-        "--references", choices=("drivers", "category"), default="drivers",
-        help="seek references among the category's images above its median response, or among all (default: drivers)",
+        "--top", type=int, default=CategorySettings.top, metavar="N",
+        help=f"how many pairs to explain (default: {CategorySettings.top})",
     )  # fmt: skip
-    command.add_argument(
-        "--similarity", default="dot", metavar="KIND", help="dot, as in the paper, or cosine (default: dot)"
-    )
-    command.add_argument(
+    _add_explanation(command, CategorySettings)
+    _add_common(command, out="category")
+
+
+def _add_explanation(choices: Any, defaults: type[Settings]) -> None:
+    """What `category` and `recording` have in common."""
+
+    def choice(flag: str, text: str, metavar: str = "NAME", **options: Any) -> None:
+        default = getattr(defaults, options.get("dest", flag[2:].replace("-", "_")))
+        shown = ",".join(default) if isinstance(default, tuple) else default
+        choices.add_argument(flag, default=shown, metavar=metavar, help=f"{text} (default: {shown})", **options)
+
+    choice("--references", "seek references among the drivers in the category, or in the whole category",
+           metavar="WHERE", choices=("drivers", "category"))  # fmt: skip
+    choice("--references-averaged", "compare an image with the mean of its N most similar references", "N", type=int)
+    choice("--similarity", "how references are chosen: dot, as in the paper, or cosine", "KIND")
+    choice("--rule", "what is shared: product, as in the paper, dot, centered, contrast, matched or moments")
+    choice("--maps", "maps of pixels, of the layer, or both: pixel,layer", "KINDS")
+    choice("--engine", f"Captum's method for maps of pixels: {', '.join(ENGINES)}")
+    choice("--steps", "steps of integrated gradients", "N", type=int, dest="n_steps")
+    choices.add_argument(
         "--no-standardize", dest="standardize", action="store_false",
         help="leave the latents as they are (default: standardise them over all images)",
     )  # fmt: skip
-    command.add_argument(
-        "--steps", dest="n_steps", type=int, default=32, metavar="N", help="steps of integrated gradients (default: 32)"
-    )
-    _add_common(command, out="category")
 
 
 def _add_selectivity(commands: Any) -> None:
@@ -192,30 +205,27 @@ def _add_recording(commands: Any) -> None:
 
 
 def _add_selection(choices: Any) -> None:
-    def number(flag: str, kind: type, default: float, text: str, **options: Any) -> None:
+    def number(flag: str, kind: type, text: str, name: str = "") -> None:
+        name = name or flag[2:].replace("-", "_")
+        default = getattr(RecordingSettings, name)
         choices.add_argument(
-            flag, type=kind, default=default, metavar="N", help=f"{text} (default: {default})", **options
+            flag, dest=name, type=kind, default=default, metavar="N", help=f"{text} (default: {default})"
         )
 
     choices.add_argument(
+        "--neurons", metavar="NAMES", help="neurons to study, by name or number, such as 0,3,7-9 (default: all)"
+    )
+    choices.add_argument(
         "--preferred", metavar="NAME", help="category that all neurons prefer (default: for each the largest d')"
     )
-    number("--drivers", int, 5, "most out-of-category drivers to explain for a neuron")
-    number("--threshold", float, 1.0, "standard deviations above the mean that make a driver, recorded and predicted")
-    number("--min-reliability", float, 0.3, "least split-half reliability")
-    number("--min-r", float, 0.2, "least cross-validated correlation", dest="min_cv_r")
-    number("--min-d-prime", float, 0.0, "least d' of the preferred category")
-    choices.add_argument(
-        "--references", choices=("drivers", "category"), default="drivers",
-        help="seek references among the category's stimuli that drive the neuron, or among all (default: drivers)",
-    )  # fmt: skip
-    choices.add_argument("--similarity", default="dot", metavar="KIND", help="dot, as in the paper, or cosine")
-    choices.add_argument(
-        "--rule", default="product", metavar="NAME", help="product, as in the paper, centered, contrast or matched"
-    )
-    number("--folds", int, 5, "outer folds of cross-validation")
-    number("--pca", int, 256, "components before the ridge regression; 0 for no PCA")
-    number("--steps", int, 16, "steps of integrated gradients", dest="n_steps")
+    number("--drivers", int, "most out-of-category drivers to explain for a neuron")
+    number("--threshold", float, "standard deviations above the mean that make a driver, recorded and predicted")
+    number("--min-reliability", float, "least split-half reliability")
+    number("--min-r", float, "least cross-validated correlation", "min_cv_r")
+    number("--min-d-prime", float, "least d' of the preferred category")
+    _add_explanation(choices, RecordingSettings)
+    number("--folds", int, "outer folds of cross-validation")
+    number("--pca", int, "components before the ridge regression; 0 for no PCA")
 
 
 def _add_network(

@@ -13,10 +13,14 @@ import torch
 from other_device import traffic
 from PIL import Image
 
-from captum_shared import cli
+from captum_shared import LayerParallelBackprop, ParallelBackprop, cli, load_encoder
 from captum_shared.encoder.registry import preprocessing
+from captum_shared.labels import read_labels
 from captum_shared.report.pictures import black_and_white, pictures_of
-from captum_shared.study.category import standardized
+from captum_shared.selection import rule_names
+from captum_shared.study.category import explain_pairs, open_category, pair_maps, standardized
+from captum_shared.study.network import transform_image
+from captum_shared.study.settings import CategorySettings
 
 NETWORK = """
 import torch
@@ -67,7 +71,9 @@ def command(folder: Path, out: str = "out", **changes: str) -> list[str]:
 @pytest.fixture
 def run(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(photographs.parent))
-    return lambda out="out", **changes: cli.main(command(photographs, out, **{f"--{k}": v for k, v in changes.items()}))
+    return lambda out="out", **changes: cli.main(
+        command(photographs, out, **{f"--{k.replace('_', '-')}": v for k, v in changes.items()})
+    )
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -127,6 +133,63 @@ def test_options_are_said(run: Any) -> None:
         2,
         8,
     )
+
+
+@pytest.mark.parametrize("rule", rule_names())
+@pytest.mark.filterwarnings("ignore:the third moments of")
+def test_every_rule_engine_and_kind_of_map(rule: str, run: Any) -> None:
+    assert run(rule=rule, references_averaged="2", engine="Saliency", maps="layer,pixel") == 0
+    summary = json.loads(Path("out/summary.json").read_text())
+    said = {"rule": rule, "references_averaged": 2, "engine": "Saliency", "maps": ["layer", "pixel"]}
+    assert summary.items() >= said.items()
+    assert {p.name for p in Path("out").glob("pair_01*")} == {"pair_01.png", "pair_01_pixel.png"}
+    page = Path("out/index.html").read_text()
+    assert "mean over the 2 most similar references" in page
+    assert "Maps of pixels are made by gradients" in page
+    assert "Maps of the layer" in page
+
+
+def test_maps_are_those_of_the_attribution_methods(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three rules, each with the center that is right for it, and the mean of two references."""
+    monkeypatch.syspath_prepend(str(photographs.parent))
+    command(photographs)
+    encoder, transform = load_encoder("tiny_network:make", "3", weights="none.pth", image_size=32)
+    for rule in ("product", "centered", "contrast"):
+        settings = CategorySettings(rule=rule, references_averaged=2, top=2, n_steps=3, maps=("pixel", "layer"))
+        study = open_category(
+            photographs, photographs / "labels.csv", "disc", (encoder, transform), settings, progress=False
+        )
+        findings = explain_pairs(study)
+        z, order = study.latents, np.argsort(-findings.responses, kind="stable")
+        level = min(np.median(findings.responses[:8]), findings.responses[findings.pairs.images[1]])
+        drivers = [int(i) for i in order if findings.responses[i] >= level][:20]
+        center = {"product": None, "centered": z.mean(0), "contrast": z[drivers].mean(0)}[rule]
+        z_ref = (z[findings.pairs.references[:, 0]] + z[findings.pairs.references[:, 1]]) / 2
+        methods = {"pixel": ParallelBackprop(encoder, rule=rule, center=center),
+                   "layer": LayerParallelBackprop(encoder, rule=rule, center=center)}  # fmt: skip
+        for rank, maps in enumerate(pair_maps(study, findings)):
+            places = findings.pairs.images[rank], findings.pairs.references[rank, 0]
+            pair = tuple(transform_image(transform, study.paths[i])[None] for i in places)
+            for kind, method in methods.items():
+                steps = {"n_steps": 3} if kind == "pixel" else {}
+                wanted = method.attribute(pair, readout=findings.weight, reference_latents=z_ref[rank], **steps)
+                for found, expected in zip(maps[kind], wanted, strict=True):
+                    assert torch.allclose(found, expected[0], atol=2e-4 * float(expected.abs().max()))
+
+
+def test_three_lines_of_python_find_what_the_command_finds(run: Any, photographs: Path) -> None:
+    import captum_shared as cs
+
+    assert run() == 0
+    encoder, transform = load_encoder("tiny_network:make", "3", weights="none.pth", image_size=32)
+    paths, kinds = read_labels(photographs, photographs / "labels.csv")
+    latents = standardized(encoder, cs.encode_images(encoder, paths, transform))
+    disc = np.array([kind == "disc" for kind in kinds])
+    fit = cs.fit_readout(latents, disc.astype(float))
+    drivers = cs.find_drivers(fit.predictions[:, 0], disc, top=2)
+    pairs = cs.find_pairs(latents, drivers, fit.readout.weight[0])
+    found = [(paths[i].name, paths[j].name) for i, j in zip(pairs.images, pairs.references[:, 0], strict=True)]
+    assert found == [(row["image"], row["reference"]) for row in read(Path("out/pairs.csv"))]
 
 
 def test_a_corrupt_image_does_not_end_the_run(run: Any, photographs: Path, capsys: Any) -> None:

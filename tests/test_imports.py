@@ -44,7 +44,7 @@ ALLOWED = {
     "study": set(BELOW_STUDY),
     "report": None,  # everything below
     "console": set(),
-    "cli": {"console", "report"},
+    "cli": {"console", "report", "study"},
     "__main__": {"cli"},
 }
 

@@ -15,9 +15,9 @@ import torch
 from other_device import traffic
 from recordings import SIZE, explain, files_of
 
-from captum_shared import RULES, LatentEncoder, Recording, cli, explain_recording
+from captum_shared import LatentEncoder, Recording, cli, explain_recording
 from captum_shared.encoder.registry import preprocessing
-from captum_shared.report.recording.methods import explanation
+from captum_shared.report.wording import explanation
 from captum_shared.selection import rule_names
 from captum_shared.study.settings import RecordingSettings
 
@@ -270,31 +270,126 @@ def test_preferred_given_layers_named_and_one_pool(recording: Path) -> None:
     assert json.loads(Path("b/summary.json").read_text())["layers"] == {"3": 5}
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_maps_of_every_rule_compare_with_its_center(rule: str, recording: Path, tiny: torch.nn.Module) -> None:
-    """With a threshold that every stimulus reaches, drivers are known by hand: all, strongest recorded response first."""
-    from captum_shared import ParallelBackprop, encode_images, fit_readout
+def explained_by_hand(
+    recording: Path, network: torch.nn.Module, **choices: Any
+) -> tuple[LatentEncoder, torch.Tensor, torch.Tensor, list[dict[str, Any]]]:
+    """Write a report into "out" for which drivers are known by hand, since every stimulus reaches the threshold.
+
+    Gives the encoder, the latents, the readouts, and for each neuron its image, its references and their tensors.
+    """
+    from captum_shared import encode_images, fit_readout
+    from captum_shared.study.category import standardized
     from captum_shared.study.network import transform_image
 
-    data, transform, encoder = Recording.load(recording), preprocessing(SIZE), LatentEncoder(tiny, "3")
-    choices = {"rule": rule, "threshold": -99.0, "similarity": "cosine", "drivers": 1, "pca": None, "n_steps": 2}
-    explain_recording(data, encoder, transform, out="out", n_splits=5, progress=False, **choices)
-    from captum_shared.study.category import standardized
-
+    data, transform, encoder = Recording.load(recording), preprocessing(SIZE), LatentEncoder(network, "3")
+    options = {"threshold": -99.0, "drivers": 1, "pca": None, "n_steps": 2, "n_splits": 5, "progress": False, **choices}
+    explain_recording(data, encoder, transform, out="out", **options)
     z = standardized(encoder, encode_images(encoder, list(data.stimuli), transform)).double()
     weights = fit_readout(z, data.mean_responses.T).readout.weight
-    places = {path.name: path for path in data.stimuli}
-    pairs = read(Path("out/pairs.csv"))
-    assert len(pairs) == data.n_neurons
-    for pair in pairs:
-        k = int(pair["neuron"])
-        strongest = sorted(range(data.n_stimuli), key=lambda i: -data.mean_responses[k, i])[:20]
-        centers = {"product": None, "centered": z.mean(0)}
-        center = centers.get(rule, sum(z[i] for i in strongest) / 20)
-        images = tuple(transform_image(transform, places[pair[side]])[None] for side in ("image", "reference"))
-        expected = ParallelBackprop(encoder, rule=rule, center=center).attribute(images, readout=weights[k], n_steps=2)
-        for found, wanted in zip(np.load(f"out/maps/neuron_{k}.npy")[0], expected, strict=True):
-            assert np.abs(found - wanted[0].sum(0).numpy()).max() < 2e-3 * wanted.sum(1).abs().max()
+    names, kinds = list(data.stimulus_names), np.array(data.categories)
+    neurons = []
+    for row in read(Path("out/pairs.csv")):
+        k, image = int(row["neuron"]), names.index(row["image"])
+        inside = np.flatnonzero(kinds == kinds[names.index(row["reference"])])
+        likeness = {int(j): float((weights[k] * z[image] * z[j]).sum()) for j in inside}
+        references = sorted(likeness, key=lambda j: -likeness[j])
+        assert names[references[0]] == row["reference"]
+        strongest = sorted(range(data.n_stimuli), key=lambda i: -data.mean_responses[k, i])
+        images = tuple(transform_image(transform, data.stimuli[i])[None] for i in (image, references[0]))
+        neurons.append({"k": k, "image": image, "references": references, "strongest": strongest, "images": images})
+    assert neurons
+    return encoder, z, weights, neurons
+
+
+def agree_with(path: str, expected: Any) -> None:
+    """Maps in a file, of the first pair, and those of an attribution method."""
+    for found, wanted in zip(np.load(path)[0], expected, strict=True):
+        assert np.abs(found - wanted[0].sum(0).numpy()).max() < 2e-3 * wanted.sum(1).abs().max()
+
+
+@pytest.mark.parametrize("rule", rule_names())
+@pytest.mark.parametrize("averaged", [1, 3])
+@pytest.mark.filterwarnings("ignore:the third moments of")
+def test_maps_of_every_rule_compare_with_its_center(
+    rule: str, averaged: int, recording: Path, tiny: torch.nn.Module
+) -> None:
+    from captum_shared import ParallelBackprop, moment_rule, shared_weights
+
+    encoder, z, weights, neurons = explained_by_hand(recording, tiny, rule=rule, references_averaged=averaged)
+    method = ParallelBackprop(encoder)
+    formula: Any = moment_rule(z) if rule == "moments" else rule
+    for neuron in neurons:
+        center = {"product": None, "dot": None, "moments": None, "centered": z.mean(0)}.get(
+            rule, sum(z[i] for i in neuron["strongest"][:20]) / 20
+        )
+        w, z_x = weights[neuron["k"]], z[[neuron["image"]]]
+        z_ref = (sum(z[j] for j in neuron["references"][:averaged]) / averaged)[None]
+        c = shared_weights(z_x, z_ref, w, formula, center).float()
+        c_ref = shared_weights(z_ref, z_x, w, formula, center).float() if rule in ("dot", "moments") else c
+        expected = [method.attribute(neuron["images"], additional_forward_args=(shared,), n_steps=2)[side]
+                    for side, shared in enumerate((c, c_ref))]  # fmt: skip
+        agree_with(f"out/maps/neuron_{neuron['k']}.npy", expected)
+
+
+@pytest.mark.parametrize("engine", ["Saliency", "InputXGradient"])
+def test_maps_of_another_engine(engine: str, recording: Path, tiny: torch.nn.Module) -> None:
+    import captum.attr
+
+    from captum_shared import ParallelBackprop
+
+    encoder, _, weights, neurons = explained_by_hand(recording, tiny, engine=engine)
+    method = ParallelBackprop(encoder, engine=getattr(captum.attr, engine))
+    for n in neurons:
+        agree_with(f"out/maps/neuron_{n['k']}.npy", method.attribute(n["images"], readout=weights[n["k"]].float()))
+
+
+@pytest.mark.parametrize("maps", [("layer",), ("pixel", "layer")])
+def test_maps_of_the_layer(maps: tuple[str, ...], recording: Path, tiny: torch.nn.Module) -> None:
+    """As `LayerParallelBackprop` makes them; alone they need no backward pass through the network."""
+    from captum_shared import LayerParallelBackprop
+
+    passes: list[int] = []
+    handle = tiny[0].register_full_backward_hook(lambda *_: passes.append(1))
+    encoder, _, weights, neurons = explained_by_hand(recording, tiny, maps=maps)
+    handle.remove()
+    assert bool(passes) == ("pixel" in maps)
+    method = LayerParallelBackprop(encoder)
+    for neuron in neurons:
+        expected = method.attribute(neuron["images"], readout=weights[neuron["k"]].float())
+        agree_with(f"out/maps/neuron_{neuron['k']}_layer.npy", expected)
+        assert Path(f"out/maps/neuron_{neuron['k']}.npy").exists() == ("pixel" in maps)
+
+
+@pytest.mark.pictures
+def test_figures_of_both_kinds_of_maps_have_two_rows_more(recording: Path, tiny: torch.nn.Module) -> None:
+    from PIL import Image
+
+    heights = []
+    for maps in ("pixel", "layer", "pixel,layer"):
+        explain(recording, tiny, Path(maps), maps=maps, neurons="0")
+        heights.append(Image.open(Path(maps, "figures", "neuron_0.png")).height)
+    assert heights[0] == heights[1] < heights[2]
+
+
+def test_neurons_that_are_named(recording: Path) -> None:
+    assert cli.main(command(recording, neurons="0,2-3")) == 0
+    assert [row["neuron"] for row in read(Path("report/neurons.csv"))] == ["0", "2", "3"]
+
+
+@pytest.mark.filterwarnings("ignore:the third moments of")
+def test_choices_on_the_command_line(recording: Path) -> None:
+    choices = {
+        "rule": "moments",
+        "references_averaged": "2",
+        "engine": "Saliency",
+        "maps": "layer,pixel",
+        "neurons": "0",
+    }
+    assert cli.main(command(recording, **choices)) == 0
+    settings = json.loads(Path("report/manifest.json").read_text())["configuration"]["settings"]
+    assert (
+        settings.items() >= {**choices, "references_averaged": 2, "maps": ["layer", "pixel"], "neurons": ["0"]}.items()
+    )
 
 
 MISTAKES = {
@@ -303,6 +398,11 @@ MISTAKES = {
     "recording": ({"recording": "nowhere"}, "no recording at nowhere"),
     "drivers": ({"drivers": "0"}, "`drivers` must be a positive integer, got 0"),
     "rule": ({"rule": "magic"}, "`rule` must be one of"),
+    "engine": ({"engine": "Magic"}, "`engine` must be one of ('IntegratedGradients', 'Saliency'"),
+    "maps": ({"maps": "pixel,voxel"}, "`maps` must be one or more of ('pixel', 'layer'), got ('pixel', 'voxel')"),
+    "neurons": ({"neurons": "0,77"}, "`neurons` must be names of the recording's neurons (0, 1, 2, 3, 4), got ['77']"),
+    "range": ({"neurons": "3-1"}, "such as 0,3,7-9, got '3-1'"),
+    "averaged": ({"references_averaged": "0"}, "`references_averaged` must be a positive integer, got 0"),
     "folds": ({"folds": "1"}, "`folds` must be an integer of at least 2, got 1"),
     "labels": ({"labels": "nowhere.csv"}, "no label file at nowhere.csv"),
 }

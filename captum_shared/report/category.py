@@ -15,6 +15,7 @@ from captum_shared.files import output_folder, write_csv, write_figure, write_js
 from captum_shared.report.device import find_device
 from captum_shared.report.html import Picture, gallery, page, table
 from captum_shared.report.pictures import black_and_white, pictures_of
+from captum_shared.report.wording import explanation
 from captum_shared.study.category import (
     CategoryFindings,
     CategoryStudy,
@@ -161,20 +162,19 @@ def _write_report(
         table("Settings", ("setting", "value"), [(key, str(value)) for key, value in summary.items()]),
     ]
     title = f"What other images share with {study.preferred}, for a {study.preferred} neuron"
-    write_text(folder / "index.html", page(title, _methods(summary), sections))
+    write_text(folder / "index.html", page(title, _methods(study.settings, summary), sections))
     write_json(folder / "summary.json", summary)
     return summary
 
 
-def _methods(s: dict[str, Any]) -> list[str]:
+def _methods(settings: CategorySettings, s: dict[str, Any]) -> list[str]:
     scaled = "standardised over all images" if s["standardized"] else "as the network gives them, not standardised"
     drivers = "those that respond at least as much as the weakest image explained, and at least half of them"
     gallery_text = drivers if s["references"] == "drivers" else "all of them"
     return [
-        "Heat marks what an image and its reference share for the neuron: the latents that both have and the neuron "
-        "reads are backpropagated to the pixels of both (Lappe et al., NeurIPS 2024; integrated gradients, "
-        f"{s['n_steps']} steps, from the mean colour). Where there is no heat, nothing is said: the neuron may still "
-        "respond to it.",
+        "Heat marks what an image and its reference share for the neuron. Where there is no heat, nothing is said: the "
+        "neuron may still respond to it.",
+        explanation(settings),
         f"The neuron is a ridge regression of '{s['preferred']}' (1 or 0) on {s['n_latents']} latents, {scaled}; "
         f"cross-validated over {s['folds']} folds, its area under the ROC curve is {s['cv_auc']:.3f} over "
         f"{s['n_images']} images ({s['n_preferred']} of {s['preferred']}). Responses are predictions for images that "

@@ -143,8 +143,8 @@ def pair_maps(study: CategoryStudy, findings: CategoryFindings) -> Iterator[dict
         shared = tuple(c[rank : rank + 1].to(device) for c in constants)
         maps = {}
         for kind in study.settings.maps:
-            both = methods[kind](inputs, additional_forward_args=shared)
-            maps[kind] = (both[0][0].cpu(), both[1][0].cpu())
+            sides = [methods[kind](inputs, additional_forward_args=(c,)) for c in shared]
+            maps[kind] = (sides[0][0][0].cpu(), sides[-1][1][0].cpu())
         yield maps
 
 
