@@ -1,0 +1,230 @@
+"""Many images, some of them broken, and a process that is killed: does a command end as if nothing had happened?
+
+``python -m benchmarks.soak --images N --broken M --out DIR [--compare]`` makes N small images, of which M cannot be
+read, and has ``captum-shared selectivity`` and `encode_images` read them all with a tiny network, each in a process of
+its own. Both are killed twice (SIGKILL, after a third and after two thirds of the images) and started again. Written
+are ``soak.json`` and ``table.md``: images per second while images are read, the peak memory of a process, how many of the
+broken images were named, and from where each process went on. With ``--compare`` a run that nobody kills must
+give the same files. Images that are there already are used again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+SIZE, PER_FOLDER, UNITS = 16, 1000, 4
+KINDS = ("red", "green", "blue", "grey")
+COUNT = re.compile(rb"(\d+)/(\d+) \[")
+KILLED_AT = (1 / 3, 2 / 3)
+
+
+@dataclass
+class Row:
+    """What came of a command."""
+
+    name: str
+    images: int
+    images_per_second: float
+    peak_mb: int
+    broken: int
+    named: int
+    went_on_from: list[int] = field(default_factory=list)
+    same_as_without_kills: bool | None = None
+
+
+def network() -> Any:
+    """The network: nearly nothing, for it is the images that count."""
+    import torch
+
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Conv2d(3, UNITS, 5, stride=3), torch.nn.ReLU())
+
+
+def make_images(folder: Path, n: int, n_broken: int) -> list[str]:
+    """Images in folders of a thousand, with ``labels.csv`` and ``broken.json``; the names of the broken ones."""
+    broken = {int(k) for k in np.random.default_rng(0).choice(n, n_broken, replace=False)}
+    names = [f"{k // PER_FOLDER:04d}/{k:07d}.png" for k in range(n)]
+    for start in tqdm(range(0, n, PER_FOLDER), unit="folder", desc="images to read"):
+        (folder / names[start]).parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(start).integers(0, 120, (PER_FOLDER, SIZE, SIZE, 3), dtype=np.uint8)
+        for k in range(start, min(start + PER_FOLDER, n)):
+            whole = _image(k, noise[k - start])
+            path = folder / names[k]
+            if not path.exists():
+                path.write_bytes(_broken(k, whole) if k in broken else whole)
+    rows = "".join(f"{name},{KINDS[k % len(KINDS)]}\n" for k, name in enumerate(names))
+    (folder / "labels.csv").write_text("file,category\n" + rows)
+    return [names[k] for k in sorted(broken)]
+
+
+def save_weights(path: str) -> None:
+    """The network's state dict, for the command."""
+    import torch
+
+    torch.save(network().state_dict(), path)
+
+
+def encode(images: str, out: str) -> None:
+    """`encode_images` in a process of its own: ``latents.npy``, from which NaN tell the unreadable ones."""
+    import torch
+
+    from captum_shared import LatentEncoder, encode_images
+    from captum_shared.labels import read_labels
+
+    torch.set_num_threads(1)
+    paths, _ = read_labels(images, Path(images) / "labels.csv")
+    encoder = LatentEncoder(network().eval(), "1")
+    computed: list[int] = []
+    encoder.register_forward_pre_hook(lambda _, images: computed.append(len(images[0])))
+    latents = encode_images(encoder, paths, batch_size=256, progress=True, cache=Path(out) / "cache")
+    np.save(Path(out) / "latents.npy", latents.numpy())
+    (Path(out) / "computed.json").write_text(json.dumps(sum(computed)))
+
+
+def soak(name: str, words: Sequence[str], out: Path, n: int, kills: Sequence[float]) -> Row:
+    """Run a command, killing it at some shares of the images."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    row = Row(name, n, 0.0, 0, 0, 0)
+    read, seconds = 0, 0.0
+    for share in (*kills, None):
+        run = _run(words, n, share)
+        read, seconds = read + run.read, seconds + run.seconds
+        row.peak_mb = max(row.peak_mb, run.peak_mb)
+        row.went_on_from.append(run.first)
+    if (out / "computed.json").exists():  # the bar also counts images whose latents were kept
+        row.went_on_from[-1] = n - json.loads((out / "computed.json").read_text())
+    row.images_per_second = round(read / max(seconds, 1e-9), 1)
+    return row
+
+
+@dataclass
+class Run:
+    """One process: the image it began with, how many it read in how many seconds, and its peak memory."""
+
+    first: int
+    read: int
+    seconds: float
+    peak_mb: int
+
+
+def _run(words: Sequence[str], n: int, killed_at: float | None) -> Run:
+    process = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert process.stderr is not None
+    counts: list[tuple[float, int]] = []
+    text = b""
+    while block := os.read(process.stderr.fileno(), 1 << 16):
+        text = (text + block)[-100_000:]
+        for count, total in COUNT.findall(block):
+            if int(total) == n and (not counts or int(count) > counts[-1][1]):
+                counts.append((time.monotonic(), int(count)))
+        if killed_at is not None and counts and counts[-1][1] >= killed_at * n:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.stderr.close()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in ((0,) if killed_at is None else (0, -signal.SIGKILL)):
+        raise RuntimeError(f"{' '.join(words[:4])} ended with {process.returncode}: {text[-500:].decode()}")
+    seconds = counts[-1][0] - counts[0][0] if counts else 0.0
+    read = counts[-1][1] - counts[0][1] if counts else 0
+    return Run(counts[0][1] if counts else n, read, seconds, usage.ru_maxrss // 1024)
+
+
+def run_soak(n: int, n_broken: int, out: Path, compare: bool) -> list[Row]:
+    """Both commands; what ``soak.json`` holds."""
+    broken = make_images(out / "images", n, n_broken)
+    code = f"from benchmarks.soak import save_weights; save_weights({str(out / 'weights.pth')!r})"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    rows = []
+    for name, kills in [(name, KILLED_AT) for name in ("selectivity", "encode_images")]:
+        row = soak(name, _words(name, out, out / name), out / name, n, kills)
+        row.broken, row.named = len(broken), len(set(broken) & set(_named(name, out, out / name)))
+        if compare:
+            other = out / f"{name}_unkilled"
+            soak(name, _words(name, out, other), other, n, ())
+            row.same_as_without_kills = _result(name, out / name) == _result(name, other)
+        rows.append(row)
+        _write(out, rows)
+    return rows
+
+
+def _words(name: str, out: Path, into: Path) -> list[str]:
+    if name == "encode_images":
+        return ["-c", f"from benchmarks.soak import encode; encode({str(out / 'images')!r}, {str(into)!r})"]
+    images, weights = out / "images", out / "weights.pth"
+    return [
+        "-m", "captum_shared", "selectivity", "--images", str(images), "--labels", str(images / "labels.csv"),
+        "--model", "benchmarks.soak:network", "--weights", str(weights), "--image-size", str(SIZE), "--layers", "0",
+        "--top", "20", "--crops", "1", "--sheets", "0", "--batch-size", "256", "--device", "cpu",
+        "--out", str(into / "report"),
+    ]  # fmt: skip
+
+
+def _named(name: str, out: Path, into: Path) -> list[str]:
+    if name == "selectivity":
+        unreadable = json.loads((into / "report" / "summary.json").read_text())["unreadable"]
+        return [f"{int(Path(one).stem) // PER_FOLDER:04d}/{Path(one).name}" for one in unreadable]
+    lost = np.isnan(np.load(into / "latents.npy")).any(1)
+    listed = [line.split(",")[0] for line in (out / "images/labels.csv").read_text().splitlines()[1:]]
+    return [one for one, gone in zip(listed, lost, strict=True) if gone]
+
+
+def _result(name: str, into: Path) -> bytes:
+    return (into / ("report/units.csv" if name == "selectivity" else "latents.npy")).read_bytes()
+
+
+def _image(k: int, noise: np.ndarray) -> bytes:
+    """Noise with a cast of the category's colour."""
+    noise[..., k % 4 if k % 4 < 3 else slice(None)] += 120
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _broken(k: int, whole: bytes) -> bytes:
+    return (b"", b"no image", whole[: len(whole) // 2], bytes(len(whole)))[k % 4]
+
+
+def _write(out: Path, rows: Sequence[Row]) -> None:
+    (out / "soak.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    header = list(asdict(rows[0]))
+    lines = [header, ["---"] * len(header), *([str(value) for value in asdict(row).values()] for row in rows)]
+    (out / "table.md").write_text("".join(f"| {' | '.join(line)} |\n" for line in lines))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="benchmarks.soak", description=__doc__)
+    parser.add_argument("--images", type=int, default=10_000, metavar="N", help="how many images (default: 10,000)")
+    parser.add_argument("--broken", type=int, default=200, metavar="M", help="how many are broken (default: 200)")
+    parser.add_argument("--out", default="out/soak", metavar="DIR", help="folder for the results (default: out/soak)")
+    parser.add_argument("--compare", action="store_true", help="compare with runs that nobody kills")
+    parser.add_argument("--quick", action="store_true", help="600 images, 12 of them broken")
+    options = parser.parse_args(arguments)
+    n, n_broken = (600, 12) if options.quick else (options.images, options.broken)
+    rows = run_soak(n, n_broken, Path(options.out), options.compare or options.quick)
+    print((Path(options.out) / "table.md").read_text())
+    whole = all(row.named == row.broken and row.same_as_without_kills in (None, True) for row in rows)
+    return 0 if whole else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
