@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from browser import address, complaints, open_browser, requests
 from other_device import traffic
 from PIL import Image
 
 from captum_shared import cli
 from captum_shared.report.html import page
+from captum_shared.report.unit_sheets import TILE, strongest_tiles, tile
 from captum_shared.report.unit_table import Unit, unit_table
+from captum_shared.selectivity import PixelSource, receptive_fields, top_activations, top_crops
 
 # A red, a luminance, a vertical-edge detector and a dead unit; then a unit that sees the whole image.
 NETWORK = """
@@ -139,20 +142,64 @@ def test_the_page_is_whole_escaped_and_loads_nothing(photographs: Path) -> None:
     page.feed(text)
     assert page.open == []
     assert all(source.startswith("data:image/") for source in page.sources)
+    rows = json.loads(text.split('.push(["units",0,')[1].split("]);\n")[0])["units"]
+    assert [(row[0], row[1]) for row in rows] == [(la, u) for la in "12" for u in range(4)]
+    assert all(Path("out", row[6]).stat().st_size > 500 for row in rows)
+    assert rows[0][3] == [["<red>", 1.0]]
+    assert rows[3][3] == []
     assert all(page.alts)
     assert "<red>" not in text
-    assert "&lt;red&gt;" in text
-    assert len(re.findall(r"<tr data-text=", text)) == 8
 
 
-def test_search_text_cannot_leave_its_attribute() -> None:
-    text = page(
-        "x", [], [unit_table("x", ["a"], [Unit('"><script>alert(1)</script>', 0, [0.5], ["<b>"], ["<i>"], b"")])]
-    )
-    assert "<script>alert" not in text
-    assert text.count("<script>") == 1
-    assert "<b>" not in text
-    assert "<i>" not in text
+def test_a_unit_cannot_leave_its_script() -> None:
+    evil = "</script><script>alert(1)</script>"
+    text = page("x", [], [unit_table(["a"], [Unit(evil, 0, [0.5], [(evil, 1.0)], [evil], b"", evil, [(evil, 0.1)])])])
+    assert "alert(1)</script>" not in text
+
+
+def test_crops_in_one_pass_are_those_of_each_unit(photographs: Path) -> None:
+    images = torch.rand(12, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    model = torch.nn.Conv2d(3, 5, 7, padding=3)
+    top, fields = top_activations(model, "", images, k=4), receptive_fields(model, "", (20, 20))
+    found = strongest_tiles(top, fields, PixelSource(images))
+    for unit in range(5):
+        crops, inside = top_crops(top, fields, PixelSource(images), unit)
+        for rank in range(4):
+            masked = crops[rank].masked_fill(~inside[rank], float("nan")).permute(1, 2, 0).numpy()
+            np.testing.assert_array_equal(found[unit][rank], tile(masked, TILE))
+
+
+def test_the_table_of_units_in_a_browser(photographs: Path) -> None:
+    assert run(photographs) == 0
+    with open_browser() as browser:
+        browser.get(address(Path("out/index.html")))
+        count, box = (browser.find_element("css selector", f"#units {name}") for name in (".count", "input"))
+        strongest = browser.execute_script("return store.units.units.map((unit) => unit[4])")
+        with_image = sum("03" in names for names in strongest)
+        assert 0 < with_image < 8
+        for words, expected in (
+            ("", 8),
+            ("red", 2),
+            ("unit 3", 2),
+            ("image:03", with_image),
+            ("red 1", 1),
+            ("violet", 0),
+        ):
+            box.clear()
+            box.send_keys(words or " ")
+            assert count.text == f"{expected} of 8 units", words
+        box.clear()
+        box.send_keys("red 1")
+        browser.find_element("css selector", "#units tbody .link").click()
+        assert browser.find_element("id", "sheet-title").text == "1, unit 0"
+        sheet = browser.find_element("css selector", "#sheet-content img")
+        assert browser.execute_script("return arguments[0].complete && arguments[0].naturalWidth", sheet) == 796
+        assert browser.current_url.endswith("#layer=1&unit=0")
+        browser.get("about:blank")
+        browser.get(address(Path("out/index.html"), "#layer=2&unit=1"))
+        assert browser.find_element("id", "sheet-title").text == "2, unit 1"
+        assert complaints(browser) == []
+        assert requests(browser) == []
 
 
 def test_same_seed_same_files_also_from_what_was_kept(photographs: Path) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_shared.report.files import write_csv, write_figure, write_json, write_text
+from captum_shared.report.files import write_bytes, write_csv, write_figure, write_json, write_text
 from captum_shared.report.html import Picture, gallery, page, table
+from captum_shared.report.unit_sheets import jpeg, sheet, strongest_tiles, tile
 from captum_shared.report.unit_table import Unit, unit_table
 from captum_shared.selectivity import PixelSource, ReceptiveFields, TopActivations, neuron_features, top_crops
 from captum_shared.visualization import distribution_figure, feature_grid, unit_sheet
@@ -36,6 +35,7 @@ NAMES = {
     "population_code_normalized": "population code, by base rates",
 }  # fmt: skip
 IN_GRID, CROPS_ON_SHEET, SOUGHT, THUMBNAIL, SHEET_DPI = 12, 24, 10, 56, 110
+DRIVING_SHARE = 0.1  # of a class that drives a unit, as in the population code
 
 
 class Shares:
@@ -96,11 +96,15 @@ def write_report(folder: Path, study: Study, sheets: int, progress: bool) -> dic
     for name, unit in tqdm(_chosen(study, sheets), disable=not progress, unit="sheet"):
         drawn.append(_sheet(folder, study, name, unit, features[name][unit]))
     summary = {**study.settings, "layers": {name: _summary(layer) for name, layer in study.layers.items()}}
-    units = [unit for name, layer in study.layers.items() for unit in _listed(name, layer, features[name], study.names)]
+    units = [
+        unit
+        for name, layer in study.layers.items()
+        for unit in _listed(folder, name, layer, features[name], study, progress)
+    ]
     sections = [
         gallery("Distributions over the units of each layer", [_distributions(folder, study)], wide=True),
         gallery("Neuron Features of the most selective units", pictures),
-        unit_table("All units", [NAMES[column] for column in LISTED], units),
+        unit_table([NAMES[column] for column in LISTED], units),
         *([gallery("Sheets of the most selective units", drawn)] if drawn else []),
         table("Settings", ("setting", "value"), [(key, str(value)) for key, value in study.settings.items()]),
     ]
@@ -204,25 +208,24 @@ def file_name(layer: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in layer) or "output"
 
 
-def _listed(name: str, layer: Layer, features: list[np.ndarray], names: list[str]) -> list[Unit]:
-    units = []
-    for unit, feature in enumerate(features):
+def _listed(
+    folder: Path, name: str, layer: Layer, features: list[np.ndarray], study: Study, progress: bool
+) -> list[Unit]:
+    """The rows of the table, and a picture of each unit in ``units``."""
+    (folder / "units").mkdir(exist_ok=True)
+    crops, units = strongest_tiles(layer.top, layer.fields, study.source), []
+    for unit, feature in enumerate(tqdm(features, disable=not progress, unit="unit", desc=name)):
         shares = layer.normalized.of(unit)
-        classes = [label for label in sorted(shares, key=lambda c: -shares[c])[:3] if shares[label] > 0]
+        ranked = sorted(shares, key=lambda c: -shares[c])
+        classes = [(label, shares[label]) for label in ranked if shares[label] >= DRIVING_SHARE]
+        images = [Path(study.names[i]).stem for i in layer.top.images[unit, :SOUGHT].tolist()]
+        facts = [(NAMES[column], float(layer.indices[column][unit])) for column in (*COLUMNS, *MORE_COLUMNS)]
+        path = folder / "units" / f"{file_name(name)}_{unit:04d}.jpg"
+        write_bytes(path, sheet(feature, crops[unit]))
         values = [float(layer.indices[column][unit]) for column in LISTED]
-        images = [Path(names[i]).stem for i in layer.top.images[unit, :SOUGHT].tolist()]
-        units.append(Unit(name, unit, values, classes, images, _thumbnail(feature)))
+        thumbnail = jpeg(tile(feature, THUMBNAIL))
+        units.append(Unit(name, unit, values, classes, images, thumbnail, f"units/{path.name}", facts))
     return units
-
-
-def _thumbnail(feature: np.ndarray) -> bytes:
-    pixels = (np.where(np.isnan(feature), 0.93, feature).clip(0, 1) * 255).round().astype(np.uint8)
-    buffer = io.BytesIO()
-    side = max(pixels.shape[:2])
-    resample = Image.Resampling.NEAREST if side < THUMBNAIL else Image.Resampling.LANCZOS
-    height, width = (max(1, round(n * THUMBNAIL / side)) for n in pixels.shape[:2])
-    Image.fromarray(pixels).resize((width, height), resample).save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()
 
 
 def _array(picture: Tensor) -> np.ndarray:

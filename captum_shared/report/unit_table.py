@@ -1,47 +1,57 @@
-"""A table of units that is searched and sorted in the browser."""
+"""A table of units that is searched, filtered and sorted in the browser; a row opens its unit's sheet."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from captum_shared.report.html import Section, data_url
+from markupsafe import Markup
 
-SHOWN = 2  # names of images in a row; the search knows all of them
+from captum_shared.report.html import Section, data_url
+from captum_shared.report.viewer import data_script, plain
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A row: values in the order of the columns, classes and names of images with the strongest first, a JPEG."""
+    """A row and its sheet.
+
+    Attributes
+    ----------
+    layer : str
+    unit : int
+    values : sequence of float
+        In the order of the columns.
+    classes : sequence of (str, float)
+        Those that drive it, with their shares, the strongest first.
+    images : sequence of str
+        Names, the strongest first.
+    thumbnail : bytes
+        A JPEG.
+    sheet : str
+        Path of a picture of its Neuron Feature and strongest crops, relative to the page.
+    facts : sequence of (str, float)
+        What the sheet says in numbers.
+    """
 
     layer: str
     unit: int
     values: Sequence[float]
-    classes: Sequence[str]
+    classes: Sequence[tuple[str, float]]
     images: Sequence[str]
-    picture: bytes
+    thumbnail: bytes
+    sheet: str
+    facts: Sequence[tuple[str, float]] = ()
 
 
-def unit_table(heading: str, columns: Sequence[str], units: Sequence[Unit]) -> Section:
-    """A section: a search box over layers, units, classes and images, and a table whose columns sort."""
-    names = [("layer", False), ("unit", True), *((name, True) for name in columns)]
-    names += [("classes by base rate", False), ("strongest images", False)]
-    rows = [_row(unit) for unit in units]
-    return Section("units.html", {"heading": heading, "columns": names, "units": rows}, interactive=True)
+def unit_table(columns: Sequence[str], units: Sequence[Unit]) -> Section:
+    """A section: a search over layers, units and classes, filters, and a table whose columns sort."""
+    data = {"columns": list(columns), "units": [_row(unit) for unit in units]}
+    return Section("units.html", {"script": Markup(data_script("units", 0, data))}, interactive=True)
 
 
-def _row(unit: Unit) -> dict[str, object]:
-    name, classes = f"{unit.layer} unit {unit.unit}", ", ".join(unit.classes)
-    return {
-        "name": name, "layer": unit.layer, "number": unit.unit, "classes": classes,
-        "images": ", ".join(unit.images[:SHOWN]), "source": data_url(unit.picture, "image/jpeg"),
-        "text": f"{name} {classes} {' '.join(unit.images)}".lower(),
-        "cells": [("" if math.isnan(value) else f"{value:.6f}", _shown(value)) for value in unit.values],
-    }  # fmt: skip
-
-
-def _shown(value: float) -> str:
-    if math.isnan(value):
-        return "none"
-    return str(int(value)) if value == int(value) and abs(value) > 1 else f"{value:.3f}"
+def _row(unit: Unit) -> list[object]:
+    return [
+        unit.layer, unit.unit, [plain(value) for value in unit.values],
+        [[name, plain(share)] for name, share in unit.classes], list(unit.images),
+        data_url(unit.thumbnail, "image/jpeg"), unit.sheet, [[name, plain(value)] for name, value in unit.facts],
+    ]  # fmt: skip

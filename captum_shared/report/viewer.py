@@ -114,13 +114,17 @@ class ColumnView:
 
 @dataclass(frozen=True)
 class NeuronView:
-    """A neuron: its values by the keys of the columns, its pairs, the strongest first."""
+    """A neuron: its values by the keys of the columns, its pairs, the strongest first.
+
+    `figure` is the path of a picture of all there is, `thumbnail` path, width and height of a small one.
+    """
 
     name: str
     values: Mapping[str, float | str | None] = field(default_factory=dict)
     pairs: Sequence[PairView] = ()
     warnings: Sequence[str] = ()
     figure: str | None = None
+    thumbnail: tuple[str, int, int] | None = None
 
 
 def write_viewer(
@@ -150,7 +154,7 @@ def viewer_section(scripts: Sequence[str] = ()) -> Section:
 def index_script(images: Sequence[ImageView], columns: Sequence[ColumnView], entries: Sequence[Any]) -> str:
     """What tables and the plot of neurons need, and the colours of heat."""
     rgba = (heat_colours()(np.linspace(0, 1, 256)) * 255).round().astype(np.uint8)
-    return _script("index", 0, {
+    return data_script("index", 0, {
         "images": [[i.source, i.name, i.category, i.width, i.height] for i in images],
         "columns": [[c.key, c.name, c.kind] for c in columns],
         "neurons": entries,
@@ -163,11 +167,12 @@ def neuron_entry(neuron: NeuronView) -> dict[str, Any]:
     best = [(pair, pair.references[0]) for pair in neuron.pairs]
     return {
         "name": neuron.name,
-        "values": {key: _plain(value) for key, value in neuron.values.items()},
+        "values": {key: plain(value) for key, value in neuron.values.items()},
         "warnings": list(neuron.warnings),
         "figure": neuron.figure,
+        "thumbnail": neuron.thumbnail,
         "pairs": [
-            [p.image, r.image, _plain(r.similarity), _plain(p.response), [*p.warnings, *r.warnings]] for p, r in best
+            [p.image, r.image, plain(r.similarity), plain(p.response), [*p.warnings, *r.warnings]] for p, r in best
         ],
     }
 
@@ -175,7 +180,7 @@ def neuron_entry(neuron: NeuronView) -> dict[str, Any]:
 def neuron_script(number: int, neuron: NeuronView) -> str:
     """The maps and correspondences of a neuron's pairs."""
     pairs = [[_reference(reference) for reference in pair.references] for pair in neuron.pairs]
-    return _script("neuron", number, {"pairs": pairs})
+    return data_script("neuron", number, {"pairs": pairs})
 
 
 def quantized(values: np.ndarray) -> list[Any]:
@@ -221,7 +226,7 @@ def _reference(view: ReferenceView) -> dict[str, Any]:
     ]
     part = view.correspondence
     return {
-        "image": view.image, "similarity": _plain(view.similarity), "response": _plain(view.response),
+        "image": view.image, "similarity": plain(view.similarity), "response": plain(view.response),
         "warnings": list(view.warnings), "maps": maps,
         "correspondence": None if part is None else quantized(binned(np.asarray(part, dtype=np.float64))),
     }  # fmt: skip
@@ -240,13 +245,13 @@ def _overlaps(n: int, m: int) -> np.ndarray:
     return np.diff(covered, axis=0)
 
 
-def _script(kind: str, key: int, value: Any) -> str:
+def data_script(kind: str, key: int, value: Any) -> str:
     """A call of the page's function; safe inside a page too, where "<" could end a script."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return f'(window.captumShared=window.captumShared||[]).push(["{kind}",{key},{text}]);\n'
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A number to five digits, None for NaN, text as it is."""
     if value is None or isinstance(value, str):
         return value

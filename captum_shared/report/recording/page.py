@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from captum_shared.report.html import LinkedPicture, Section, linked_gallery, numbers, page, table, text
+from captum_shared.report.html import LinkedPicture, linked_gallery, numbers, page, table, text
+from captum_shared.report.viewer import ColumnView, NeuronView, index_script, neuron_entry, viewer_section
 
 LEAD = (
     "Heat marks what a stimulus outside the preferred category and its reference within it share for the neuron. "
@@ -15,27 +15,17 @@ LEAD = (
 )
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of the table of neurons: its heading and the key of its values."""
-
-    name: str
-    key: str
-    numeric: bool = False
-
-
 COLUMNS = (
-    Column("neuron", "neuron"),
-    Column("preferred", "preferred_category"),
-    Column("d\u2032", "d_prime", True),
-    Column("reliability", "reliability", True),
-    Column("r", "cv_r", True),
-    Column("r / ceiling", "cv_r_corrected", True),
-    Column("generalization r", "generalization_r", True),
-    Column("drivers", "n_drivers", True),
-    Column("layer", "layer"),
-    Column("status", "status"),
-    Column("reason", "reason"),
+    ColumnView("preferred_category", "preferred", "choice"),
+    ColumnView("d_prime", "d\u2032"),
+    ColumnView("cv_r", "r"),
+    ColumnView("cv_r_corrected", "r / ceiling"),
+    ColumnView("reliability", "reliability"),
+    ColumnView("generalization_r", "generalization r"),
+    ColumnView("n_drivers", "drivers"),
+    ColumnView("layer", "layer", "choice"),
+    ColumnView("status", "status", "choice"),
+    ColumnView("reason", "reason", "text"),
 )
 
 
@@ -67,13 +57,22 @@ def report_page(
         Paragraphs.
     settings : sequence of (name, value)
     """
-    rows = list(zip(neurons, thumbnails, strict=True))
+    entries = [neuron_entry(_view(row, picture)) for row, picture in zip(neurons, thumbnails, strict=True)]
     sections = [
         numbers(figures),
         text(notes),
         linked_gallery("Population", population),
-        Section("neurons.html", {"columns": COLUMNS, "rows": rows}, interactive=True),
+        viewer_section([index_script([], COLUMNS, entries)]),
         text(methods, "Methods"),
         table("Settings and versions", ("setting", "value"), settings),
     ]
     return page(title, [LEAD], sections)
+
+
+def _view(row: dict[str, Any], picture: LinkedPicture | None) -> NeuronView:
+    values = {column.key: None if row[column.key] == "" else row[column.key] for column in COLUMNS}
+    if picture is None:
+        return NeuronView(str(row["neuron"]), values)
+    return NeuronView(
+        str(row["neuron"]), values, figure=picture.target, thumbnail=(picture.source, *(picture.size or (293, 144)))
+    )

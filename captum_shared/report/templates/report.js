@@ -28,12 +28,12 @@ const between = (value, low, high) => Math.min(Math.max(value, low), high);
 
 // --- data
 
-const store = { index: null, neurons: new Map() };
+const store = { index: null, units: null, neurons: new Map() };
 const KEPT = 30; // neurons whose maps stay in memory
 
 function receive([kind, key, value]) {
-  if (kind === "index") store.index = value;
-  else store.neurons.set(key, value);
+  if (kind === "neuron") store.neurons.set(key, value);
+  else store[kind] = value;
 }
 
 function loadNeuron(number) {
@@ -50,9 +50,7 @@ function loadNeuron(number) {
   });
 }
 
-function bytes(code) {
-  return Uint8Array.from(atob(code), (letter) => letter.charCodeAt(0));
-}
+const bytes = (code) => Uint8Array.from(atob(code), (letter) => letter.charCodeAt(0));
 
 // An array as written by `quantized`: { shape, top, values }.
 function unpack([shape, top, code]) {
@@ -96,28 +94,22 @@ function paint(canvas, grid, top, colours, size = 160) {
   context.putImageData(pixels, 0, 0);
 }
 
-function paintBar(canvas, colours) {
-  canvas.width = 256;
-  canvas.height = 1;
-  const context = canvas.getContext("2d"), pixels = context.createImageData(256, 1);
-  for (let i = 0; i < 256; i++) {
-    const alpha = colours[4 * i + 3] / 255;
-    for (let c = 0; c < 3; c++) pixels.data[4 * i + c] = colours[4 * i + c] * alpha + 150 * (1 - alpha);
-    pixels.data[4 * i + 3] = 255;
-  }
-  context.putImageData(pixels, 0, 0);
+// The colours of heat as they look over mid-grey.
+function gradient(colours) {
+  const stops = Array.from({ length: 32 }, (_, i) => `rgba(${[...colours.subarray(32 * i, 32 * i + 3), colours[32 * i + 3] / 255]})`);
+  return `linear-gradient(90deg, ${stops}), #969696`;
 }
 
 // --- tables
 
 // Columns are { name, kind: "number" | "choice" | "text" | "picture", value(row), show(row)? }.
 class Table {
-  constructor(host, { caption, noun, columns, rows, text, pick, size = 25 }) {
-    Object.assign(this, { noun, columns, rows, text, pick, size, page: 0, sort: null, subset: null, current: null });
+  constructor(host, { caption, noun, columns, rows, pick, hint = "", size = 25 }) {
+    Object.assign(this, { noun, columns, rows, pick, size, page: 0, sort: null, subset: null, current: null });
     this.words = [];
     this.filters = new Map();
     this.found = rows;
-    this.box = make("input", { type: "search", autocomplete: "off", oninput: () => this.search(this.box.value) });
+    this.box = make("input", { type: "search", autocomplete: "off", oninput: () => { this.words = this.box.value.toLowerCase().split(/\s+/).filter(Boolean); this.update(); } });
     this.count = make("span", { role: "status", "aria-live": "polite", class: "count" });
     this.heads = columns.map((column, i) => this.head(column, i));
     this.body = make("tbody");
@@ -127,7 +119,7 @@ class Table {
     const fields = columns.map((column) => this.filterField(column)).filter(Boolean);
     host.replaceChildren(
       make("h2", {}, caption),
-      make("div", { class: "find" }, make("label", {}, `Search ${noun} `, this.box), this.count),
+      make("div", { class: "find" }, make("label", {}, `Search ${noun} `, this.box), this.count, make("span", { class: "hint" }, hint)),
       fields.length ? make("details", { class: "filters" }, make("summary", {}, "Filters"), make("div", {}, ...fields)) : "",
       make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
         make("table", { class: "sortable" }, make("thead", {}, make("tr", {}, ...this.heads)), this.body)),
@@ -153,21 +145,18 @@ class Table {
       return make("label", {}, `${column.name} at least `, least);
     }
     if (column.kind !== "choice") return null;
-    const names = [...new Set(this.rows.map(column.value))].filter(Boolean).sort();
-    const options = ["any", ...names].map((name, i) => make("option", { value: i }, name));
+    const names = [...new Set(this.rows.map(column.value))].filter(Boolean).sort(), options = ["any", ...names].map((name, i) => make("option", { value: i }, name));
     const choice = make("select", { onchange: () => set(choice.value === "0" ? null : (row) => column.value(row) === names[choice.value - 1]) }, ...options);
     return make("label", {}, `${column.name} `, choice);
   }
 
-  search(text) {
-    this.words = text.toLowerCase().split(/\s+/).filter(Boolean);
-    this.update();
+  // "image:fox" looks among the names of a row's images, any other word in its text, a number as a whole.
+  has(row, word) {
+    if (/^\d+$/.test(word)) return new RegExp(`(^|[^\\d.])${word}($|[^\\d.])`).test(row.text);
+    return word.startsWith("image:") ? (row.images || "").includes(word.slice(6)) : row.text.includes(word);
   }
 
-  select(rows) {
-    this.subset = rows && new Set(rows);
-    this.update();
-  }
+  select(rows) { this.subset = rows && new Set(rows); this.update(); }
 
   sortBy(i) {
     const down = this.sort?.i === i ? !this.sort.down : this.columns[i].kind === "number";
@@ -178,7 +167,7 @@ class Table {
 
   update() {
     const tests = [...this.filters.values()];
-    this.found = this.rows.filter((row) => (!this.subset || this.subset.has(row)) && tests.every((test) => test(row)) && this.words.every((word) => this.text(row).includes(word)));
+    this.found = this.rows.filter((row) => (!this.subset || this.subset.has(row)) && tests.every((test) => test(row)) && this.words.every((word) => this.has(row, word)));
     if (this.sort) {
       const { value } = this.columns[this.sort.i], sign = this.sort.down ? -1 : 1;
       const empty = (v) => v === null || v === undefined || v === "";
@@ -212,10 +201,7 @@ class Table {
     return make("tr", { onclick: open, "aria-current": row === this.current ? "true" : null }, ...cells);
   }
 
-  mark(row) {
-    this.current = row;
-    this.draw();
-  }
+  mark(row) { this.current = row; this.draw(); }
 }
 
 // --- the plot of neurons
@@ -244,10 +230,7 @@ class Plot {
     const [x, y] = [0, 1].map((i) => [this.from[i], to[i]].sort((a, b) => a - b));
     if (x[1] - x[0] + y[1] - y[0] < 6) return;
     this.box = { x, y };
-    this.rectangle.setAttribute("x", x[0]);
-    this.rectangle.setAttribute("y", y[0]);
-    this.rectangle.setAttribute("width", x[1] - x[0]);
-    this.rectangle.setAttribute("height", y[1] - y[0]);
+    for (const [name, value] of Object.entries({ x: x[0], y: y[0], width: x[1] - x[0], height: y[1] - y[0] })) this.rectangle.setAttribute(name, value);
   }
 
   drop() {
@@ -285,10 +268,7 @@ class Plot {
     this.box = null;
   }
 
-  mark(row) {
-    this.current = row;
-    this.draw();
-  }
+  mark(row) { this.current = row; this.draw(); }
 }
 
 // --- the viewer
@@ -311,7 +291,7 @@ class Viewer {
   side(name, side) {
     const image = make("img", { alt: "" }), canvas = make("canvas", { "aria-hidden": "true" }), cross = make("span", { class: "cross", hidden: true });
     const frame = make("div", { class: "frame", tabindex: "0", role: "group", "aria-label": `${name}: Enter picks the hottest place` }, image, canvas, cross);
-    const bar = make("canvas", { class: "bar", "aria-hidden": "true" }), scale = make("span"), caption = make("figcaption");
+    const bar = make("div", { class: "bar", style: `background: ${gradient(this.colours)}` }), scale = make("span"), caption = make("figcaption");
     frame.addEventListener("pointermove", (event) => event.pointerType === "mouse" && this.light(this.cell(event, side)));
     frame.addEventListener("pointerleave", () => this.light(null));
     frame.addEventListener("click", (event) => {
@@ -319,7 +299,6 @@ class Viewer {
       this.keep(JSON.stringify(place) === JSON.stringify(this.pick) ? null : place); // a second click lets it go
     });
     frame.addEventListener("keydown", (event) => this.walk(event, side));
-    paintBar(bar, this.colours);
     return { image, canvas, cross, frame, scale, caption, figure: make("figure", {}, caption, frame, make("div", { class: "scale" }, bar, scale)) };
   }
 
@@ -333,7 +312,7 @@ class Viewer {
     const turn = ++this.turns;
     try {
       const loaded = await loadNeuron(neuron);
-      if (turn !== this.turns) return; // another was asked for meanwhile
+      if (turn !== this.turns || !loaded.pairs.length) return; // another was asked for meanwhile, or there is nothing
       Object.assign(this, { neuron, pair: between(pair, 0, loaded.pairs.length - 1) });
       this.references = loaded.pairs[this.pair] || [];
       this.reference = between(reference, 0, this.references.length - 1);
@@ -460,8 +439,8 @@ class Viewer {
       image.src = source;
       image.alt = `${SIDES[side]}: ${name} (${category})`;
       frame.style.aspectRatio = `${width} / ${height}`;
-      const response = side ? view.response : row[3];
-      caption.replaceChildren(make("b", {}, side ? (this.reference ? `Reference ${this.reference + 1}` : "Reference") : "Driver"), ` ${name}, ${category}${response === null ? "" : `; response ${digits(response)}`}${side ? `; similarity ${digits(view.similarity)}` : ""}`);
+      const response = side ? view.response : row[3], role = side === 0 ? "Driver" : this.reference ? `Reference ${this.reference + 1}` : "Reference";
+      caption.replaceChildren(make("b", {}, role), ` ${name}, ${category}${response === null ? "" : `; response ${digits(response)}`}${side ? `; similarity ${digits(view.similarity)}` : ""}`);
     });
     byId("kinds").replaceChildren(...this.maps.map((map, i) => this.kindChoice(map, i)));
     byId("references").replaceChildren(...this.references.map((other, i) => {
@@ -501,25 +480,90 @@ class Viewer {
   }
 }
 
+// --- sheets of units, and pictures that open large
+
+function openSheet(title, ...content) {
+  const dialog = byId("sheet");
+  byId("sheet-title").textContent = title;
+  byId("sheet-content").replaceChildren(...content);
+  if (!dialog.open) dialog.showModal();
+  dialog.scrollTo(0, 0);
+}
+
+function startUnits({ columns, units }) {
+  const rows = units.map(([layer, unit, values, classes, images, thumbnail, sheet, facts]) => ({
+    layer, unit, values, classes, thumbnail, sheet, facts, names: images, images: images.join(" ").toLowerCase(),
+    text: [layer, `unit ${unit}`, classes[0]?.[0] || ""].join(" ").toLowerCase(),
+  }));
+  const open = (row) => {
+    const name = `${row.layer}, unit ${row.unit}`, hash = `#layer=${encodeURIComponent(row.layer)}&unit=${row.unit}`;
+    const list = (items) => make("dl", { class: "facts" }, ...items.flatMap(([key, value]) => [make("dt", {}, key), make("dd", {}, digits(value))]));
+    openSheet(name, make("img", { src: row.sheet, alt: `Neuron Feature of ${name}, then its strongest crops` }),
+      make("p", {}, `Neuron Feature, and the strongest crops in the order of reading, from ${row.names.slice(0, 5).join(", ")}.`),
+      make("div", { class: "columns" }, list(row.facts), list(row.classes.map(([label, share]) => [label, `${digits(100 * share)} % by base rates`]))));
+    table.mark(row);
+    if (location.hash !== hash) location.replace(hash);
+  };
+  const table = new Table(byId("units"), {
+    caption: "All units", noun: "units", rows, pick: open,
+    hint: "Searches layer, number and top class; image:fox searches the strongest images. A row opens its unit's sheet.",
+    columns: [
+      { name: "feature", kind: "picture", show: (row) => make("img", { src: row.thumbnail, alt: "", width: 56, height: 56 }) },
+      { name: "unit", kind: "number", value: (row) => row.unit, show: (row) => make("button", { type: "button", class: "link", onclick: () => open(row) }, String(row.unit)) },
+      { name: "layer", kind: "choice", value: (row) => row.layer }, { name: "top class", kind: "choice", value: (row) => row.classes[0]?.[0] || "" },
+      ...columns.map((name, i) => ({ name, kind: "number", value: (row) => row.values[i] })),
+      { name: "strongest images", kind: "text", value: (row) => row.names.slice(0, 2).join(", ") },
+    ],
+  });
+  const follow = () => {
+    const wanted = new URLSearchParams(location.hash.slice(1)), row = rows.find((r) => r.layer === wanted.get("layer") && String(r.unit) === wanted.get("unit"));
+    if (row && row !== table.current) open(row);
+  };
+  window.addEventListener("hashchange", follow);
+  byId("units").setAttribute("data-ready", "true");
+  follow();
+}
+
+// With a modifier key a link stays a link.
+for (const link of document.querySelectorAll("a.zoom")) {
+  link.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    openSheet("", make("img", { src: link.href, alt: link.querySelector("img").alt }));
+  });
+}
+byId("sheet")?.addEventListener("click", (event) => event.target === byId("sheet") && byId("sheet").close());
+
 // --- putting it together
 
-function picture(index, number) {
-  const [source, name, , width, height] = index.images[number];
-  return make("img", { src: source, alt: name, loading: "lazy", width: 56, height: Math.round((56 * height) / width) });
+function two(index, ...numbers) {
+  return make("span", { class: "two" }, ...numbers.slice(0, 2).map((number) => {
+    const [source, name, , width, height] = index.images[number];
+    return make("img", { src: source, alt: name, loading: "lazy", width: 56, height: Math.round((56 * height) / width) });
+  }));
+}
+
+function thumbnail(index, entry) {
+  if (entry.thumbnail) return make("img", { src: entry.thumbnail[0], alt: `Heat on the strongest pair of ${entry.name}`, loading: "lazy", width: entry.thumbnail[1], height: entry.thumbnail[2] });
+  return entry.pairs.length ? two(index, ...entry.pairs[0]) : "";
 }
 
 function startViewer(index) {
   const viewer = new Viewer(index), toTop = () => byId("viewer").scrollIntoView({ block: "start" });
+  byId("viewer").hidden = byId("pairs-table").hidden = !index.neurons.some((entry) => entry.pairs.length);
   const columns = index.columns.map(([key, name, kind]) => ({ key, name, kind, value: (row) => row.entry.values[key] ?? null }));
   const neurons = index.neurons.map((entry, number) => ({ entry, number, text: [entry.name, ...Object.values(entry.values).filter((v) => typeof v === "string"), ...entry.warnings].join(" ").toLowerCase() }));
   const open = (label, go) => make("button", { type: "button", class: "link", onclick: go }, label);
   let table = null, plot = null;
   if (neurons.length > 1) {
-    const pick = (row) => { if (row.entry.pairs.length) viewer.show(row.number).then(toTop); };
-    const first = { name: "strongest pair", kind: "picture", show: ({ entry }) => (entry.pairs.length ? make("span", { class: "two" }, picture(index, entry.pairs[0][0]), picture(index, entry.pairs[0][1])) : "") };
-    const name = { name: "neuron", kind: "text", value: (row) => row.entry.name, show: (row) => (row.entry.pairs.length ? open(row.entry.name, () => pick(row)) : row.entry.name) };
+    const pick = ({ entry, number }) => {
+      if (entry.pairs.length) viewer.show(number).then(toTop);
+      else if (entry.figure) openSheet(`Neuron ${entry.name}`, make("img", { src: entry.figure, alt: `All plots of neuron ${entry.name}` }));
+    };
+    const first = { name: "strongest pair", kind: "picture", show: ({ entry }) => thumbnail(index, entry) };
+    const name = { name: "neuron", kind: "text", value: (row) => row.entry.name, show: (row) => (row.entry.pairs.length || row.entry.figure ? open(row.entry.name, () => pick(row)) : row.entry.name) };
     const warnings = { name: "warnings", kind: "text", value: (row) => row.entry.warnings.join("; ") };
-    table = new Table(byId("neurons-table"), { caption: "All neurons", noun: "neurons", rows: neurons, text: (row) => row.text, pick, columns: [name, first, ...columns, warnings] });
+    table = new Table(byId("neurons-table"), { caption: "All neurons", noun: "neurons", rows: neurons, pick, columns: [name, first, ...columns, warnings] });
     const numeric = columns.filter((column) => column.kind === "number");
     if (numeric.length > 1) plot = new Plot(byId("neurons-plot"), { columns: numeric, rows: neurons, pick, select: (rows) => table.select(rows) });
   }
@@ -529,11 +573,11 @@ function startViewer(index) {
   }));
   const pickPair = (row) => viewer.show(row.number, row.pair).then(toTop);
   const pairTable = new Table(byId("pairs-table"), {
-    caption: "All pairs", noun: "pairs", rows: pairs, text: (row) => row.text, pick: pickPair,
+    caption: "All pairs", noun: "pairs", rows: pairs, pick: pickPair,
     columns: [
       { name: "neuron", kind: "text", value: (row) => row.entry.name },
       { name: "driver", kind: "text", value: (row) => row.driver, show: (row) => open(row.driver, () => pickPair(row)) },
-      { name: "pair", kind: "picture", show: (row) => make("span", { class: "two" }, picture(index, row.image), picture(index, row.reference)) },
+      { name: "pair", kind: "picture", show: (row) => two(index, row.image, row.reference) },
       { name: "category", kind: "choice", value: (row) => row.category }, { name: "reference", kind: "text", value: (row) => row.other },
       { name: "similarity", kind: "number", value: (row) => row.similarity }, { name: "response", kind: "number", value: (row) => row.response },
       { name: "warnings", kind: "text", value: (row) => row.warnings },
@@ -550,3 +594,4 @@ function startViewer(index) {
 (window.captumShared || []).forEach(receive);
 window.captumShared = { push: receive };
 if (byId("viewer") && store.index) startViewer(store.index);
+if (byId("units") && store.units) startUnits(store.units);
