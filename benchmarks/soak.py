@@ -2,10 +2,10 @@
 
 ``python -m benchmarks.soak --images N --broken M --out DIR [--compare]`` makes N small images, of which M cannot be
 read, and has ``captum-shared selectivity`` and `encode_images` read them all with a tiny network, each in a process of
-its own. Both are killed twice (SIGKILL, after a third and after two thirds of the images) and started again. Written
-are ``soak.json`` and ``table.md``: images per second while images are read, the peak memory of a process, how many of the
-broken images were named, and from where each process went on. With ``--compare`` a run that nobody kills must
-give the same files. Images that are there already are used again.
+its own. Both are killed twice (SIGKILL, after a third and after two thirds of the images) and started again.
+``soak.json`` and ``table.md`` say how many images per second were read, the peak memory of a process, how many of the
+broken images were named, and from where each process went on. With ``--compare`` a run that nobody kills must give the
+same files. Images that are there already are used again.
 """
 
 from __future__ import annotations
