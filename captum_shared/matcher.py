@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import warnings
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from captum_shared.checks import check_integer, describe
-from captum_shared.similarity import find_similarity, neuron_similarity
+from captum_shared.similarity import find_similarity
 
 # A block of similarities: (neuron, query) rows and images of the gallery.
 _ROWS, _BLOCK = 2048, 4096
@@ -28,7 +29,7 @@ class Match:
     index : Tensor (Q, k) or (K, Q, k), int64
         Their places in the gallery, best first; of equal ones the lower index first.
     similarity : Tensor, same shape
-        Their similarities.
+        Their similarities, in the dtype of the gallery or a wider one.
     counts : Tensor (G,), int64
         How often each image of the gallery was chosen. One that is everybody's reference is a hub.
     """
@@ -46,7 +47,8 @@ class ReferenceMatcher:
     gallery_latents : Tensor or array (G, D)
         Latents of the candidates: the within-category images, in the paper those that drive the neuron. A memory-mapped
         array is read in blocks. The search runs where the gallery is, in its dtype: queries, readouts and exclusions
-        are moved there, the gallery never is, and the match is there, too.
+        are moved there, the gallery never is, and the match is there, too. Where similarities might overflow or vanish
+        in that dtype, they are taken in a wider one: float32 for half precision, else float64.
     similarity : str, rule or callable, default "dot"
         A name in `SIMILARITIES`, or a rule that has a similarity, such as that of `moment_rule`, as in
         `neuron_similarity`.
@@ -68,7 +70,7 @@ class ReferenceMatcher:
         find_similarity(similarity)
         self.similarity = similarity
         self._map = _mapping(gallery_latents)
-        self.gallery = _as_latents("gallery_latents", gallery_latents)
+        self.gallery, self._largest = _as_latents("gallery_latents", gallery_latents)
 
     def __len__(self) -> int:
         return len(self.gallery)
@@ -103,10 +105,12 @@ class ReferenceMatcher:
         Raises
         ------
         TypeError, ValueError
-            If a shape does not fit, a value is NaN, or fewer than k candidates remain.
+            If a shape does not fit, a value is NaN, fewer than k candidates remain, or similarities may exceed float64.
         """
-        query = _as_latents("query_latents", query_latents, self.gallery)
-        weights = self._check_weight(weight)
+        query, largest = _as_latents("query_latents", query_latents, self.gallery.shape[1])
+        weights, weights_largest = self._check_weight(weight)
+        dtype = _wide_enough(self.gallery.dtype, query.shape[1], (largest, self._largest), weights_largest)
+        query, weights = (values.to(self.gallery.device, dtype) for values in (query, weights))
         banned = self._check_exclude(exclude, len(query))
         self._check_k(k, banned)
         values, index = self._best(query, weights.reshape(-1, query.shape[1]), k, banned)
@@ -118,23 +122,24 @@ class ReferenceMatcher:
         """Similarities and indices, (K, Q, k) each; the gallery is read once."""
         values = query.new_full((len(weights), len(query), k), -torch.inf)
         index = torch.zeros_like(values, dtype=torch.int64)
+        similarity = find_similarity(self.similarity)
         for columns in _slices(len(self.gallery), _BLOCK):
-            gallery = self.gallery[columns]
+            gallery = self.gallery[columns].to(query.dtype)
             for neurons, rows in _tiles(len(weights), len(query)):
-                block = neuron_similarity(query[rows], gallery, weights[neurons], self.similarity)
+                block = similarity(query[rows], gallery, weights[neurons])
                 if banned is not None:
                     _ban(block, banned[rows], columns)
                 _improve(values[neurons, rows], index[neurons, rows], block, columns.start)
             _release(self._map)
         return values, index
 
-    def _check_weight(self, weight: Any) -> Tensor:
-        weights = _as_floats("weight", weight).to(self.gallery)
+    def _check_weight(self, weight: Any) -> tuple[Tensor, float]:
+        weights, largest = _as_floats("weight", weight)
         if weights.ndim not in (1, 2) or weights.shape[-1] != self.gallery.shape[1]:
             raise ValueError(
                 f"`weight` must be (D,) or (K, D) with D = {self.gallery.shape[1]}, got shape {tuple(weights.shape)}"
             )
-        return weights
+        return weights, largest
 
     def _check_exclude(self, exclude: Any, n: int) -> Tensor | None:
         if exclude is None:
@@ -253,7 +258,35 @@ def _as_exclusions(exclude: Any) -> Tensor:
     return banned if banned.dtype == torch.bool else banned.long()
 
 
-def _as_floats(name: str, value: Any) -> Tensor:
+def _wide_enough(dtype: torch.dtype, d: int, latents: tuple[float, float], weight: float) -> torch.dtype:
+    """The type of the gallery, or the next wider one that similarities neither overflow nor vanish in.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+        Of the gallery.
+    d : int
+        Number of latents.
+    latents : (float, float)
+        Largest magnitudes of the queries and of the gallery.
+    weight : float
+        Likewise.
+    """
+    least, most = min(latents), max(1.0, *latents)
+    low, high = least * least * weight, d * max(1.0, weight) * most * most
+    single = torch.promote_types(dtype, torch.float32)
+    info = torch.finfo(single)
+    if high <= info.max and (low >= info.tiny / info.eps or 0 in (least, weight)):  # of zeros nothing vanishes
+        return single
+    if high <= torch.finfo(torch.float64).max:
+        return torch.float64
+    raise ValueError(
+        f"similarities of latents up to {max(latents):.3g} may exceed torch.float64; expected smaller ones"
+    )
+
+
+def _as_floats(name: str, value: Any) -> tuple[Tensor, float]:
+    """A tensor or an array as a tensor, and its largest magnitude."""
     if not isinstance(value, (Tensor, np.ndarray)):
         raise TypeError(f"`{name}` must be a tensor or an array, got {type(value).__name__}")
     with warnings.catch_warnings():
@@ -262,16 +295,19 @@ def _as_floats(name: str, value: Any) -> Tensor:
     if not floats.is_floating_point():
         raise TypeError(f"`{name}` must be floating point, got {floats.dtype}")
     mapping = _mapping(value)
+    largest = 0.0
     for part in torch.atleast_1d(floats).split(_BLOCK):
-        if part.numel() and not all(bool(extreme.isfinite()) for extreme in part.aminmax()):  # NaN is both
+        extremes = [abs(float(extreme)) for extreme in part.aminmax()] if part.numel() else []
+        if not all(map(math.isfinite, extremes)):  # NaN is both
             raise ValueError(f"`{name}` must be finite, got NaN or infinity")
+        largest = max(largest, *extremes, 0.0)
         _release(mapping)
-    return floats
+    return floats, largest
 
 
-def _as_latents(name: str, value: Any, like: Tensor | None = None) -> Tensor:
-    latents = _as_floats(name, value) if like is None else _as_floats(name, value).to(like)
-    wanted = "(n, D)" if like is None else f"(n, {like.shape[1]})"
-    if latents.ndim != 2 or latents.numel() == 0 or (like is not None and latents.shape[1] != like.shape[1]):
-        raise ValueError(f"`{name}` must be {wanted} with n >= 1, got shape {tuple(latents.shape)}")
-    return latents
+def _as_latents(name: str, value: Any, d: int | str = "D") -> tuple[Tensor, float]:
+    """Latents (n, d), and their largest magnitude."""
+    latents, largest = _as_floats(name, value)
+    if latents.ndim != 2 or latents.numel() == 0 or d not in ("D", latents.shape[1]):
+        raise ValueError(f"`{name}` must be (n, {d}) with n >= 1, got shape {tuple(latents.shape)}")
+    return latents, largest

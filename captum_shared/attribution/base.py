@@ -15,9 +15,8 @@ from captum_shared.attribution.inputs import (
     Pair,
     check_center,
     check_encoder,
+    check_given_shared,
     check_pair,
-    check_shared,
-    check_shared_finite,
     differentiable_copy,
     resolve_reference,
     resolve_weight,
@@ -100,7 +99,7 @@ class PairAttribution(GradientAttribution):
                 "`readout`, `target`, `center` or `reference_latents` beside it"
             )
         given = frozen if isinstance(frozen, tuple) and len(frozen) in (1, 2) else (frozen,)
-        return lambda z, z_ref: (check_shared(given[0], z), check_shared(given[-1], z_ref))
+        return lambda z, z_ref: (check_given_shared(given[0], z), check_given_shared(given[-1], z_ref))
 
     def _constant(self, pair: Pair, recipe: Recipe) -> Pair:
         """c of each image, from a forward pass of its own for each."""
@@ -123,7 +122,7 @@ class PairAttribution(GradientAttribution):
                 "images of different sizes need a pool that does not depend on the size"
             )
         center = center.detach().to(z) if isinstance(center, Tensor) else center
-        return check_shared_finite(shared_weights(z, z_ref, weight, rule, center))
+        return shared_weights(z, z_ref, weight, rule, center)
 
     def _latents(self, x: Tensor) -> Tensor:
         warn_if_training(self.encoder)

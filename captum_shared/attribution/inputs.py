@@ -19,6 +19,7 @@ from captum_shared.checks import (
     describe,
     is_finite,
 )
+from captum_shared.similarity.rules import check_shared
 
 Pair = tuple[Tensor, Tensor]
 
@@ -91,7 +92,7 @@ def resolve_weights(readouts: Any, z: Tensor) -> Tensor:
     return check_finite("readouts", weights.detach()).to(z)
 
 
-def check_shared(shared: Any, z: Tensor) -> Tensor:
+def check_given_shared(shared: Any, z: Tensor) -> Tensor:
     """Shared weights c given by the user, if they are finite and of the shape of the latents `z` (N, D)."""
     if not isinstance(shared, Tensor) or shared.shape != z.shape:
         n, d = z.shape
@@ -99,7 +100,7 @@ def check_shared(shared: Any, z: Tensor) -> Tensor:
             f"the shared weights c in `additional_forward_args` must be (N, D) = ({n}, {d}), got {describe(shared)}"
         )
     check_device("the shared weights c in `additional_forward_args`", shared, z)
-    return check_shared_finite(differentiable_copy(shared))
+    return check_shared(differentiable_copy(shared))
 
 
 def check_center(center: Any) -> Tensor | None:
@@ -186,15 +187,6 @@ def check_device(name: str, value: Any, x: Tensor) -> None:
     """Refuse a tensor that is not where the images `x` are."""
     if isinstance(value, Tensor) and value.device != x.device:
         raise ValueError(f"{name} must be on the device of the images, {x.device}, got {value.device}")
-
-
-def check_shared_finite(shared: Tensor) -> Tensor:
-    """Shared weights without NaN and infinity, which half precision makes of large latents."""
-    if not is_finite(shared):
-        raise ValueError(
-            f"the shared weights hold NaN or infinity ({shared.dtype}); expected finite latents and readout"
-        )
-    return shared
 
 
 def _check_side(name: str, x: Any, encoder: nn.Module) -> Tensor:

@@ -40,7 +40,7 @@ def heat_density(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
     """
     values, inside = check_heat(heat, mask)
     _check_not_negative(values)
-    return one_per_map((values * inside).sum(-1) / inside.sum(-1), heat)
+    return one_per_map((values / inside.sum(-1, keepdim=True) * inside).sum(-1), heat)
 
 
 def density_contrast(heat: ArrayLike, mask_p: ArrayLike, mask_q: ArrayLike) -> torch.Tensor:

@@ -49,5 +49,7 @@ def bootstrap_interval(
     if not 0 < check_number("level", level) < 1:
         raise ValueError(f"`level` must be between 0 and 1, got {level}")
     draws = np.random.default_rng(seed).integers(0, len(sample), (repeats, len(sample)))
-    low, high = np.quantile(sample[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    exponent = np.frexp(np.abs(sample).max())[1]  # taken off, so that no sum overflows
+    means = np.ldexp(sample, -exponent)[draws].mean(axis=1)
+    low, high = np.ldexp(np.quantile(means, [(1 - level) / 2, (1 + level) / 2]), exponent)
     return float(low), float(high)

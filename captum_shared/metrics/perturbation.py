@@ -99,7 +99,7 @@ def curve_area(curve: Tensor) -> Tensor:
     """
     if check_tensor("curve", curve).ndim == 0 or curve.shape[-1] < 2:
         raise ValueError(f"`curve` must have at least two points, got shape {tuple(curve.shape)}")
-    return ((curve[..., 1:] + curve[..., :-1]) / 2).mean(-1)
+    return (curve[..., 1:] / 2 + curve[..., :-1] / 2).mean(-1)
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_shared.checks import is_finite
 from captum_shared.readout.folding import linear_output
 from captum_shared.readout.linear import LinearReadout
 
@@ -229,5 +230,11 @@ def _check_index(index: np.ndarray, n: int, where: str) -> None:
 def _like(readout: LinearReadout, latents: Any) -> LinearReadout:
     """The readout in the dtype and on the device of the latents."""
     if isinstance(latents, Tensor):
-        return readout.to(latents.device, torch.float64 if latents.dtype == torch.float64 else torch.float32)
-    return readout if getattr(latents, "dtype", None) == np.float64 else readout.to(torch.float32)
+        readout = readout.to(latents.device, torch.float64 if latents.dtype == torch.float64 else torch.float32)
+    elif getattr(latents, "dtype", None) != np.float64:
+        readout = readout.to(torch.float32)
+    if not (is_finite(readout.weight) and is_finite(readout.bias)):
+        raise ValueError(
+            f"the readout's weights exceed {readout.weight.dtype}; expected smaller responses, or float64 latents"
+        )
+    return readout

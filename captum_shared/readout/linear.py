@@ -23,9 +23,9 @@ class LinearReadout(LinearLayer):
     """Linear neurons on latents: ``responses = latents @ weight.T + bias``.
 
     Weight and bias are buffers, not parameters: a readout is fitted, not trained further, and no optimiser
-    picks it up. The product is taken in the dtype of the latents, so that a float64 readout serves a float32
-    encoder; `.to(...)` moves and converts it as any module, to float32 on a device that has no float64.
-    ``torch.nn.Sequential(encoder, readout)`` is what Captum's own methods take, with ``target`` the neuron.
+    picks it up. The product is taken in the dtype of the latents (of half precision, in float32), so that a float64
+    readout serves a float32 encoder; `.to(...)` moves and converts it as any module, to float32 on a device that has
+    no float64. ``torch.nn.Sequential(encoder, readout)`` is what Captum's own methods take, with ``target`` the neuron.
 
     Parameters
     ----------
@@ -89,7 +89,8 @@ class LinearReadout(LinearLayer):
         if not latents.is_floating_point():
             raise TypeError(f"`latents` must be of a floating dtype, got {latents.dtype}")
         self.check_device(latents)
-        return F.linear(latents, self.weight.to(latents.dtype), self.bias.to(latents.dtype))
+        wide = torch.promote_types(latents.dtype, torch.float32)
+        return F.linear(latents.to(wide), self.weight.to(wide), self.bias.to(wide)).to(latents.dtype)
 
     def extra_repr(self) -> str:
         return f"n_latents={self.n_latents}, n_neurons={self.n_neurons}, dtype={self.weight.dtype}"

@@ -85,7 +85,7 @@ def class_distribution(
     rates = base_rates(top, labels)
     number = {label: i for i, label in enumerate(rates)}
     which = torch.tensor([number.get(label, -1) for label in _as_labels(labels)])[top.images]
-    weights = top.rectified() * (which >= 0)
+    weights = top.weights() * (which >= 0)
     sums = weights.new_zeros(top.n_units, len(rates)).scatter_add_(1, which.clamp(min=0), weights)
     if normalize:
         sums = sums / torch.tensor(list(rates.values()), dtype=torch.float64)

@@ -135,7 +135,11 @@ def neuron_feature(activations: Tensor, crops: Tensor, inside: Tensor | None = N
             "expected activations (k,), crops (k, C, h, w) and inside (k, h, w), got "
             f"{tuple(activations.shape)}, {tuple(crops.shape)} and {tuple(inside.shape)}"
         )
-    weights = activations.to(crops).clamp(min=0)[:, None, None] * inside
+    rectified = activations.clamp(min=0)
+    relative = rectified / rectified.amax(0, keepdim=True).clamp(
+        min=torch.finfo(rectified.dtype).tiny
+    )  # w_j = a_j / a_1
+    weights = relative.to(crops)[:, None, None] * inside
     return torch.einsum("khw,kchw->chw", weights, crops) / weights.sum(0)
 
 
@@ -151,7 +155,7 @@ def neuron_features(
         As `neuron_feature` of `top_crops`.
     """
     wanted = list(range(top.n_units)) if units is None else [int(unit) for unit in units]
-    weights = top.rectified().float()
+    weights = top.weights().float()
     at_once = max(1, NUMBERS_AT_ONCE // (4 * int(fields.height.max()) * int(fields.width.max())))
     for start in range(0, len(wanted), at_once):
         some = torch.tensor(wanted[start : start + at_once])

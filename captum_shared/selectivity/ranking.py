@@ -53,8 +53,16 @@ class TopActivations:
         return self.activations.shape[1]
 
     def rectified(self) -> Tensor:
-        """Activations (U, k) with those below zero as zero, in float64: what the indices weight images by."""
+        """Activations (U, k) with those below zero as zero, in float64."""
         return self.activations.double().clamp(min=0)
+
+    def weights(self) -> Tensor:
+        """What the indices weight images by: w_j = a_j / a_1, (U, k) in float64.
+
+        Activations below zero count as zero; all zero for units without a positive activation.
+        """
+        rectified = self.rectified()
+        return rectified / rectified[:, :1].clamp(min=torch.finfo(torch.float64).tiny)
 
     def strongest(self, n: int | None) -> TopActivations:
         """The first `n` of the k images of every unit; all of them for None."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_shared.checks import check_integer, check_latents, check_one_device, check_one_dtype, check_tensor
+from captum_shared.similarity.scaling import of_unit_size
 
 
 def category_centers(
@@ -59,9 +60,15 @@ def category_centers(
     if category not in categories:
         raise ValueError(f"category {category!r} is not among `categories`: {sorted(set(categories))}")
     n_drivers = check_integer("n_drivers", n_drivers)
-    shares = _rivals(gallery @ weight, categories, category, n_drivers)
+    shares = _rivals(_drives(gallery, weight), categories, category, n_drivers)
     rivals = [share * _category_mean(gallery, categories, name) for name, share in shares.items()]
     return _category_mean(gallery, categories, category), torch.stack(rivals).sum(0)
+
+
+def _drives(gallery: Tensor, weight: Tensor) -> Tensor:
+    """Responses (G,) up to their scale, of which shares do not depend."""
+    largest = gallery.abs().amax(0)
+    return of_unit_size(gallery, like=largest) @ of_unit_size(weight)
 
 
 def _rivals(response: Tensor, categories: Sequence[str], category: str, n_drivers: int) -> dict[str, float]:

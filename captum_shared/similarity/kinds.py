@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_shared.checks import check_latents, check_one_device, check_one_dtype, check_tensor
+from captum_shared.similarity.scaling import check_overflow, of_unit_size, widened
 
 Similarity = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -33,6 +34,7 @@ def cosine(query: Tensor, gallery: Tensor, weight: Tensor) -> Tensor:
 
     Ours; the paper leaves the normalisation open.
     """
+    query, gallery, weight = (of_unit_size(value) for value in (query, gallery, weight))  # it depends on no scale
     lengths = [(weight.abs() @ z.square().mT).sqrt() for z in (query, gallery)]
     product = lengths[0].unsqueeze(-1) * lengths[1].unsqueeze(-2)
     similarity = dot(query, gallery, weight)
@@ -64,11 +66,13 @@ def neuron_similarity(
     Returns
     -------
     Tensor (Q, G) or (K, Q, G)
+        In the dtype of the latents; in float32 for half precision, which cannot hold sums of products.
 
     Raises
     ------
     TypeError, ValueError
-        If a shape does not fit, the tensors are on several devices, or the kind is unknown.
+        If a shape does not fit, the tensors are of several dtypes or on several devices, the kind is unknown, or the
+        similarities of finite latents are not finite.
 
     Examples
     --------
@@ -85,7 +89,8 @@ def neuron_similarity(
         raise ValueError(f"`weight` must be (D,) or (K, D) with D = {query.shape[1]}, got shape {tuple(weight.shape)}")
     check_one_device(query=query, gallery=gallery, weight=weight)
     check_one_dtype(query=query, gallery=gallery, weight=weight)
-    return similarity(query, gallery, weight)
+    found = similarity(widened(query), widened(gallery), widened(weight))
+    return check_overflow("similarities", found, query, gallery, weight, instead="float64")
 
 
 def find_similarity(kind: str | Similarity | HasSimilarity) -> Similarity:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_shared.checks import check_latents, check_one_device, check_tensor
+from captum_shared.checks import check_latents, check_one_device, check_tensor, is_finite
+from captum_shared.similarity.scaling import of_unit_size
 
 # z, z_ref, weight, center: (N, D), or (D,) for all but z; the center of a user's own rule may be None.
 Rule = Callable[[Tensor, Tensor, Tensor, Any], Tensor]
@@ -54,9 +55,10 @@ def matched(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor:
     neuron less than the drivers do is erased. What every driver has in the same proportion is erased still. Ours; z_ref
     should be the mean of several references. Evidence: ``benchmarks.shared_parts`` and ``benchmarks.pair_grid``.
     """
-    drive, whole = ((weight * value).sum(-1, keepdim=True) for value in (z_ref, center))
+    sized = (of_unit_size(z_ref, like=center), of_unit_size(center, like=z_ref))  # s depends on no scale
+    drive, whole = ((of_unit_size(weight) * value).sum(-1, keepdim=True) for value in sized)
     scale = torch.where(whole > 0, drive / whole, torch.zeros_like(whole)).clamp(0, 1)
-    return weight.abs() * (z_ref - scale * center)
+    return weight.abs() * (z_ref - scale.to(z_ref.dtype) * center)
 
 
 RULES: dict[str, Rule] = {
@@ -99,7 +101,8 @@ def shared_weights(
     Raises
     ------
     TypeError, ValueError
-        If a shape does not fit, the tensors are on several devices, the rule is unknown, or the center is missing.
+        If a shape does not fit, the tensors are on several devices, the rule is unknown, the center is missing, or the
+        shared weights are not finite.
 
     Examples
     --------
@@ -124,7 +127,23 @@ def shared_weights(
     if not isinstance(shared, Tensor) or tuple(shared.shape) not in (tuple(z.shape), tuple(z.shape[1:])):
         found = tuple(shared.shape) if isinstance(shared, Tensor) else type(shared).__name__
         raise ValueError(f"`rule` must return shared weights (N, D) = {tuple(z.shape)}, got {found}")
-    return shared.expand_as(z)
+    return check_shared(shared).expand_as(z)
+
+
+def check_shared(shared: Tensor) -> Tensor:
+    """Shared weights without NaN and infinity, which half precision makes of large latents.
+
+    Raises
+    ------
+    ValueError
+        Otherwise.
+    """
+    if not is_finite(shared):
+        raise ValueError(
+            f"the shared weights hold NaN or infinity ({shared.dtype}); expected finite latents and readout, in a "
+            "dtype that holds their products"
+        )
+    return shared
 
 
 def find_rule(rule: str | Rule) -> Rule:
