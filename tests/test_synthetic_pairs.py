@@ -113,6 +113,7 @@ def test_admission_by_hand() -> None:
     assert reasons(pair, {"head": 1.0, "gear": 0.3}) == ["Q does not drive"]
     assert reasons(pair, {"head": 1.0, "gear": 0.3}, Thresholds(drives=0.2)) == []
     assert reasons(pair, {}) == ["no response"]
+    assert reasons(pair, {"head": 1.0}, by_similarity=False) == ["Q does not drive"]
     assert "D drives" in reasons(pair, {"head": 1.0, "gear": 1.0, pair.d: 0.5})
     swapped = FactorialPair("head", "gear", pair.d, pair.n, pair.query, pair.references_b, pair.references_a)
     found = reasons(swapped, {"head": 1.0, "gear": 1.0})
@@ -147,6 +148,7 @@ def reasons(
     effects: dict[str, float],
     thresholds: Thresholds | None = None,
     other: dict[str, float] | None = None,
+    by_similarity: bool = True,
 ) -> list[str]:
     def count(images: Tensor) -> Tensor:
         return LatentEncoder(planted_network(), PLANTED_LAYER)(images) > 0.001
@@ -158,6 +160,7 @@ def reasons(
         readout(**effects),
         other_weight=other_weight,
         thresholds=thresholds,
+        by_similarity=by_similarity,
     )
 
 

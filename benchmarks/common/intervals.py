@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from captum_shared.metrics import bootstrap_interval
+
 REPEATS = 2000
 
 
@@ -44,6 +46,13 @@ def category_interval(
     for row in np.flatnonzero((values == values[:, :1]).all(1) & np.isin(values[:, 0], (0, 1))):
         ends[:, row] = exact_interval(int(values[row, 0]) * n_pairs, n_pairs, level=level)
     return ends[0], ends[1]
+
+
+def unit_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Of a mean over independent units, by a bootstrap; where all values are 0, or all 1, the exact one."""
+    if values[0] in (0, 1) and len(set(values)) == 1:
+        return exact_interval(int(values[0]) * len(values), len(values))
+    return bootstrap_interval(values)
 
 
 def exact_interval(hits: int, n: int, *, level: float = 0.95) -> tuple[float, float]:

@@ -10,15 +10,17 @@ from importlib.util import find_spec
 from typing import Any
 
 import captum.attr as ca
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from captum_shared.attribution import LayerParallelBackprop, ParallelBackprop
 from captum_shared.encoder import LatentEncoder
 from captum_shared.readout import LinearReadout
+from captum_shared.selection import rule_center, strongest_drivers
+from captum_shared.similarity import MomentRule, moment_rule
 
 N_STEPS = 16
-N_DRIVERS = 20
 N_REFERENCES = 10
 
 
@@ -58,10 +60,13 @@ class Neuron:
         return nn.Sequential(self.encoder, LinearReadout(self.weight[None], torch.zeros(1).to(self.weight))).eval()
 
     @cached_property
-    def drivers(self) -> Tensor:
-        """Latents of the images that drive the neuron most, (n, D)."""
-        n = min(N_DRIVERS, max(2, len(self.gallery) // 5))
-        return self.gallery[(self.gallery @ self.weight).topk(n).indices]
+    def drivers(self) -> np.ndarray:
+        """Places in the gallery of the images that drive the neuron, strongest first."""
+        return strongest_drivers(self.gallery @ self.weight)
+
+    def moments(self, contrast: float) -> MomentRule:
+        pool = self.encoder.pool
+        return moment_rule(self.gallery, contrast, cells=pool**2 if isinstance(pool, int) else 1)
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class Method:
 
 def _parallel(engine: Any, rule: str = "product", **arguments: Any) -> Explain:
     def explain(neuron: Neuron, problem: Problem) -> Maps:
-        method = ParallelBackprop(neuron.encoder, engine=engine, rule=rule.split()[0])
+        method = ParallelBackprop(neuron.encoder, engine=engine, **_rule(neuron, rule))
         return method.attribute(_pair(problem), **_constants(neuron, problem, rule), **_with_own(neuron, arguments))
 
     return explain
@@ -108,10 +113,18 @@ def _parallel(engine: Any, rule: str = "product", **arguments: Any) -> Explain:
 
 def _layer(rule: str) -> Explain:
     def explain(neuron: Neuron, problem: Problem) -> Maps:
-        method = LayerParallelBackprop(neuron.encoder, rule=rule.split()[0])
+        method = LayerParallelBackprop(neuron.encoder, **_rule(neuron, rule))
         return method.attribute(_pair(problem), **_constants(neuron, problem, rule))
 
     return explain
+
+
+def _rule(neuron: Neuron, rule: str) -> dict[str, Any]:
+    """Rules that are the gradient of a similarity give each image its constant from the other image."""
+    name, _, contrast = rule.partition(", contrast ")
+    if name not in CROSSED:
+        return {"rule": name.removesuffix(", mean"), "constants": "common"}
+    return {"rule": neuron.moments(float(contrast)) if contrast else name, "constants": "crossed"}
 
 
 def _constants(neuron: Neuron, problem: Problem, rule: str) -> dict[str, Any]:
@@ -120,18 +133,13 @@ def _constants(neuron: Neuron, problem: Problem, rule: str) -> dict[str, Any]:
         return {"readout": neuron.weight}
     with torch.no_grad():
         z_ref = neuron.encoder(problem.references[:N_REFERENCES]).mean(0)
-    centers = {
-        "product mean": lambda: None,
-        "centered": lambda: neuron.gallery.mean(0),
-        "contrast": lambda: neuron.drivers.mean(0),
-        "contrast midway": lambda: (neuron.drivers.mean(0) + neuron.gallery.mean(0)) / 2,
-        "matched": lambda: neuron.drivers.mean(0),
-    }
-    center = centers[rule]()
+    center = neuron.gallery.mean(0) if rule == "dot" else rule_center(rule, neuron.gallery, neuron.drivers)
     return {"readout": neuron.weight, "reference_latents": z_ref} | ({} if center is None else {"center": center})
 
 
-RULE_ROWS = ("product", "product mean", "centered", "contrast", "contrast midway", "matched")
+CROSSED = ("dot", "moments")
+RULE_ROWS = ("product", "product, mean", "dot", "centered", "contrast", "matched", "moments, contrast 0",
+             "moments, contrast 0.5", "moments, contrast 1")  # fmt: skip
 
 
 def _readout_alone(make: Callable[[Neuron], Any], **arguments: Any) -> Explain:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from captum_shared.metrics import bootstrap_interval
+from benchmarks.common.intervals import unit_interval
 from captum_shared.report.files import write_csv, write_json, write_text
 
 HEADER = ("game", "condition", "method", "rule", "image", "metric", "value", "ci_low", "ci_high")
@@ -78,7 +78,7 @@ def summarise(
         for metric in metrics:
             values = [own[image][metric] for own in neurons if np.isfinite(own[image][metric])]
             if values:
-                low, high = bootstrap_interval(values)
+                low, high = unit_interval(values)
                 figures.append(Result(game, condition, *row, image, metric, float(np.mean(values)), low, high,
                                       len(values)))  # fmt: skip
     return figures

@@ -67,13 +67,14 @@ def rejection_reasons(
     *,
     other_weight: Tensor | None = None,
     thresholds: Thresholds | None = None,
+    by_similarity: bool = False,
     size: int = SIZE,
 ) -> list[str]:
     """Why a pair is not admitted, after the causal validation of FunnyBirds (Hesse et al., ICCV 2023).
 
     Every part is removed from the image, all else the same. Responses are measured from that to the image without any
-    of the parts (its body and background), so that a readout's bias plays no role. The similarity is the
-    neuron's, sum_k w_k z_k(x) z_k(y), to the first reference of each family.
+    of the parts (its body and background), so that a readout's bias plays no role. That P is shared with A and Q with B
+    is so by construction: they are of one kind, and visible in both.
 
     Parameters
     ----------
@@ -84,9 +85,12 @@ def rejection_reasons(
         The neuron's readout.
     other_weight : Tensor (D,), optional
         The readout of another neuron, for the readout swap: on the same image, against the same references, its heat
-        must lie on D. Admitted by the same thresholds with the roles exchanged: D drives it and is shared with A and
-        with B; P and Q do not drive it and are not shared.
+        must lie on D. Admitted by the same thresholds with the roles exchanged: D drives it; P and Q do not.
     thresholds : Thresholds, optional
+    by_similarity : bool, default False
+        Whether what is shared must show in the dot similarity sum_k w_k z_k(x) z_k(y) to the first reference of each
+        family, too: removing P lowers that to A and not that to B, and so on. It favours rules that are made of this
+        similarity, such as the paper's product.
     size : int
         Side of the images in pixels.
 
@@ -99,8 +103,8 @@ def rejection_reasons(
     latents = _latents(pair, latent_fn, size)
     if latents is None:
         return ["part invisible"]
-    reasons = _reasons(_drops(latents, weight), limits, _NEURON)
-    return reasons if other_weight is None else reasons + _reasons(_drops(latents, other_weight), limits, _OTHER)
+    neurons = [(weight, _NEURON)] + ([] if other_weight is None else [(other_weight, _OTHER)])
+    return [reason for own, roles in neurons for reason in _reasons(_drops(latents, own), limits, roles, by_similarity)]
 
 
 def admitted_pairs(
@@ -111,6 +115,7 @@ def admitted_pairs(
     *,
     other_weight: Callable[[FactorialPair], Tensor] | None = None,
     thresholds: Thresholds | None = None,
+    by_similarity: bool = False,
     max_tries: int = 50,
     size: int = SIZE,
 ) -> tuple[list[FactorialPair], AdmissionCounts]:
@@ -124,7 +129,7 @@ def admitted_pairs(
         How many are wanted; fewer are returned if `max_tries` times `n` draws do not suffice.
     other_weight : callable, optional
         A pair to the other neuron's readout (D,), for the readout swap.
-    latent_fn, weight, thresholds, size
+    latent_fn, weight, thresholds, by_similarity, size
         As in `rejection_reasons`.
     """
     pairs: list[FactorialPair] = []
@@ -132,7 +137,8 @@ def admitted_pairs(
     while len(pairs) < n and counts.tried < n * max_tries:
         pair = draw(counts.tried)
         other = None if other_weight is None else other_weight(pair)
-        reasons = rejection_reasons(pair, latent_fn, weight, other_weight=other, thresholds=thresholds, size=size)
+        reasons = rejection_reasons(pair, latent_fn, weight, other_weight=other, thresholds=thresholds,
+                                    by_similarity=by_similarity, size=size)  # fmt: skip
         counts.add(reasons)
         if not reasons:
             pairs.append(pair)
@@ -158,13 +164,13 @@ _NEURON = _Roles(drives="pq", silent="d", a=("p", "q"), b=("q", "p"))
 _OTHER = _Roles(drives="d", silent="pq", a=("d", "p"), b=("d", "q"), prefix="other: ")
 
 
-def _reasons(drops: Drops | None, limits: Thresholds, roles: _Roles) -> list[str]:
+def _reasons(drops: Drops | None, limits: Thresholds, roles: _Roles, by_similarity: bool) -> list[str]:
     if drops is None:
         return [f"{roles.prefix}no response"]
     response, to_a, to_b = drops
     failures = {f"{part.upper()} does not drive": response[part] < limits.drives for part in roles.drives}
     failures |= {f"{part.upper()} drives": abs(response[part]) > limits.silent for part in roles.silent}
-    for name, drop, (shared, other) in (("A", to_a, roles.a), ("B", to_b, roles.b)):
+    for name, drop, (shared, other) in (("A", to_a, roles.a), ("B", to_b, roles.b)) if by_similarity else ():
         failures[f"{shared.upper()} not shared with {name}"] = drop[shared] <= limits.shared
         failures[f"{other.upper()} shared with {name}"] = drop[other] > limits.shared
     return [f"{roles.prefix}{reason}" for reason, failed in failures.items() if failed]

@@ -55,25 +55,28 @@ CHANCE = {"swap_accuracy": 0.5, "readout_swap_accuracy": 0.5, "both_swaps_accura
 each other."""
 FEW_ROWS = (
     ("ParallelBackprop(IntegratedGradients)", "product"),
-    ("ParallelBackprop(IntegratedGradients)", "matched"),
-    ("LayerParallelBackprop", "product"),
-    ("LayerParallelBackprop", "contrast"),
-    ("LayerParallelBackprop", "matched"),
+    ("ParallelBackprop(IntegratedGradients)", "moments, contrast 0.5"),
+    *(("LayerParallelBackprop", rule) for rule in ("product", "dot", "contrast", "matched", "moments, contrast 0",
+                                                   "moments, contrast 0.5")),
     ("IntegratedGradients", ""),
     ("similarity without weights", ""),
-)
+)  # fmt: skip
+ANGLES = (30, 90)
 
 
 def run(
     out: str | Path, *, quick: bool = False, seed: int = HELD_OUT_SEED, device: str = "cpu",
-    n_neurons: int | None = None, n_cases: int | None = None, progress: bool = True,
+    n_neurons: int | None = None, n_cases: int | None = None, only: Sequence[str] = (), progress: bool = True,
 ) -> list[Result]:  # fmt: skip
-    """Run the benchmark and write its files; `quick` takes fewer neurons, cases and conditions."""
+    """Run the benchmark and write its files; `quick` takes fewer neurons and conditions, `only` those named."""
     folder = output_folder(out)
-    n_neurons, n_cases = n_neurons or (3 if quick else 12), n_cases or 2
-    store = Store(folder / ".neurons", {"seed": seed, "n_cases": n_cases, "version": 2})
+    n_neurons, n_cases = n_neurons or (3 if quick else 12), n_cases or 4
+    store = Store(folder / ".neurons", {"seed": seed, "n_cases": n_cases, "version": 3})
     chosen = [s for s in settings() if not quick or s.name == "base"]
-    jobs = [(s, index) for s in chosen for index in range(n_neurons if s.all_rows else (n_neurons + 1) // 2)]
+    chosen = [s for s in chosen if not only or any(word in _condition(s) for word in only)]
+    if not chosen:
+        raise ValueError(f"`only` must be in the name of a condition, got {list(only)}")
+    jobs = [(s, index) for s in chosen for index in range((n_neurons + 1) // 2 if s.methods == "few" else n_neurons)]
     results: dict[str, list[dict[str, Any]]] = {}
     for setting, index in tqdm(jobs, "neurons", disable=not progress):
         key = {"setting": asdict(setting), "neuron": index}
@@ -88,9 +91,12 @@ def run(
 
 
 def methods_of(setting: Setting) -> list[Method]:
-    """All rows, or the few of the axes."""
-    rows = pixel_methods() + layer_methods() + readout_methods() + null_methods()
-    return rows if setting.all_rows else [row for row in rows if (row.method, row.rule) in FEW_ROWS]
+    """All, those of every rule, or the few of the axes."""
+    methods = pixel_methods() + layer_methods() + readout_methods() + null_methods()
+    if setting.methods == "all":
+        return methods
+    rules = layer_methods() if setting.methods == "rules" else []
+    return rules + [m for m in methods if (m.method, m.rule) in FEW_ROWS and m.name not in {r.name for r in rules}]
 
 
 def _condition(setting: Setting) -> str:
@@ -156,7 +162,7 @@ def _write(folder: Path, figures: list[Result], results: dict[str, list[dict[str
     for network in ("planted", "trained"):
         for metric, chance in CHANCE.items():
             plot_bars(folder / f"{network}_{metric}.png", figures, f"{network}: base", metric, chance=chance)
-        angles = {0.0: f"{network}: base"} | {float(a): f"{network}: rotation {a} degrees" for a in (15, 30, 45, 90)}
+        angles = {0.0: f"{network}: base"} | {float(a): f"{network}: rotation {a} degrees" for a in ANGLES}
         for metric in SWAPS:
             plot_axis(folder / f"{network}_rotation_{metric}.png", figures, angles, FEW_ROWS, metric,
                       f"rotation of the latent basis, degrees ({network} network)", chance=CHANCE[metric])  # fmt: skip
@@ -196,9 +202,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="N",
         help="neurons per condition with all methods, half as many along the axes (default: 12, quick 3)",
     )
-    parser.add_argument("--cases", type=int, metavar="N", help="admitted pairs per neuron (default: 2)")
+    parser.add_argument("--cases", type=int, metavar="N", help="admitted pairs per neuron (default: 4)")
+    parser.add_argument("--only", nargs="+", default=(), metavar="TEXT",
+                        help="only conditions with this in their names, such as 'planted: rotation'")  # fmt: skip
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore", "Setting forward, backward hooks")  # captum's, at every call
     work = partial(run, options.out, quick=options.quick, seed=options.seed, device=options.device,
-                   n_neurons=options.neurons, n_cases=options.cases)  # fmt: skip
+                   n_neurons=options.neurons, n_cases=options.cases, only=options.only)  # fmt: skip
     return finish("shared_parts", options.out, work)

@@ -59,8 +59,10 @@ class Setting:
         Rotation of the latent basis.
     ceiling : float, optional
         Correlation of the noisy responses that the readout is fitted to with the true ones. Default: the true readout.
-    all_rows : bool
-        Whether all methods run, or the most important only.
+    by_similarity : bool
+        Whether pairs are admitted by the dot similarity, too, and not by responses alone.
+    methods : {"few", "rules", "all"}
+        Which methods run.
     """
 
     name: str
@@ -70,7 +72,8 @@ class Setting:
     cells: int = 1
     degrees: float = 0.0
     ceiling: float | None = None
-    all_rows: bool = False
+    by_similarity: bool = False
+    methods: str = "few"
 
 
 def settings() -> list[Setting]:
@@ -86,10 +89,11 @@ def settings() -> list[Setting]:
     ]
     both = []
     for network in ("planted", "trained"):
-        both += [Setting(f"rotation {a:g} degrees", network, degrees=a) for a in (15, 30, 45, 90)]
+        both += [Setting(f"rotation {a:g} degrees", network, degrees=a, methods="rules") for a in (30, 90)]
+        both.append(Setting("admitted by similarity, too", network, by_similarity=True, methods="rules"))
         both += [Setting(f"readout refitted at ceiling {c:g}", network, ceiling=c) for c in (0.9, 0.6)]
     trained = [Setting(f"weight ratio Q/P {r:g}", "trained", ratio=r) for r in (0.5, 2.0)]
-    base = [Setting("base", network, all_rows=True) for network in ("planted", "trained")]
+    base = [Setting("base", network, methods="all") for network in ("planted", "trained")]
     return base + planted + both + trained
 
 
@@ -113,7 +117,7 @@ def make_neuron(
 
     The random numbers depend on the seed and the index only: conditions differ in what they vary, not in the draw.
     """
-    drawn = _draw(replace(setting, name="", degrees=0.0, ceiling=None, all_rows=False), index, n_cases, seed)
+    drawn = _draw(replace(setting, name="", degrees=0.0, ceiling=None, methods=""), index, n_cases, seed)
     encoder, _ = _network(setting)
     latents = drawn.latents
     weights = torch.stack([drawn.weight, *drawn.other_weights])
@@ -163,7 +167,7 @@ def _draw(setting: Setting, index: int, n_cases: int, seed: int) -> _Drawn:
 
     limits = _thresholds(setting)
     pairs, counts = admitted_pairs(draw, n_cases, encoder, weight, other_weight=other, thresholds=limits,
-                                   max_tries=MAX_TRIES)  # fmt: skip
+                                   by_similarity=setting.by_similarity, max_tries=MAX_TRIES)  # fmt: skip
     return _Drawn(
         latents, weight, [other(pair) for pair in pairs], _readout({r: 1.0, s: 1.0}, gains, setting), pairs, counts
     )
