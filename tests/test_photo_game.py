@@ -92,7 +92,8 @@ def test_composites_keep_photographs_and_references_apart(
     assert {str(name) for c in grid for name in photographs.categories[c.tiles[2:]]} == {"e"}
 
 
-def test_maps_and_heat_are_those_that_ship(photographs: Photographs, known: list[Knowledge]) -> None:
+@pytest.mark.parametrize("rule", ["product", "dot"])
+def test_maps_and_heat_are_those_that_ship(photographs: Photographs, known: list[Knowledge], rule: str) -> None:
     """The composite as one map through `LayerParallelBackprop` and `display_heat`."""
     (composite, *_) = draw_pair_grid(NAMES, 4, photographs, known, np.random.default_rng(0))
     knowledge, cells = known[composite.fold], composite.cells
@@ -108,11 +109,14 @@ def test_maps_and_heat_are_those_that_ship(photographs: Photographs, known: list
 
     body = torch.nn.Sequential(torch.nn.Identity())
     encoder = LatentEncoder(body, "0", "avg", Standardized())
-    expected, _ = LayerParallelBackprop(encoder).attribute((square, reference), readout=weight)
     frame = Frame(knowledge, photographs.categories, knowledge.gallery, None)
     pairs = frame.pairs([composite], (0, 0), 1)
-    constants = rows()[0].constants(pairs).float() / knowledge.spread
-    maps = torch.einsum("d,tdhw->thw", constants[0], tiles)[None, None]
+    row = next(row for row in rows() if row.rule == rule)
+    constants = row.constants(pairs)
+    maps = torch.einsum("d,tdhw->thw", (constants[0] / knowledge.spread).float(), tiles)[None, None]
+    maps = maps + row.offset(pairs, constants).float()
+    coarse = LayerParallelBackprop(encoder, rule=rule, center=pairs.mean.float() if rule == "dot" else None)
+    expected, _ = coarse.attribute((square, reference), readout=weight)
     heat = heat_in_tiles(maps, torch.from_numpy(cells)[None])[0, 0]
     drawn = display_heat(expected[0]).reshape(2, 3, 2, 3).transpose(0, 2, 1, 3).reshape(4, 9)[cells]
     assert np.allclose(heat / heat.sum(), drawn / drawn.sum(), atol=1e-5)

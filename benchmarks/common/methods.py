@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from captum_shared.attribution import LayerParallelBackprop, ParallelBackprop
 from captum_shared.encoder import LatentEncoder
 from captum_shared.readout import LinearReadout
-from captum_shared.selection import rule_center, strongest_drivers
+from captum_shared.selection import is_crossed, rule_center, strongest_drivers
 from captum_shared.similarity import MomentRule, moment_rule
 
 N_STEPS = 16
@@ -121,10 +121,9 @@ def _layer(rule: str) -> Explain:
 
 def _rule(neuron: Neuron, rule: str) -> dict[str, Any]:
     """Rules that are the gradient of a similarity give each image its constant from the other image."""
-    name, _, contrast = rule.partition(", contrast ")
-    if name not in CROSSED:
-        return {"rule": name.removesuffix(", mean"), "constants": "common"}
-    return {"rule": neuron.moments(float(contrast)) if contrast else name, "constants": "crossed"}
+    name, _, setting = rule.partition(", ")
+    crossed = {"constants": "crossed" if is_crossed(name) else "common"}
+    return {"rule": neuron.moments(float(setting.split()[1])) if name == "moments" else name} | crossed
 
 
 def _constants(neuron: Neuron, problem: Problem, rule: str) -> dict[str, Any]:
@@ -133,13 +132,12 @@ def _constants(neuron: Neuron, problem: Problem, rule: str) -> dict[str, Any]:
         return {"readout": neuron.weight}
     with torch.no_grad():
         z_ref = neuron.encoder(problem.references[:N_REFERENCES]).mean(0)
-    center = neuron.gallery.mean(0) if rule == "dot" else rule_center(rule, neuron.gallery, neuron.drivers)
+    center = rule_center("centered" if rule == "dot, centered" else rule, neuron.gallery, neuron.drivers)
     return {"readout": neuron.weight, "reference_latents": z_ref} | ({} if center is None else {"center": center})
 
 
-CROSSED = ("dot", "moments")
-RULE_ROWS = ("product", "product, mean", "dot", "centered", "contrast", "matched", "moments, contrast 0",
-             "moments, contrast 0.5", "moments, contrast 1")  # fmt: skip
+RULE_ROWS = ("product", "product, mean", "dot", "dot, centered", "centered", "contrast", "matched",
+             "moments, contrast 0", "moments, contrast 0.5", "moments, contrast 1")  # fmt: skip
 
 
 def _readout_alone(make: Callable[[Neuron], Any], **arguments: Any) -> Explain:

@@ -56,7 +56,7 @@ METRICS = {
 AXES = {"pair_grid": "swap_accuracy", "both_swaps": "both_swaps_accuracy"}
 CHANCE = {"pair_grid": 0.5, "both_swaps": 1 / 12}
 IMAGES = {"query": "the composite as the image", "reference": "the composite as the reference"}
-AXIS_ROWS = [(LAYER, rule) for rule in ("product", "matched", "gradient of dot", "moments, contrast 0",
+AXIS_ROWS = [(LAYER, rule) for rule in ("product", "matched", "dot", "moments, contrast 0",
                                         "moments, contrast 0.5", "moments, contrast 1", "oracle")]  # fmt: skip
 QUICK = ("native", "random rotation")
 

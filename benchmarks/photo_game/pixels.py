@@ -26,7 +26,7 @@ from captum_shared.encoder import LatentEncoder
 
 METHOD = "ParallelBackprop(IntegratedGradients)"
 SHRINK, STEPS = 2, 8
-RULES = ("product", "gradient of dot", "matched", "moments, contrast 0", "moments, contrast 0.5", "oracle")
+RULES = ("product", "dot", "matched", "moments, contrast 0", "moments, contrast 0.5", "oracle")
 
 
 def pixel_rows(table: Sequence[Row]) -> list[Row]:
@@ -47,7 +47,7 @@ def play_pixels(
         knowledge = known[composite.fold]
         constants = constants_of([composite], photographs, knowledge, rows, Condition(), seed)[..., 0, :]
         image = avg_pool2d(compose(composite, photographs.paths, transform).to(device), SHRINK)
-        weights = (constants / knowledge.spread).flatten(0, -2).to(device)
+        weights = (constants[..., :-1] / knowledge.spread).flatten(0, -2).to(device)
         # Maps of K constants share their forward passes; the second image of the pair is not needed, so it is small.
         maps, _ = method.attribute_neurons((image, image[..., :64, :64]), weights, n_steps=STEPS)
         sums.append(cell_sums(maps[0].cpu())[:, composite.cells].reshape(*constants.shape[:-1], 4))

@@ -81,20 +81,26 @@ def constants_of(
     composites: Sequence[Composite], photographs: Photographs, known: Knowledge, rows: Sequence[Row],
     condition: Condition, seed: int,
 ) -> Tensor:  # fmt: skip
-    """(2 images, questions, rows, N, D), in the network's own basis."""
+    """(2 images, questions, rows, N, D + 1), in the network's own basis; the last is the offset of each position."""
     turn = condition.basis(known.latents.shape[1], seed)
     places = known.gallery
     if condition.gallery is not None:
         places = np.random.default_rng(seed).permutation(places)[: condition.gallery]
     frame = Frame(known, photographs.categories, places, turn)
-    query, reference = [], []
+    query: list[Tensor] = []
+    reference: list[Tensor] = []
     for question in QUESTIONS[: 2 if len(composites[0].categories) == 2 else 3]:
         several, one = (frame.pairs(composites, question, n) for n in (condition.references, 1))
         # The composite as the image; then as the reference of what was its own: `exchanged` puts it second.
-        query.append(torch.stack([row.constants(several) for row in rows]))
-        reference.append(torch.stack([row.of_reference(one.exchanged()) for row in rows]))
-    constants = torch.stack([torch.stack(query), torch.stack(reference)])
-    return (constants if turn is None else constants @ turn).float()
+        for images, of, pairs in (
+            (query, Row.of_image, several),
+            (reference, Row.of_reference, one.exchanged()),
+        ):
+            found = [of(row, pairs) for row in rows]
+            offsets = torch.stack([row.offset(pairs, c) for row, c in zip(rows, found, strict=True)])
+            constants = torch.stack(found) if turn is None else torch.stack(found) @ turn
+            images.append(torch.cat([constants, offsets[..., None]], dim=-1).float())
+    return torch.stack([torch.stack(query), torch.stack(reference)])
 
 
 class Frame:
@@ -152,13 +158,14 @@ def _score(
     known: Knowledge,
     noise: torch.Generator,
 ) -> dict[str, Scores]:
-    """Maps from constants (2, questions, rows, B, D), as `LayerParallelBackprop` makes them, and their scores."""
+    """Maps from constants (2, questions, rows, B, D + 1), as `LayerParallelBackprop` makes them, and their scores."""
     tiles = torch.from_numpy(np.stack([c.tiles for c in composites]))
     cells = torch.from_numpy(np.stack([c.cells for c in composites]))
     features = photographs.maps[tiles].float()  # (B, 4, D, h, w)
     b, t, d, h, w = features.shape
-    weights = (constants / known.spread).flatten(0, 2).transpose(0, 1)
+    weights = (constants[..., :-1] / known.spread).flatten(0, 2).transpose(0, 1)
     maps = weights @ features.permute(0, 2, 1, 3, 4).reshape(b, d, t * h * w)
+    maps = maps + constants[..., -1:].flatten(0, 2).transpose(0, 1)
     maps = (
         torch.where(maps.isnan(), torch.randn(maps.shape, generator=noise), maps)
         .transpose(0, 1)

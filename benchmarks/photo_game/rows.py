@@ -58,20 +58,43 @@ Constants = Callable[[Pairs], Tensor]
 
 @dataclass(frozen=True)
 class Row:
-    """A method with its rule; `common`: the constant that it makes for the image serves its reference, too."""
+    """A method with its rule.
+
+    Attributes
+    ----------
+    constants : Constants
+        For the images.
+    common : bool
+        Whether the same constant serves the reference, too; otherwise each image's is made from the other image.
+    of_second : Constants, optional
+        For the references, from their images, where this is another rule: of a similarity that is not symmetric.
+    origin : {"mean", "strongest", "latents", "map"}
+        What counts as nothing at each position: latents at the center of the rule, latents of 0, or a map of zeros, as
+        in Grad-CAM. It is shared out among the positions as `LayerParallelBackprop` does.
+    """
 
     method: str
     rule: str
     constants: Constants
     common: bool = False
+    of_second: Constants | None = None
+    origin: str = "latents"
 
     @property
     def name(self) -> tuple[str, str]:
         return self.method, self.rule
 
+    def of_image(self, pairs: Pairs) -> Tensor:
+        return self.constants(pairs)
+
     def of_reference(self, pairs: Pairs) -> Tensor:
         """Constants for the maps of the references."""
-        return self.constants(pairs if self.common else pairs.exchanged())
+        return self.constants(pairs) if self.common else (self.of_second or self.constants)(pairs.exchanged())
+
+    def offset(self, pairs: Pairs, constants: Tensor) -> Tensor:
+        """What each position of the map has beside constants . (features / spread), (N,)."""
+        origins = {"mean": pairs.mean, "strongest": pairs.strongest, "latents": 0 * pairs.zero, "map": pairs.zero}
+        return (constants * (pairs.zero - origins[self.origin])).sum(1)
 
 
 def _rule(name: str) -> Constants:
@@ -82,8 +105,23 @@ def _rule(name: str) -> Constants:
     return constants
 
 
+def _dot(center: str) -> Constants:
+    return lambda p: shared_weights(p.z, p.z_ref, p.weight, "dot", getattr(p, center))
+
+
+def _product_from_zero(p: Pairs) -> Tensor:
+    return shared_weights(p.z - p.zero, p.z_ref - p.zero, p.weight)
+
+
 def _moments(contrast: float) -> Constants:
     return lambda p: _moment_rule(p.gallery, contrast)(p.z, p.z_ref, p.weight)
+
+
+def _moments_row(contrast: float) -> Row:
+    def of_second(p: Pairs) -> Tensor:
+        return _moment_rule(p.gallery, contrast).transposed(p.z, p.z_ref, p.weight)
+
+    return Row(LAYER, f"moments, contrast {contrast:g}", _moments(contrast), of_second=of_second, origin="mean")
 
 
 @lru_cache(maxsize=3)
@@ -121,25 +159,30 @@ def rows() -> list[Row]:
     """
     return [
         Row(LAYER, "product", _rule("product"), common=True),
-        Row(LAYER, "product, latents from zero", lambda p: p.weight * (p.z - p.zero) * (p.z_ref - p.zero)),
+        Row(
+            LAYER, "product, latents from zero", lambda p: p.weight * (p.z - p.zero) * (p.z_ref - p.zero), origin="map"
+        ),
         Row(LAYER, "centered", _rule("centered"), common=True),
         Row(LAYER, "contrast", _rule("contrast"), common=True),
         Row(LAYER, "matched", _rule("matched"), common=True),
         Row(LAYER, "matched, each from the other", _rule("matched")),
         Row(LAYER, "matched, categories known", _categories_known, common=True),
-        Row(LAYER, "gradient of dot", lambda p: p.weight * (p.z_ref - p.mean)),
-        Row(LAYER, "gradient of dot, from the drivers", lambda p: p.weight * (p.z_ref - p.strongest)),
-        Row(LAYER, "moments, contrast 0", _moments(0.0)),
-        Row(LAYER, "moments, contrast 0.5", _moments(0.5)),
-        Row(LAYER, "moments, contrast 1", _moments(1.0)),
-        Row(LAYER, "moments, contrast 0.5, one constant", _moments(0.5), common=True),
-        Row("COCOA", "", _cocoa),
-        Row("COLE", "", lambda p: (p.weight * p.z) * (p.weight * p.z_ref)),
-        Row("integrated Jacobians", "readout", lambda p: p.weight * (p.z_ref - p.zero)),
-        Row("integrated Jacobians", "", lambda p: p.z_ref - p.zero),
-        Row("GradCAM", "", lambda p: p.weight),
-        Row("similarity without weights", "", lambda p: p.z_ref),
-        Row("shuffled reference", "moments, contrast 0.5", _shuffled(_moments(0.5))),
+        Row(LAYER, "dot", _dot("mean"), origin="mean"),
+        Row(
+            LAYER,
+            "dot, from the drivers",
+            lambda p: shared_weights(p.z, p.z_ref, p.weight, "dot", p.strongest),
+            origin="strongest",
+        ),
+        *(_moments_row(contrast) for contrast in (0.0, 0.5, 1.0)),
+        Row(LAYER, "moments, contrast 0.5, one constant", _moments(0.5), common=True, origin="mean"),
+        Row("COCOA", "", _cocoa, origin="map"),
+        Row("COLE", "", lambda p: (p.weight * p.z) * (p.weight * p.z_ref), origin="map"),
+        Row("integrated Jacobians", "readout", lambda p: p.weight * (p.z_ref - p.zero), origin="map"),
+        Row("integrated Jacobians", "", lambda p: p.z_ref - p.zero, origin="map"),
+        Row("GradCAM", "", lambda p: p.weight, origin="map"),
+        Row("similarity without weights", "", lambda p: p.z_ref, origin="map"),
+        Row("shuffled reference", "moments, contrast 0.5", _shuffled(_moments(0.5)), origin="mean"),
         Row("random map", "", lambda p: torch.full_like(p.z, torch.nan)),
         Row(LAYER, "oracle", lambda p: p.shared),
         Row(LAYER, "oracle, other category subtracted", lambda p: p.shared - p.rival),
