@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -16,8 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 import captum_shared as cs
+from captum_shared.encoder.identity import PASSES
 from captum_shared.selectivity import TopActivations, top, top_activations
 from captum_shared.selectivity.ranking import RunningTop
 
@@ -180,6 +183,7 @@ def exact_network() -> nn.Module:
 KILLED = """
     import os, sys, torch
     from pathlib import Path
+    from captum_shared.encoder.identity import PASSES
     from captum_shared.selectivity import top_activations, top
     sys.path.insert(0, {tests!r})
     from test_selectivity_top import exact_network
@@ -187,7 +191,7 @@ KILLED = """
     calls = []
     def stop(*_):
         calls.append(1)
-        if len(calls) == 4:
+        if len(calls) == PASSES + 4:
             os.kill(os.getpid(), 9)
     model = exact_network()
     model[2].register_forward_hook(stop)
@@ -208,7 +212,7 @@ def test_killed_and_resumed_gives_the_same(photographs: list[Path], tmp_path: Pa
     model[2].register_forward_hook(lambda *_: calls.append(1))
     with pytest.warns(UserWarning, match="01.png"):
         resumed = top_activations(model, ["1", "2"], photographs, k=5, batch_size=2, checkpoint=folder)
-    assert len(calls) == 3  # of six batches, three were done before the kill
+    assert len(calls) == PASSES + 3  # of six batches, three were done before the kill
     with pytest.warns(UserWarning, match="01.png"):
         whole = top_activations(exact_network(), ["1", "2"], photographs, k=5, batch_size=2)
     assert all(same(resumed[layer], whole[layer]) for layer in whole)
@@ -220,7 +224,7 @@ def interrupted(model: nn.Module, after: int) -> nn.Module:
 
     def stop(*_: Any) -> None:
         calls.append(1)
-        if len(calls) > after:
+        if len(calls) > PASSES + after:
             raise KeyboardInterrupt
 
     model[0].register_forward_hook(stop)
@@ -253,12 +257,36 @@ def test_another_network_or_image_starts_over(photographs: list[Path], tmp_path:
     assert len(list(folder.iterdir())) == 3
 
 
-def test_a_damaged_checkpoint_is_named(photographs: list[Path], tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_named_and_the_pass_starts_over(photographs: list[Path], tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint"
-    top_activations(network(), "1", photographs, k=5, checkpoint=folder)
-    next(folder.iterdir()).write_bytes(b"half")
-    with pytest.raises(ValueError, match="is damaged, delete it to start over"):
-        top_activations(network(), "1", photographs, k=5, checkpoint=folder)
+    whole = top_activations(network(), "1", photographs, k=5, checkpoint=folder)
+    path = next(folder.iterdir())
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1  # a bit of an activation or a position, which was taken for true before
+    for damaged in (b"half", b"", bytes(content)):
+        path.write_bytes(damaged)
+        with pytest.warns(UserWarning, match=f"{path.name} is damaged and is made again"):
+            assert same(top_activations(network(), "1", photographs, k=5, checkpoint=folder), whole)
+
+
+def test_an_image_replaced_with_the_same_size_and_time_is_noticed(photographs: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    stat = photographs[0].stat()
+    pixels = np.array(Image.open(photographs[0]))
+    bitmap = photographs[0].with_suffix(".bmp")
+    for image in (pixels, pixels[::-1]):
+        Image.fromarray(image).save(bitmap)
+        os.utime(bitmap, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        images = [bitmap, *photographs[1:]]
+        found = top_activations(network(), "2", images, k=5, checkpoint=folder)
+        assert same(found, top_activations(network(), "2", images, k=5))
+
+
+def test_two_datasets_of_one_length_are_told_apart(tmp_path: Path) -> None:
+    for _ in range(2):
+        data = TensorDataset(torch.rand(20, 3, 16, 16))
+        found = top_activations(network(), "1", data, k=5, checkpoint=tmp_path)
+        assert same(found, top_activations(network(), "1", data, k=5))
 
 
 def test_progress_goes_to_the_end(capsys: Any) -> None:
@@ -294,7 +322,7 @@ MISTAKES: list[tuple[dict[str, Any], type[Exception], str]] = [
         r"one size, got \(8, 8\) and \(9, 9\)",
     ),
     ({"batch_size": 0}, ValueError, "`batch_size` must be a positive integer"),
-    ({"transform": lambda x: x, "checkpoint": "no"}, ValueError, "has no description that says what it does"),
+    ({"transform": lambda x: x + torch.rand(()), "checkpoint": "no"}, ValueError, "expected one without random steps"),
 ]
 
 

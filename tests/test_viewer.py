@@ -15,6 +15,7 @@ from browser import address, complaints, open_browser, requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from captum_shared.folders import report_folder
 from captum_shared.report import viewer
 from captum_shared.report.html import asset, page
 from captum_shared.visualization.canvas import heat_colours
@@ -111,7 +112,8 @@ def browser() -> Any:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four neurons of three pairs with three references: data beside the page."""
     folder = tmp_path_factory.mktemp("report")
-    section = viewer.write_viewer(folder, views.images(9), views.COLUMNS, views.neurons(30, 3, 3, 9, pixels=80))
+    with report_folder(folder, {}) as own:
+        section = viewer.write_viewer(own, views.images(9), views.COLUMNS, views.neurons(30, 3, 3, 9, pixels=80))
     (folder / "index.html").write_text(page("A report", ["What it is."], [section]))
     return folder / "index.html"
 
@@ -335,7 +337,8 @@ def test_the_plot_opens_a_neuron_and_selects_many(browser: Any, report: Path) ->
 
 
 def test_a_missing_file_is_named(browser: Any, report: Path, tmp_path: Path) -> None:
-    section = viewer.write_viewer(tmp_path, views.images(9), views.COLUMNS, views.neurons(2, 1, 1, 9))
+    with report_folder(tmp_path, {}) as own:
+        section = viewer.write_viewer(own, views.images(9), views.COLUMNS, views.neurons(2, 1, 1, 9))
     (tmp_path / "index.html").write_text(page("A report", [], [section]))
     (tmp_path / "data" / "neuron_1.js").unlink()
     go(browser, tmp_path / "index.html")

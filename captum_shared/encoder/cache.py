@@ -2,59 +2,53 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
+import json
+import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 
+from captum_shared.files import sha256
+from captum_shared.store import Identity
 
-def digest(*parts: bytes) -> str:
-    """SHA-256 of the parts, in hexadecimal."""
-    sha = hashlib.sha256()
-    for part in parts:
-        sha.update(len(part).to_bytes(8, "little"))
-        sha.update(part)
-    return sha.hexdigest()
-
-
-def fingerprint(encoder: nn.Module, transform: Any, autocast: torch.dtype | None) -> str:
-    """What determines latents apart from the image: weights, layer, pool, transforms, precision.
-
-    Raises
-    ------
-    ValueError
-        If a part, such as a lambda, has no description that says what it does.
-    """
-    return digest(*_describe(encoder), *_describe(transform), str(autocast).encode())
+_TABLES = """
+CREATE TABLE IF NOT EXISTS identities (name TEXT PRIMARY KEY, exact TEXT, content TEXT);
+CREATE TABLE IF NOT EXISTS kept (identity TEXT, image TEXT, z BLOB, checksum TEXT, PRIMARY KEY (identity, image));
+"""
 
 
 class LatentCache:
-    """Latents of images in a database file, ``latents.sqlite``, for one encoder.
+    """Latents of images in a database file, ``latents.sqlite``, for one encoder with its transforms.
 
-    A transaction per batch: a process killed at any moment leaves whole rows only, and several may write at once.
+    A transaction per batch: a process killed at any moment leaves whole rows only, and several may write at once. Each
+    row has a checksum; those that are damaged are named in a warning and count as not there. A file that is no
+    database, or a damaged one, is set aside as ``latents.sqlite.damaged``.
 
     Parameters
     ----------
     folder : path
         Created if need be.
-    encoder : str
-        The encoder's `fingerprint`.
+    identity : Identity
+        Of all that determines latents apart from the image.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read or written, such as on a full disk; the message names it.
     """
 
-    def __init__(self, folder: str | Path, encoder: str) -> None:
-        self.encoder = encoder
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(Path(folder) / "latents.sqlite", timeout=60)
-        with self._database as database:
-            database.execute(
-                "CREATE TABLE IF NOT EXISTS latents (encoder TEXT, image TEXT, z BLOB, PRIMARY KEY (encoder, image))"
-            )
+    def __init__(self, folder: str | os.PathLike[str], identity: Identity) -> None:
+        self.path = Path(folder) / "latents.sqlite"
+        self.identity = identity
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._warned = False
+        self._attempt(self._connect)
+        self._attempt(self._prepare)
 
     def __enter__(self) -> LatentCache:
         return self
@@ -64,38 +58,75 @@ class LatentCache:
 
     def get(self, images: Sequence[str]) -> dict[str, Tensor]:
         """The latents (D,) that are known of the images with these digests."""
-        query = "SELECT z FROM latents WHERE encoder = ? AND image = ?"
-        found = {image: self._database.execute(query, (self.encoder, image)).fetchone() for image in images}
-        return {image: load(row[0])["z"] for image, row in found.items() if row}
+        query = "SELECT z, checksum FROM kept WHERE identity = ? AND image = ?"
+        rows = {image: self._first(query, (self._name, image)) for image in images}
+        found = {image: self._checked(image, *row) for image, row in rows.items() if row}
+        return {image: z for image, z in found.items() if z is not None}
 
     def put(self, latents: Mapping[str, Tensor]) -> None:
         """Keep latents (D,) by the digest of their image."""
-        rows = [(self.encoder, image, save({"z": z.contiguous().clone()})) for image, z in latents.items()]
+        blobs = {image: save({"z": z.contiguous().clone()}) for image, z in latents.items()}
+        rows = [(self._name, image, blob, self._checksum(image, blob)) for image, blob in blobs.items()]
+        self._attempt(lambda: self._write("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", rows))
+
+    def _prepare(self) -> None:
         with self._database as database:
-            database.executemany("INSERT OR REPLACE INTO latents VALUES (?, ?, ?)", rows)
+            database.executescript(_TABLES)
+        self._name = self._known_name()
 
+    def _known_name(self) -> str:
+        """The name under which latents of this identity are kept."""
+        query = "SELECT name, content FROM identities WHERE exact = ?"
+        for name, content in self._database.execute(query, (self.identity.exact,)).fetchall():
+            if sha256(str(content).encode()) == name and self.identity.matches(Identity.from_json(json.loads(content))):
+                return str(name)
+        content = json.dumps(self.identity.as_json())
+        name = sha256(content.encode())
+        with self._database as database:
+            database.execute("INSERT OR REPLACE INTO identities VALUES (?, ?, ?)", (name, self.identity.exact, content))
+        return name
 
-def _describe(part: Any) -> list[bytes]:
-    text = repr(part) + "".join(f"\n{getattr(graph, 'code', '')}" for graph in _graphs(part))
-    if re.search(r" at 0x[0-9a-f]+>", text):
-        raise ValueError(
-            f"cannot cache latents: {text[:120]} has no description that says what it does. "
-            "Give it a class with a __repr__ that shows its settings, or pass cache=None"
-        )
-    return [text.encode(), *_weights(part)]
+    def _first(self, query: str, values: Sequence[Any]) -> Any:
+        return self._attempt(lambda: self._database.execute(query, values).fetchone())
 
+    def _write(self, query: str, rows: Sequence[Sequence[Any]]) -> None:
+        with self._database as database:
+            database.executemany(query, rows)
 
-def _graphs(part: Any) -> list[torch.fx.GraphModule]:
-    modules = part.modules() if isinstance(part, nn.Module) else ()
-    return [module for module in modules if isinstance(module, torch.fx.GraphModule)]
+    def _attempt(self, action: Callable[[], Any]) -> Any:
+        """Do something with the database; if that is damaged, with a new one; with the file's name if it fails."""
+        try:
+            try:
+                return action()
+            except sqlite3.OperationalError:  # a full disk and the like
+                raise
+            except sqlite3.DatabaseError as error:
+                self._set_aside(error)
+                return action()
+        except sqlite3.Error as error:
+            raise OSError(f"the latents kept in {self.path} cannot be read or written: {error}") from error
 
+    def _connect(self) -> None:
+        self._database = sqlite3.connect(self.path, timeout=60)
 
-def _weights(part: Any) -> list[bytes]:
-    if not isinstance(part, nn.Module):
-        return []
-    state = {name: value.detach().cpu().contiguous() for name, value in part.state_dict().items()}
-    return [name.encode() + str(value.dtype).encode() + _bytes(value) for name, value in sorted(state.items())]
+    def _set_aside(self, error: Exception) -> None:
+        """Go on with an empty database in place of one that is damaged."""
+        self._database.close()
+        aside = self.path.with_name(f"{self.path.name}.damaged")
+        self.path.replace(aside)
+        for end in ("-journal", "-wal", "-shm"):
+            self.path.with_name(self.path.name + end).unlink(missing_ok=True)
+        warnings.warn(f"{self.path} is damaged ({error}); it is set aside as {aside.name} and made again", stacklevel=5)
+        self._connect()
+        self._prepare()
 
+    def _checked(self, image: str, blob: Any, checksum: Any) -> Tensor | None:
+        if isinstance(blob, bytes) and checksum == self._checksum(image, blob):
+            return load(blob)["z"]
+        if not self._warned:
+            warnings.warn(f"latents kept in {self.path} are damaged; they are computed again", stacklevel=5)
+        self._warned = True
+        return None
 
-def _bytes(value: Tensor) -> bytes:
-    return value.reshape(-1).view(torch.uint8).numpy().tobytes()
+    def _checksum(self, image: str, blob: bytes) -> str:
+        return sha256(self._name.encode(), image.encode(), blob)

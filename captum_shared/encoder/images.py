@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from torchvision.transforms.functional import to_tensor
 from tqdm import tqdm
 
 from captum_shared.checks import check_choice, check_encoded, check_images, check_integer, network_refusals
-from captum_shared.encoder.cache import LatentCache, digest, fingerprint
+from captum_shared.encoder.cache import LatentCache
+from captum_shared.encoder.identity import ImageTransform, as_tensor, identify
 from captum_shared.encoder.loading import batches
-from captum_shared.images import READING, decode_rgb, reason_of
+from captum_shared.files import sha256
+from captum_shared.images import READING, decode_rgb, open_rgb, reason_of
 
 Images = Sequence[str | Path] | Dataset[Any] | Tensor
 
@@ -26,7 +27,7 @@ Images = Sequence[str | Path] | Dataset[Any] | Tensor
 def encode_images(
     encoder: nn.Module,
     images: Images,
-    transform: Callable[[Any], Tensor] | None = None,
+    transform: ImageTransform | None = None,
     batch_size: int = 32,
     device: str | torch.device | None = None,
     progress: bool = False,
@@ -52,8 +53,9 @@ def encode_images(
     progress : bool, default False
         Whether to show a progress bar.
     cache : path, optional
-        A folder that keeps latents between runs, keyed by all that determines them: weights, layer, pool, transforms,
-        precision, image bytes. An interrupted run goes on where it stopped.
+        A folder that keeps latents between runs, keyed by all that determines them: the image's content, and what the
+        encoder and the transforms do, which six forward passes of one fixed image each tell. An interrupted run goes on
+        where it stopped.
     autocast : torch.dtype, optional
         Mixed precision, such as ``torch.bfloat16``.
     num_workers : int, default 0
@@ -70,7 +72,8 @@ def encode_images(
     Raises
     ------
     TypeError, ValueError
-        If there are no images, all are unreadable, their sizes differ, or an argument is out of range.
+        If there are no images, all are unreadable, their sizes differ, or an argument is out of range; with `cache`, if
+        the encoder or the transform is random.
 
     Examples
     --------
@@ -81,13 +84,12 @@ def encode_images(
     check_source(images, batch_size, unreadable, autocast)
     device = device_of(encoder, device)
     source = ImageSource(images, transform, keep_digest=cache is not None)
-    store = _open_cache(cache, encoder, transform, autocast)
     rows: dict[int, Tensor] = {}
     failures: dict[int, str] = {}
     with (
-        store,
         evaluating(encoder),
         torch.no_grad(),
+        _open_cache(cache, encoder, source, autocast) as store,
         closing(batches(source, batch_size, num_workers, source.of_paths)) as loader,
         tqdm(total=len(source), disable=not progress, unit="image") as bar,
     ):
@@ -109,7 +111,7 @@ class ImageItem:
 class ImageSource(Dataset[ImageItem]):
     """Any of the three kinds of images, item by item; never raises for a bad image file."""
 
-    def __init__(self, images: Images, transform: Callable[[Any], Tensor] | None, keep_digest: bool) -> None:
+    def __init__(self, images: Images, transform: ImageTransform | None, keep_digest: bool) -> None:
         self.images = images
         self.transform = transform
         self.keep_digest = keep_digest
@@ -122,12 +124,22 @@ class ImageSource(Dataset[ImageItem]):
         """Whether they are files, rather than what a dataset does, which may not be for another thread."""
         return isinstance(self.images, Sequence) and isinstance(self.images[0], (str, Path))
 
+    def example(self) -> Any:
+        """The first image that can be read, as the transform gets it; None if there is none."""
+        for index in range(len(self)):
+            item = self.images[index]
+            try:
+                return open_rgb(item) if isinstance(item, (str, Path)) else _image_of(item)
+            except (OSError, ValueError):
+                continue
+        return None
+
     def __getitem__(self, index: int) -> ImageItem:
         item = self.images[index]
         if isinstance(item, (str, Path)):
             return self._from_path(index, Path(item))
-        image = item[0] if isinstance(item, (tuple, list)) else item
-        return ImageItem(index, self._tensor(image), self._digest(image))
+        image = _image_of(item)
+        return ImageItem(index, self._tensor(image), content_digest(image) if self.keep_digest else "")
 
     def _from_path(self, index: int, path: Path) -> ImageItem:
         try:
@@ -135,27 +147,31 @@ class ImageSource(Dataset[ImageItem]):
             image = decode_rgb(data)
         except (OSError, ValueError) as error:
             return ImageItem(index, failure=reason_of(error))
-        return ImageItem(index, self._tensor(image), digest(READING, data) if self.keep_digest else "")
+        return ImageItem(index, self._tensor(image), sha256(READING, data) if self.keep_digest else "")
 
     def _tensor(self, image: Any) -> Tensor:
-        tensor = self.transform(image) if self.transform else image
-        return tensor if isinstance(tensor, Tensor) else to_tensor(tensor)
+        return as_tensor(self.transform(image) if self.transform else image)
 
-    def _digest(self, image: Any) -> str:
-        if not self.keep_digest:
-            return ""
-        array = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
-        return digest(f"{array.dtype} {array.shape}".encode(), np.ascontiguousarray(array).tobytes())
+
+def content_digest(image: Any) -> str:
+    """Hash of an image: a tensor, an array or a PIL image."""
+    array = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
+    return sha256(f"{array.dtype} {array.shape}".encode(), np.ascontiguousarray(array).tobytes())
+
+
+def _image_of(item: Any) -> Any:
+    """The image of a dataset's item, which may be followed by a label and others."""
+    return item[0] if isinstance(item, (tuple, list)) else item
 
 
 def _encode_batch(
     encoder: nn.Module,
     items: list[ImageItem],
-    store: LatentCache | nullcontext[None],
+    store: LatentCache | None,
     device: torch.device,
     autocast: torch.dtype | None,
 ) -> dict[int, Tensor]:
-    known = store.get([item.digest for item in items]) if isinstance(store, LatentCache) else {}
+    known = store.get([item.digest for item in items]) if store else {}
     new = [item for item in items if item.digest not in known]
     rows = {item.index: known[item.digest] for item in items if item.digest in known}
     if new:
@@ -165,7 +181,7 @@ def _encode_batch(
             latents = check_encoded(encoder(x), len(new))
         latents = latents.float().cpu() if autocast else latents.cpu()
         rows.update({item.index: row for item, row in zip(new, latents, strict=True)})
-        if isinstance(store, LatentCache):
+        if store:
             store.put({item.digest: row for item, row in zip(new, latents, strict=True)})
     return rows
 
@@ -201,11 +217,18 @@ def report_unreadable(
 
 
 def _open_cache(
-    cache: str | Path | None, encoder: nn.Module, transform: Any, autocast: torch.dtype | None
+    cache: str | Path | None, encoder: nn.Module, source: ImageSource, autocast: torch.dtype | None
 ) -> LatentCache | nullcontext[None]:
-    if cache is None:
+    example = None if cache is None else source.example()
+    if cache is None or example is None:
         return nullcontext()
-    return LatentCache(cache, fingerprint(encoder, transform, autocast))
+
+    def latents(x: Tensor) -> Tensor:
+        with network_refusals(x, encoder, "the encoder"):
+            return check_encoded(encoder(x), 1)
+
+    identity = identify(encoder, source.transform, example, latents)
+    return LatentCache(cache, identity.extended(str(autocast)))
 
 
 def device_of(encoder: nn.Module, device: str | torch.device | None) -> torch.device:

@@ -17,13 +17,12 @@ from torchvision import models
 from torchvision.transforms import v2
 
 from captum_shared.checks import check_integer
+from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.latents import LatentEncoder, Pool
 from captum_shared.encoder.memory_format import channels_last
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-ImageTransform = Callable[[Any], Tensor]
 
 
 def load_encoder(

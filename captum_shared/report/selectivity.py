@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file, save
+import torch
 from torch import Tensor, nn
 
 from captum_shared.checks import check_integer
-from captum_shared.encoder.cache import digest, fingerprint
+from captum_shared.encoder.images import ImageSource, evaluating
 from captum_shared.encoder.registry import load_network
+from captum_shared.files import file_sha256, sha256
+from captum_shared.folders import report_folder
 from captum_shared.labels import read_labels
 from captum_shared.report.device import find_device
-from captum_shared.report.files import output_folder, write_bytes
 from captum_shared.report.selectivity_files import Layer, Shares, Study, write_report
 from captum_shared.selectivity import (
     PixelSource,
@@ -33,7 +35,10 @@ from captum_shared.selectivity import (
     symmetry_selectivity_index,
     top_activations,
 )
+from captum_shared.selectivity.checkpoint import identify_maps
 from captum_shared.selectivity.classes import warn_if_unequal
+from captum_shared.selectivity.layers import LayerReader
+from captum_shared.store import Identity, Store, tensor_bytes
 
 SHUFFLES = 20
 
@@ -74,6 +79,7 @@ def index_selectivity(
     progress: bool = True,
     about: dict[str, Any] | None = None,
     out: str | Path = "selectivity",
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Index every unit of some layers for colour, class, orientation and symmetry, and write a report.
 
@@ -104,8 +110,10 @@ def index_selectivity(
     about : dict, optional
         What to note about the network.
     out : path
-        Gets ``units.csv``, figures, ``index.html``, ``summary.json``, and ``.cache``, from which an interrupted run
-        goes on.
+        Gets ``units.csv``, figures, ``index.html``, ``summary.json``, ``manifest.json``, and ``.cache``, from which an
+        interrupted run goes on.
+    overwrite : bool, default False
+        Whether a report of another configuration in `out` is replaced.
 
     Returns
     -------
@@ -115,32 +123,80 @@ def index_selectivity(
     Raises
     ------
     FileNotFoundError, TypeError, ValueError
-        If an argument is wrong, or files are missing.
+        If an argument is wrong, files are missing, the network or the transform is random, or `out` holds other files
+        or a report of another configuration (the difference is shown).
     """
     _check_counts(top=top, crops=crops, sheets=sheets, rare=rare)
     paths, categories = read_labels(images, labels)
-    folder = output_folder(out)
-    cache = folder / ".cache"
-    common: dict[str, Any] = {"transform": transform, "batch_size": batch_size, "progress": progress}
-    tops = top_activations(network, list(layers), paths, top, checkpoint=cache, **common)
-    _check_left(next(iter(tops.values())))
-    kept = _Kept(cache, fingerprint(network, transform, None))
-    size = next(iter(tops.values())).image_size
-    fields = kept.fields(list(layers), size, lambda: receptive_fields(network, list(layers), size))
-    rates = base_rates(next(iter(tops.values())), categories)
+    settings = {
+        **(about or {}), "layers": list(layers), "top": top, "crops": crops, "sheets": sheets, "grey": grey,
+        "class_threshold": class_threshold, "rare": rare, "seed": seed,
+    }  # fmt: skip
+    with evaluating(network), torch.no_grad():
+        identity = identify_maps(LayerReader(network, list(layers)), transform, _example(paths))
+    manifest = {
+        "command": "selectivity",
+        "configuration": {**settings, "network_and_transform_do": identity.as_json()},
+        "images": describe_files(paths, categories),
+    }
+    with report_folder(out, manifest, overwrite) as folder:
+        if folder.finished:
+            return folder.read_json("summary.json")
+        cache = folder / ".cache"
+        common: dict[str, Any] = {"transform": transform, "batch_size": batch_size, "progress": progress}
+        tops = top_activations(network, list(layers), paths, top, checkpoint=cache, **common)
+        study = _studied(tops, _Kept(cache, identity), network, (paths, categories), settings, common)
+        return write_report(folder, study, sheets, progress)
+
+
+def _studied(
+    tops: dict[str, TopActivations],
+    kept: _Kept,
+    network: nn.Module,
+    images: tuple[list[Path], list[str]],
+    settings: dict[str, Any],
+    common: dict[str, Any],
+) -> Study:
+    """The indices of every unit, and what the report says of them."""
+    (paths, categories), first = images, next(iter(tops.values()))
+    _check_left(first)
+    size = first.image_size
+    fields = kept.fields(list(tops), size, lambda: receptive_fields(network, list(tops), size))
+    rates = base_rates(first, categories)
     warn_if_unequal(rates)
     studied = {}
-    for layer, found in tops.items():
-        indices = _kept_indices(kept, network, found, paths, {**common, "fields": fields[layer]}, crops, grey)
-        studied[layer] = _with_classes(found, fields[layer], categories, indices, class_threshold, rare, seed)
-    settings = {
-        "command": "selectivity", **(about or {}), "layers": list(layers), "n_images": len(paths), "top": top,
-        "crops": crops, "grey": grey, "class_threshold": class_threshold, "seed": seed,
-        "rare": rare, "base_rates": rates,
-        "unreadable": [paths[i].name for i in next(iter(tops.values())).unreadable],
+    for layer, top in tops.items():
+        options = {**common, "fields": fields[layer]}
+        indices = _kept_indices(kept, network, top, paths, options, settings["crops"], settings["grey"])
+        of_classes = (settings["class_threshold"], settings["rare"], settings["seed"])
+        studied[layer] = _with_classes(top, fields[layer], categories, indices, *of_classes)
+    said = {
+        "command": "selectivity", **{name: value for name, value in settings.items() if name != "sheets"},
+        "n_images": len(paths), "base_rates": rates, "unreadable": [paths[i].name for i in first.unreadable],
     }  # fmt: skip
-    study = Study(studied, PixelSource(paths, transform), [path.name for path in paths], settings)
-    return write_report(folder, study, sheets, progress)
+    return Study(studied, PixelSource(paths, common["transform"]), [path.name for path in paths], said)
+
+
+def describe_files(paths: Sequence[Path], categories: Sequence[str]) -> dict[str, Any]:
+    """Labelled images in a manifest: hashes of their contents by name, and of the labels."""
+    return {
+        "categories": sha256(json.dumps(list(categories)).encode()),
+        "files": {path.as_posix() if twice else path.name: file_sha256(path) for path, twice in _named(paths)},
+    }
+
+
+def _named(paths: Sequence[Path]) -> list[tuple[Path, bool]]:
+    """Each path, and whether its name alone does not tell it from the others."""
+    counts = Counter(path.name for path in paths)
+    return [(path, counts[path.name] > 1) for path in paths]
+
+
+def _example(paths: Sequence[Path]) -> Any:
+    """The first image that can be read."""
+    example = ImageSource(paths, None, keep_digest=False).example()
+    if example is None:
+        raise ValueError(f"none of {len(paths)} images can be read")
+    return example
 
 
 def _kept_indices(
@@ -171,37 +227,32 @@ def _kept_indices(
 
 
 class _Kept:
-    """Results on disk, each under a name made of what determines it."""
+    """Results on disk, each under what determines it."""
 
-    def __init__(self, folder: Path, network: str) -> None:
-        self.folder = folder
-        self.network = network
+    def __init__(self, folder: Path, identity: Identity) -> None:
+        self.store = Store(folder)
+        self.identity = identity
 
     def index(self, name: str, top: TopActivations, compute: Callable[[], Tensor]) -> np.ndarray:
         """An index (U,) of the units of a layer."""
-        ranked = (part.contiguous().numpy().tobytes() for part in (top.activations, top.images, top.positions))
-        key = digest(self.network.encode(), top.layer.encode(), name.encode(), *ranked)
-        return self._get(key, lambda: {"index": compute()})["index"].numpy()
+        ranked = (tensor_bytes(part) for part in (top.activations, top.images, top.positions))
+        identity = self.identity.extended(top.layer, name, *ranked)
+        return self.store.tensors("index", identity, lambda: {"index": compute()})["index"].numpy()
 
     def fields(
         self, layers: list[str], size: tuple[int, int], compute: Callable[[], dict[str, ReceptiveFields]]
     ) -> dict[str, ReceptiveFields]:
         """The receptive fields of layers."""
         parts = ("top", "left", "height", "width")
-        key = digest(self.network.encode(), repr((layers, size)).encode())
-        saved = self._get(
-            key, lambda: {f"{la}/{part}": getattr(f, part) for la, f in compute().items() for part in parts}
+        saved = self.store.tensors(
+            "fields",
+            self.identity.extended(json.dumps([layers, size])),
+            lambda: {f"{la}/{part}": getattr(f, part) for la, f in compute().items() for part in parts},
         )
         return {
             layer: ReceptiveFields(**{part: saved[f"{layer}/{part}"] for part in parts}, image_size=size)
             for layer in layers
         }
-
-    def _get(self, key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        path = self.folder / f"{key[:24]}.safetensors"
-        if not path.exists():
-            write_bytes(path, save({name: value.contiguous() for name, value in compute().items()}))
-        return load_file(path)
 
 
 def _with_classes(

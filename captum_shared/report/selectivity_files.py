@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_shared.report.files import write_bytes, write_csv, write_figure, write_json, write_text
+from captum_shared.folders import ReportFolder
 from captum_shared.report.html import Picture, gallery, page, table
 from captum_shared.report.unit_sheets import jpeg, sheet, strongest_tiles, tile
 from captum_shared.report.unit_table import Unit, unit_table
@@ -84,10 +84,10 @@ class Study:
     settings: dict[str, Any]
 
 
-def write_report(folder: Path, study: Study, sheets: int, progress: bool) -> dict[str, Any]:
+def write_report(folder: ReportFolder, study: Study, sheets: int, progress: bool) -> dict[str, Any]:
     """Write everything into `folder`; returns what is in ``summary.json``."""
     rows = [row for name, layer in study.layers.items() for row in _rows(name, layer)]
-    write_csv(folder / "units.csv", HEADER, rows)
+    folder.write_csv("units.csv", HEADER, rows)
     features = {name: _features(name, layer, study.source, progress) for name, layer in study.layers.items()}
     pictures = []
     for name, layer in study.layers.items():
@@ -108,8 +108,8 @@ def write_report(folder: Path, study: Study, sheets: int, progress: bool) -> dic
         *([gallery("Sheets of the most selective units", drawn)] if drawn else []),
         table("Settings", ("setting", "value"), [(key, str(value)) for key, value in study.settings.items()]),
     ]
-    write_text(folder / "index.html", page("What the units are selective for", _methods(study), sections))
-    write_json(folder / "summary.json", summary)
+    folder.write_text("index.html", page("What the units are selective for", _methods(study), sections))
+    folder.write_json("summary.json", summary)
     return summary
 
 
@@ -147,7 +147,7 @@ def _features(name: str, layer: Layer, source: PixelSource, progress: bool) -> l
     return [_array(feature) for _, feature in bar]
 
 
-def _distributions(folder: Path, study: Study) -> Picture:
+def _distributions(folder: ReportFolder, study: Study) -> Picture:
     values = {
         name: {NAMES[column]: layer.indices[column].astype(float) for column in LISTED}
         for name, layer in study.layers.items()
@@ -155,7 +155,7 @@ def _distributions(folder: Path, study: Study) -> Picture:
     chance = {
         name: {NAMES[column]: value for column, value in layer.shuffled.items()} for name, layer in study.layers.items()
     }
-    png = write_figure(folder / "distributions.png", distribution_figure(values, chance))
+    png = folder.write_figure("distributions.png", distribution_figure(values, chance))
     caption = "The line is the mean; dashed, the mean when labels are shuffled among the images."
     means = "; ".join(
         f"{name}: " + ", ".join(f"{column} {np.nanmean(index):.2f}" for column, index in one.items())
@@ -164,7 +164,7 @@ def _distributions(folder: Path, study: Study) -> Picture:
     return Picture(png, caption, f"Histograms of six indices for each layer. Means: {means}")
 
 
-def _grid(folder: Path, name: str, layer: Layer, features: list[np.ndarray], index: str) -> Picture:
+def _grid(folder: ReportFolder, name: str, layer: Layer, features: list[np.ndarray], index: str) -> Picture:
     units = ranking(layer, index)[:IN_GRID]
     titles = [f"unit {unit}: {layer.indices[index][unit]:.3f}" for unit in units]
     if index != "color_selectivity":
@@ -172,7 +172,7 @@ def _grid(folder: Path, name: str, layer: Layer, features: list[np.ndarray], ind
     heading = f"{name}: Neuron Features of the units highest in {NAMES[index]}"
     figure = feature_grid([features[unit] for unit in units], titles, heading)
     kind = "color" if index == "color_selectivity" else "class"
-    png = write_figure(folder / f"features_{kind}_{file_name(name)}.png", figure)
+    png = folder.write_figure(f"features_{kind}_{file_name(name)}.png", figure)
     return Picture(png, heading + ".", f"{heading}: {', '.join(title.replace(chr(10), ', ') for title in titles)}")
 
 
@@ -187,7 +187,7 @@ def _chosen(study: Study, sheets: int) -> list[tuple[str, int]]:
     return list(dict.fromkeys(wanted))
 
 
-def _sheet(folder: Path, study: Study, name: str, unit: int, feature: np.ndarray) -> Picture:
+def _sheet(folder: ReportFolder, study: Study, name: str, unit: int, feature: np.ndarray) -> Picture:
     layer = study.layers[name]
     crops, inside = top_crops(layer.top, layer.fields, study.source, unit, CROPS_ON_SHEET)
     masked = crops.masked_fill(~inside[:, None], float("nan"))
@@ -196,7 +196,7 @@ def _sheet(folder: Path, study: Study, name: str, unit: int, feature: np.ndarray
     shares = {label: (share, normalized.get(label, 0.0)) for label, share in plain.items()}
     heading = f"{name}, unit {unit}: Neuron Feature and strongest crops"
     figure = unit_sheet(heading, feature, [_array(crop) for crop in masked], facts, shares)
-    png = write_figure(folder / f"unit_{file_name(name)}_{unit:04d}.png", figure, SHEET_DPI)
+    png = folder.write_figure(f"unit_{file_name(name)}_{unit:04d}.png", figure, SHEET_DPI)
     files = ", ".join(study.names[i] for i in layer.top.images[unit, :5].tolist())
     caption = f"{name}, unit {unit}. Strongest images: {files}."
     alt = f"{heading}. " + ", ".join(f"{key} {value}" for key, value in facts.items())
@@ -209,10 +209,9 @@ def file_name(layer: str) -> str:
 
 
 def _listed(
-    folder: Path, name: str, layer: Layer, features: list[np.ndarray], study: Study, progress: bool
+    folder: ReportFolder, name: str, layer: Layer, features: list[np.ndarray], study: Study, progress: bool
 ) -> list[Unit]:
     """The rows of the table, and a picture of each unit in ``units``."""
-    (folder / "units").mkdir(exist_ok=True)
     crops, units = strongest_tiles(layer.top, layer.fields, study.source), []
     for unit, feature in enumerate(tqdm(features, disable=not progress, unit="unit", desc=name)):
         shares = layer.normalized.of(unit)
@@ -221,7 +220,7 @@ def _listed(
         images = [Path(study.names[i]).stem for i in layer.top.images[unit, :SOUGHT].tolist()]
         facts = [(NAMES[column], float(layer.indices[column][unit])) for column in (*COLUMNS, *MORE_COLUMNS)]
         path = folder / "units" / f"{file_name(name)}_{unit:04d}.jpg"
-        write_bytes(path, sheet(feature, crops[unit]))
+        folder.write(path, sheet(feature, crops[unit]))
         values = [float(layer.indices[column][unit]) for column in LISTED]
         thumbnail = jpeg(tile(feature, THUMBNAIL))
         units.append(Unit(name, unit, values, classes, images, thumbnail, f"units/{path.name}", facts))

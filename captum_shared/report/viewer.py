@@ -12,13 +12,12 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from captum_shared.report.files import write_text
+from captum_shared.folders import ReportFolder
 from captum_shared.report.html import Section
 from captum_shared.visualization import display_heat
 from captum_shared.visualization.canvas import heat_colours
@@ -128,15 +127,14 @@ class NeuronView:
 
 
 def write_viewer(
-    folder: Path, images: Sequence[ImageView], columns: Sequence[ColumnView], neurons: Iterable[NeuronView]
+    folder: ReportFolder, images: Sequence[ImageView], columns: Sequence[ColumnView], neurons: Iterable[NeuronView]
 ) -> Section:
     """Write the data into ``data`` in `folder`, neuron by neuron; returns the section for the page."""
-    (folder / "data").mkdir(exist_ok=True)
     entries = []
     for number, neuron in enumerate(neurons):
-        write_text(folder / "data" / f"neuron_{number}.js", neuron_script(number, neuron))
+        folder.write_text(f"data/neuron_{number}.js", neuron_script(number, neuron))
         entries.append(neuron_entry(neuron))
-    write_text(folder / "data" / "index.js", index_script(images, columns, entries))
+    folder.write_text("data/index.js", index_script(images, columns, entries))
     return viewer_section()
 
 

@@ -1,91 +1,78 @@
-"""A pass over images on disk, so that a killed one goes on where it was."""
+"""What a pass over images depends on, so that a killed one goes on where it was, and never one of something else."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
-from captum_shared.encoder.cache import digest, fingerprint
-from captum_shared.encoder.images import Images
+from captum_shared.encoder.identity import ImageTransform, identify
+from captum_shared.encoder.images import Images, ImageSource, content_digest
+from captum_shared.files import file_sha256, sha256
+from captum_shared.selectivity.layers import LayerReader
+from captum_shared.store import Identity, Store
 
-State = tuple[dict[str, Tensor], dict[str, Any]]
+SAMPLED = 16
 
 
 class Checkpoint:
-    """One file in a folder, named after all that determines the pass.
+    """What is kept of one pass in a folder.
 
     Parameters
     ----------
     folder : path
         Made if need be.
-    model, transform, layers, k, images
-        As in `top_activations`.
+    identity : Identity
+        Of the pass.
+    """
+
+    def __init__(self, folder: str | Path, identity: Identity) -> None:
+        self.identity = identity
+        self._store = Store(folder)
+
+    def read(self) -> tuple[dict[str, Tensor], Any] | None:
+        """What was written last, or None."""
+        return self._store.read("top", self.identity)
+
+    def write(self, state: tuple[dict[str, Tensor], Any]) -> None:
+        """Replace what was written before, in one step."""
+        self._store.write("top", self.identity, *state)
+
+
+def open_checkpoint(folder: str | Path | None, reader: LayerReader, source: ImageSource, k: int) -> Checkpoint | None:
+    """The checkpoint of a pass that keeps the `k` best of each unit; None without a folder, or a readable image.
 
     Raises
     ------
     ValueError
-        If the transform or the model, such as a lambda, has no description that says what it does.
+        If the model or the transform is random.
     """
+    example = None if folder is None else source.example()
+    if folder is None or example is None:
+        return None
+    identity = identify_maps(reader, source.transform, example)
+    return Checkpoint(folder, identity.extended(str(k), describe_images(source.images)))
 
-    def __init__(
-        self, folder: str | Path, model: nn.Module, transform: Any, layers: Sequence[str], k: int, images: Images
-    ) -> None:
-        network = fingerprint(model, transform, None)
-        key = digest(network.encode(), json.dumps([list(layers), k]).encode(), describe_images(images))
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        self.path = Path(folder) / f"top_{key[:24]}.safetensors"
 
-    def read(self) -> State | None:
-        """What was written last, or None.
+def identify_maps(reader: LayerReader, transform: ImageTransform | None, example: Any) -> Identity:
+    """The identity of the maps of a model's layers, for images of any content; in evaluation mode."""
 
-        Raises
-        ------
-        ValueError
-            If the file is damaged.
-        """
-        if not self.path.exists():
-            return None
-        try:
-            with safe_open(os.fspath(self.path), framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return tensors, json.loads((file.metadata() or {})["notes"])
-        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-            raise ValueError(f"the checkpoint {self.path} is damaged, delete it to start over: {error}") from error
+    def maps(x: Tensor) -> list[Tensor]:
+        return list(reader.read(x, lambda _, grid: grid.clone()).values())
 
-    def write(self, state: State) -> None:
-        """Replace what was written before, in one step."""
-        tensors, notes = state
-        content = save({name: value.contiguous() for name, value in tensors.items()}, {"notes": json.dumps(notes)})
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    return identify(reader.model, transform, example, maps).extended(json.dumps(list(reader.layers)))
 
 
 def describe_images(images: Images) -> bytes:
-    """What tells one set of images from another, without reading files."""
+    """What tells one set of images from another: the content of files and tensors, and of 16 items of a dataset."""
     if isinstance(images, Tensor):
-        array = images.detach().cpu().contiguous().numpy()
-        return digest(f"{array.dtype} {array.shape}".encode(), np.ascontiguousarray(array).tobytes()).encode()
-    first = images[0]
-    if not isinstance(first, (str, Path)):
-        return f"{type(images).__name__} {len(images)}".encode()  # type: ignore[arg-type]
-    return digest(*(_describe_file(Path(images[i])) for i in range(len(images)))).encode()  # type: ignore[arg-type]
-
-
-def _describe_file(path: Path) -> bytes:
-    try:
-        stat = path.stat()
-    except OSError:  # an image that is not there is reported as unreadable
-        return f"{path} missing".encode()
-    return f"{path} {stat.st_size} {stat.st_mtime_ns}".encode()
+        return content_digest(images).encode()
+    n = len(images)  # type: ignore[arg-type]
+    if isinstance(images[0], (str, Path)):
+        return sha256(*(f"{path} {file_sha256(path)}".encode() for path in images), b"").encode()  # type: ignore
+    chosen = sorted({round(i * (n - 1) / (SAMPLED - 1)) for i in range(SAMPLED)})
+    items = (images[i] for i in chosen)
+    firsts = (item[0] if isinstance(item, (tuple, list)) else item for item in items)
+    return sha256(f"{type(images).__name__} {n}".encode(), *(content_digest(one).encode() for one in firsts)).encode()

@@ -23,7 +23,7 @@ from captum_shared.encoder.images import (
     stack_images,
 )
 from captum_shared.encoder.loading import batches
-from captum_shared.selectivity.checkpoint import Checkpoint
+from captum_shared.selectivity.checkpoint import open_checkpoint
 from captum_shared.selectivity.layers import LayerReader
 from captum_shared.selectivity.ranking import RunningTop, TopActivations
 
@@ -73,9 +73,10 @@ def top_activations(  # type: ignore[misc]  # the overloads are for the first ar
         As in `encode_images`. Images that cannot be read are named at the end and left out.
     checkpoint : path, optional
         A folder in which the pass is saved every 30 seconds and at its end, under a name made of all that determines
-        it: weights, layers, k, transform and images (paths with their sizes and dates, tensors with their content; of
-        a Dataset, its description and length only). The same call then goes on where it stopped, with the same
-        result if the batch size is the same; to the last bit where the network's own sums are repeatable.
+        it: what the model does up to the layers, k, what the transform does, and the images (the content of files and
+        tensors; of a Dataset, its length and 16 of its items). The same call then goes on where it stopped, with the
+        same result if the batch size is the same; to the last bit where the network's own sums are repeatable. A
+        checkpoint that is damaged is named in a warning, and the pass starts over.
 
     Returns
     -------
@@ -84,7 +85,8 @@ def top_activations(  # type: ignore[misc]  # the overloads are for the first ar
     Raises
     ------
     TypeError, ValueError
-        If an argument is out of range, a layer is unknown, all images are unreadable, or activations are not finite.
+        If an argument is out of range, a layer is unknown, all images are unreadable, or activations are not finite;
+        with `checkpoint`, if the model or the transform is random.
 
     References
     ----------
@@ -103,7 +105,8 @@ def top_activations(  # type: ignore[misc]  # the overloads are for the first ar
     device = device_of(model, device)
     source = ImageSource(images, transform, keep_digest=False)
     scan = _Scan(names, k)
-    store = Checkpoint(checkpoint, model, transform, names, k, images) if checkpoint is not None else None
+    with evaluating(model), torch.no_grad():
+        store = open_checkpoint(checkpoint, reader, source, k)
     if store:
         scan.load(store.read(), device)
     saved = time.monotonic()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from captum_shared.encoder import LatentEncoder
+from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.layers import LayerScan, candidate_layers
 from captum_shared.images import open_rgb
-
-ImageTransform = Callable[[Any], Tensor]
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torchvision.transforms.functional import to_tensor
 
-from captum_shared.encoder.cache import fingerprint
+from captum_shared.encoder.identity import identify_network, identify_transform
+from captum_shared.images import open_rgb
 from captum_shared.recording import Recording
 from captum_shared.study.contents import describe_recording, inspect_stimuli
 from captum_shared.study.network import ImageTransform, Network, find_network
@@ -84,7 +85,8 @@ class Study:
         return {
             "command": "recording",
             "configuration": {
-                "settings": self.settings.as_json(), "network": dict(self.about), **_describe_network(self.network),
+                "settings": self.settings.as_json(), "network": dict(self.about),
+                **_describe_network(self.network, self.recording.stimuli[0]),
                 "estimator": None if self.estimator is None else repr(self.estimator),
             },
             "recording": {**describe_recording(self.recording, self.hashes), "unreadable": self.unreadable},
@@ -180,16 +182,12 @@ def _readable(recording: Recording, unreadable: dict[str, str]) -> Recording:
     return recording.select(np.array([name not in unreadable for name in recording.stimulus_names]))
 
 
-def _describe_network(network: Network) -> dict[str, Any]:
-    """What the latents depend on: weights, layers, poolings, image transform."""
-    try:
-        weights = fingerprint(network.scanner, None, None)
-    except ValueError as error:
-        raise ValueError(f"cannot tell whether a report belongs to this network: {error}") from error
-    text = re.sub(r" at 0x[0-9a-f]+", "", repr(network.transform))
+def _describe_network(network: Network, example: Path) -> dict[str, Any]:
+    """What the latents depend on: what the network and the image transform do, layers, poolings."""
+    picture = open_rgb(example)
     return {
         "candidates": [f"{layer} {pool}" for layer, pool in network.candidates],
-        "weights": weights,
-        "image_transform": " ".join(text.split()),
+        "network_does": identify_network(network.scanner, network.transform(picture)).as_json(),
+        "image_transform_does": identify_transform(network.transform, picture).as_json(),
         "dtype": str(torch.get_default_dtype()),
     }

@@ -1,0 +1,224 @@
+"""What a network and a transform of images do, so that results of one are never taken for those of another.
+
+A description such as ``repr`` hides attributes, and a lambda has none. So what counts is what they do: parameters and
+buffers to the bit, and the output for a few fixed images, up to the rounding of floating point.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms.functional import to_tensor
+
+from captum_shared.files import sha256
+from captum_shared.store import Identity, close, tensor_bytes
+
+ImageTransform = Callable[[Any], Tensor]
+"""An image (PIL) -> what a network takes, a tensor (C, H, W)."""
+
+SIZES = ((61, 47), (192, 256), (400, 300))
+CALLS = 4
+"""How often each probe image is transformed: a random step, such as a mirrored copy half of the time, shows."""
+PROBES = 3
+PASSES = 2 * PROBES
+"""Forward passes of one image each that an identity costs."""
+DIRECTIONS = 8
+_VERSIONS = ("torch", "torchvision", "pillow")
+
+
+def identify(
+    network: nn.Module,
+    transform: Callable[[Any], Any] | None,
+    example: Any,
+    forward: Callable[[Tensor], Tensor | Sequence[Tensor]] | None = None,
+) -> Identity:
+    """What a network does behind a transform of images such as `example`; see the two functions below."""
+    x = as_tensor(example if transform is None else transform(example))
+    return identify_transform(transform, example).joined(identify_network(network, x, forward))
+
+
+def identify_network(
+    network: nn.Module, example: Tensor, forward: Callable[[Tensor], Tensor | Sequence[Tensor]] | None = None
+) -> Identity:
+    """What a network does with images like `example`.
+
+    Parameters
+    ----------
+    network : nn.Module
+        In the mode in which it is used; its parameters and buffers count, those that are not saved with it, too.
+    example : Tensor (C, H, W)
+        Its shape and dtype count, its values do not.
+    forward : callable, optional
+        Images (1, C, H, W) -> the outputs that count, one tensor or several. Default: the network itself.
+
+    Returns
+    -------
+    Identity
+        Also of the versions of torch, torchvision and pillow.
+
+    Raises
+    ------
+    ValueError
+        If the output differs between two passes.
+    """
+    device = next((tensor.device for tensor in _tensors(network).values()), torch.device("cpu"))
+    images = [image.to(device, example.dtype) for image in _probe_tensors(tuple(example.shape))]
+    with torch.no_grad(), _random_state_kept(device):
+        rows, again = ([_sketch(out) for x in images for out in _listed((forward or network)(x[None]))] for _ in "12")
+    if not close(rows, again):
+        raise ValueError(
+            "the network gives another output each time for the same image, so what is computed with it cannot be "
+            "kept or repeated; expected one without random steps, such as dropout, in evaluation mode"
+        )
+    places = [getattr(network, name, None) for name in ("layer", "layers", "pool", "pools")]
+    names = [str(place) for place in places if isinstance(place, str | int | tuple) and " at 0x" not in str(place)]
+    about = f"{tuple(example.shape)} {example.dtype} {names}"
+    return Identity(_exact(network), tuple(rows)).extended(about, *_versions())
+
+
+def identify_transform(transform: Callable[[Any], Any] | None, example: Any) -> Identity:
+    """What a transform of images does.
+
+    Parameters
+    ----------
+    transform : callable or None
+    example
+        An image as the transform gets it: PIL image, tensor, array; its kind and, for tensors and arrays, its shape
+        count. Anything else is the probe itself.
+
+    Raises
+    ------
+    ValueError
+        If the result differs between calls.
+    Exception
+        What the transform raises, if it takes none of the probe images.
+    """
+    if transform is None:
+        return Identity(sha256(b"no transform"))
+    probes = probe_images(example)
+    results = [_transformed(transform, probe) for probe in probes]
+    if isinstance(example, Image.Image) and all(isinstance(result, Exception) for result in results):
+        results = [_transformed(transform, _probe_picture(*example.size).convert(example.mode))]
+    rows = [result for result in results if not isinstance(result, Exception)]
+    if not rows:
+        raise next(result for result in results if isinstance(result, Exception))
+    failed = [number for number, result in enumerate(results) if isinstance(result, Exception)]
+    return Identity(_exact(transform), tuple(rows)).extended(f"{type(example).__name__} {failed}", *_versions())
+
+
+def _transformed(transform: Callable[[Any], Any], probe: Any) -> tuple[float, ...] | Exception:
+    """What comes of a probe, or why nothing does: a transform that crops cannot take small images."""
+    try:
+        with _random_state_kept(torch.device("cpu")):
+            first, *others = (as_tensor(transform(probe)) for _ in range(CALLS))
+    except Exception as error:
+        return error
+    sketch = _sketch(first)
+    if not all(torch.equal(first, other) or close([sketch], [_sketch(other)]) for other in others):
+        raise ValueError(
+            "`transform` gives another result each time for the same image, so what is computed with it cannot be kept "
+            "or repeated; expected one without random steps, as for evaluation"
+        )
+    return sketch
+
+
+def probe_images(example: Any) -> list[Any]:
+    """Fixed images of the kind of `example`: of several sizes and colours, if they are PIL images."""
+    if isinstance(example, Image.Image):
+        pictures = [_probe_picture(*size) for size in SIZES]
+        return [picture.convert(example.mode) for picture in pictures]
+    if isinstance(example, Tensor):
+        return [_in_range(x, example.dtype) for x in _probe_tensors(tuple(example.shape))]
+    if isinstance(example, np.ndarray):
+        return [_in_range(x, torch.from_numpy(example).dtype).numpy() for x in _probe_tensors(example.shape)]
+    return [example]
+
+
+def as_tensor(image: Any) -> Tensor:
+    """A transformed image as a tensor: PIL images and arrays are scaled to [0, 1]."""
+    return image if isinstance(image, Tensor) else to_tensor(image)
+
+
+def _exact(part: Any) -> str:
+    """Hash of parameters and buffers, by name, dtype, shape and value."""
+    parts = []
+    for name, value in sorted(_tensors(part).items()):
+        parts += [f"{name} {value.dtype} {tuple(value.shape)}".encode(), sha256(tensor_bytes(value)).encode()]
+    return sha256(*parts, b"")
+
+
+def _tensors(part: Any) -> dict[str, Tensor]:
+    if not isinstance(part, nn.Module):
+        return {}
+    return dict(chain(part.named_parameters(remove_duplicate=False), part.named_buffers(remove_duplicate=False)))
+
+
+def _sketch(output: Tensor) -> tuple[float, ...]:
+    """An output as few numbers: its sums with fixed random signs, which change if any part of it does."""
+    values = output.detach().flatten().cpu()
+    values = torch.view_as_real(values).flatten() if values.is_complex() else values
+    n = values.numel()
+    bits = np.unpackbits(np.random.PCG64(0).random_raw(max(1, -(-n // 8))).view(np.uint8)).reshape(DIRECTIONS, -1)
+    values = values.double() / max(n, 1) ** 0.5
+    return tuple(float((torch.from_numpy(row[:n]).double() * 2 - 1) @ values) for row in bits)
+
+
+def _listed(output: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+    return [output] if isinstance(output, Tensor) else output
+
+
+def _probe_picture(width: int, height: int) -> Image.Image:
+    """A picture with flat areas, a gradient, edges and noise, in all colours."""
+    y, x = np.mgrid[:height, :width]
+    gradient = np.stack([255 * x / width, 255 * y / height, 255 * (x + y) / (width + height)], axis=-1)
+    noise = np.random.PCG64(width).random_raw(height * width).view(np.uint8).reshape(height, width, 8)[..., :3]
+    pixels = np.where((x > width // 2)[..., None], noise, gradient)
+    for k, color in enumerate(((255, 0, 0), (0, 0, 0), (255, 255, 255), (20, 90, 200))):
+        pixels[k * height // 8 : (k + 1) * height // 8, : width // 4] = color
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def _probe_tensors(shape: tuple[int, ...]) -> list[Tensor]:
+    """Noise around zero, the same three times as strong, and a smooth ramp with a step."""
+    n = int(np.prod(shape))
+    bits = np.random.PCG64(1).random_raw(n).view(np.uint8).reshape(n, 8)
+    noise = torch.from_numpy((bits.sum(axis=1) - 1020.0) / 209.0).reshape(shape)  # of unit variance
+    ramp = torch.linspace(-1, 1, n).double().reshape(shape) + (torch.arange(n).reshape(shape) % 7 > 3)
+    return [noise, 3 * noise, ramp]
+
+
+def _in_range(image: Tensor, dtype: torch.dtype) -> Tensor:
+    """A probe with values as images have them: in [0, 1], or in whole numbers up to 255."""
+    scaled = (image - image.min()) / (image.max() - image.min()).clamp(min=1e-9)
+    return scaled.to(dtype) if dtype.is_floating_point else (scaled * 255 if dtype != torch.bool else scaled).to(dtype)
+
+
+def _versions() -> list[str]:
+    found = []
+    for name in _VERSIONS:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(name)
+    return found
+
+
+@contextmanager
+def _random_state_kept(device: torch.device) -> Iterator[None]:
+    """Whatever random numbers are drawn inside, those that are drawn afterwards are the same as without it."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
