@@ -19,8 +19,10 @@ from captum_shared import LatentEncoder, Recording, cli, explain_recording
 from captum_shared.encoder.registry import preprocessing
 from captum_shared.report.wording import explanation
 from captum_shared.selection import rule_names
+from captum_shared.similarity.rules import transposed
 from captum_shared.study.settings import RecordingSettings
 
+CROSSED = ("dot", "moments")  # each image's constant is made from the other image
 COLUMNS = ["neuron", "status", "reason", "reliability", "layer", "cv_r", "cv_r_corrected", "preferred_category",
            "d_prime", "generalization_r", "n_drivers"]  # fmt: skip
 
@@ -324,9 +326,8 @@ def test_maps_of_every_rule_compare_with_its_center(
         w, z_x = weights[neuron["k"]], z[[neuron["image"]]]
         z_ref = (sum(z[j] for j in neuron["references"][:averaged]) / averaged)[None]
         c = shared_weights(z_x, z_ref, w, formula, center).float()
-        c_ref = shared_weights(z_ref, z_x, w, formula, center).float() if rule in ("dot", "moments") else c
-        expected = [method.attribute(neuron["images"], additional_forward_args=(shared,), n_steps=2)[side]
-                    for side, shared in enumerate((c, c_ref))]  # fmt: skip
+        c_ref = shared_weights(z_ref, z_x, w, transposed(formula), center).float() if rule in CROSSED else c
+        expected = method.attribute(neuron["images"], additional_forward_args=(c, c_ref), n_steps=2)
         agree_with(f"out/maps/neuron_{neuron['k']}.npy", expected)
 
 

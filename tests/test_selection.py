@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import captum_shared as cs
-from captum_shared.selection import d_prime, find_drivers, find_pairs, make_rule, rule_center, strongest_drivers
+from captum_shared.selection import (
+    d_prime,
+    find_drivers,
+    find_pairs,
+    make_rule,
+    rule_center,
+    rule_names,
+    strongest_drivers,
+)
 
 
 def neuron(seed: int, n: int = 80) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -116,7 +124,7 @@ def mean_by_hand(latents: torch.Tensor, places: Any) -> list[float]:
     return [sum(float(latents[i, k]) for i in places) / len(places) for k in range(latents.shape[1])]
 
 
-@pytest.mark.parametrize("rule", cs.RULES)
+@pytest.mark.parametrize("rule", rule_names())
 def test_center_of_every_rule(rule: str) -> None:
     """The gallery's mean; the mean of the strongest drivers, in or out of the category; none."""
     recorded, predicted, member = neuron(0, n=300)
@@ -126,7 +134,8 @@ def test_center_of_every_rule(rule: str) -> None:
     by_hand = drives_by_hand(recorded, predicted, 0.5)
     assert len(by_hand) > 20
     assert {bool(member[i]) for i in by_hand[:20]} == {True, False}
-    places = {"product": None, "centered": range(300), "contrast": by_hand[:20], "matched": by_hand[:20]}[rule]
+    gallery, strongest = range(300), by_hand[:20]
+    places = {"centered": gallery, "contrast": strongest, "matched": strongest}.get(rule)
     center = rule_center(rule, z, drivers)
     if places is None:
         assert center is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,6 @@ from captum_shared.encoder import LatentEncoder, encode_images
 from captum_shared.labels import read_labels
 from captum_shared.readout import fit_readout, latent_transform
 from captum_shared.selection import Drivers, Pairs, find_drivers, find_pairs, is_crossed, make_rule, rule_center
-from captum_shared.similarity import shared_weights
 from captum_shared.study.network import ImageTransform, device_of, transform_image
 from captum_shared.study.settings import CategorySettings
 
@@ -131,31 +130,35 @@ def explain_pairs(study: CategoryStudy) -> CategoryFindings:
 
 def pair_maps(study: CategoryStudy, findings: CategoryFindings) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
     """Maps of each pair, (C, H, W) for "pixel" and (1, h, w) for "layer", of image and reference, on the CPU."""
-    device, constants = device_of(study.encoder), shared_by_pair(study, findings)
-    methods: dict[str, Any] = {}
-    if "pixel" in study.settings.maps:
-        pixel = ParallelBackprop(study.encoder, engine=getattr(captum.attr, study.settings.engine))
-        methods["pixel"] = partial(pixel.attribute, **study.settings.engine_arguments)
-    if "layer" in study.settings.maps:
-        methods["layer"] = LayerParallelBackprop(study.encoder).attribute
-    for rank, (image, reference) in enumerate(zip(findings.pairs.images, findings.pairs.references[:, 0], strict=True)):
-        inputs = tuple(transform_image(study.transform, study.paths[i])[None].to(device) for i in (image, reference))
-        shared = tuple(c[rank : rank + 1].to(device) for c in constants)
+    device, pairs, methods = device_of(study.encoder), findings.pairs, _methods(study, findings)
+    for image, references in zip(pairs.images, pairs.references, strict=True):
+        places = (int(image), int(references[0]))
+        inputs = tuple(transform_image(study.transform, study.paths[i])[None].to(device) for i in places)
+        z_ref = study.latents[references].mean(0)
         maps = {}
-        for kind in study.settings.maps:
-            sides = [methods[kind](inputs, additional_forward_args=(c,)) for c in shared]
-            maps[kind] = (sides[0][0][0].cpu(), sides[-1][1][0].cpu())
+        for kind, attribute in methods.items():
+            sides = attribute(inputs, readout=findings.weight, reference_latents=z_ref)
+            maps[kind] = (sides[0][0].cpu(), sides[1][0].cpu())
         yield maps
 
 
-def shared_by_pair(study: CategoryStudy, findings: CategoryFindings) -> tuple[Tensor, ...]:
-    """Shared weights (m, D), of both images of a pair, or of images and of references where the rule `is_crossed`."""
-    rule = make_rule(study.settings.rule, study.latents, _cells(study.encoder))
-    center = rule_center(rule, study.latents, findings.drivers)
-    z, z_ref = study.latents[findings.pairs.images], study.latents[findings.pairs.references].mean(1)
-    weight = findings.weight.to(z)
-    shared = shared_weights(z, z_ref, weight, rule, center)
-    return (shared, shared_weights(z_ref, z, weight, rule, center)) if is_crossed(rule) else (shared,)
+def _methods(study: CategoryStudy, findings: CategoryFindings) -> dict[str, Callable[..., Any]]:
+    """Each kind of map with what makes it."""
+    settings = study.settings
+    rule = make_rule(settings.rule, study.latents, _cells(study.encoder))
+    choices: dict[str, Any] = {
+        "rule": rule,
+        "center": rule_center(rule, study.latents, findings.drivers),
+        "constants": "crossed" if is_crossed(rule) else "common",
+    }
+    methods: dict[str, Callable[..., Any]] = {}
+    for kind in settings.maps:
+        if kind == "layer":
+            methods[kind] = LayerParallelBackprop(study.encoder, **choices).attribute
+        else:
+            method = ParallelBackprop(study.encoder, engine=getattr(captum.attr, settings.engine), **choices)
+            methods[kind] = partial(method.attribute, **settings.engine_arguments)
+    return methods
 
 
 def summarise(study: CategoryStudy, findings: CategoryFindings) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from captum_shared.attribution.neurons import neuron_maps
 from captum_shared.folders import ReportFolder
 from captum_shared.selection import is_crossed, make_rule, rule_center
 from captum_shared.similarity import Rule, shared_weights
+from captum_shared.similarity.rules import origin_of, transposed
 from captum_shared.study.network import ImageTransform, device_of, transform_image
 from captum_shared.study.neurons import NeuronFindings
 from captum_shared.study.run import Job, Run, Share, array_bytes
@@ -85,7 +86,8 @@ class _Candidate:
         if self._encoder is None:
             self._encoder = self.findings.latents.encoder(self.candidate).eval()
         requests, counts = self._requests(block), [len(neuron.shown) for neuron in block]
-        return share(self._encoder), self.study.network.transform, requests, counts, self.study.settings
+        origin = origin_of(self._rule or "product", None)
+        return share(self._encoder), self.study.network.transform, requests, counts, self.study.settings, origin
 
     def _requests(self, block: Sequence[NeuronFindings]) -> list[MapRequest]:
         z, stimuli = self.findings.latents.standardized(self.candidate), self.study.recording.stimuli
@@ -110,7 +112,7 @@ def pair_weights(rule: str | Rule, z: Tensor, neuron: NeuronFindings, weight: Te
     shared = shared_weights(*sides, weight, rule, center).float().numpy()
     if not is_crossed(rule):
         return shared, shared
-    return shared, shared_weights(*sides[::-1], weight, rule, center).float().numpy()
+    return shared, shared_weights(*sides[::-1], weight, transposed(rule), center).float().numpy()
 
 
 def _explain_block(
@@ -119,6 +121,7 @@ def _explain_block(
     requests: Sequence[MapRequest],
     counts: Sequence[int],
     settings: Settings,
+    origin: Tensor | None,
 ) -> list[bytes]:
     """Maps of a block of neurons, (pairs, 2, h, w) for each and each kind; one forward pass for all of an image's."""
     by_image: dict[Path, list[MapRequest]] = defaultdict(list)
@@ -126,7 +129,7 @@ def _explain_block(
         by_image[request.image].append(request)
     maps: dict[str, list[np.ndarray]] = {}
     with _frozen(encoder):
-        makers = {"pixel": partial(_pixel_maps, encoder, settings), "layer": partial(layer_maps, encoder)}
+        makers = {"pixel": partial(_pixel_maps, encoder, settings), "layer": partial(_layer_maps, encoder, origin)}
         for image, wanted in by_image.items():
             x = transform_image(transform, image)[None].to(device_of(encoder))
             shared = torch.from_numpy(np.stack([request.shared for request in wanted])).to(x)
@@ -144,6 +147,11 @@ def _pixel_maps(encoder: nn.Module, settings: Settings, x: Tensor, shared: Tenso
     method = ParallelBackprop(encoder, engine=getattr(captum.attr, settings.engine))
     heat = neuron_maps(method.engine, method.forward_module, x, shared[None], settings.engine_arguments)
     return heat[0].sum(1)
+
+
+def _layer_maps(encoder: nn.Module, origin: Tensor | None, x: Tensor, shared: Tensor) -> Tensor:
+    """Maps (k, h, w) of an image's positions at the layer."""
+    return layer_maps(encoder, x, shared, None if origin is None else origin.to(x))
 
 
 @contextmanager

@@ -22,7 +22,7 @@ class Network:
 
     Attributes
     ----------
-    scanner : nn.Module
+    scanner : LatentEncoder or LayerScan
         Images to the latents of all candidates, side by side.
     candidates : list of (layer, pool)
     widths : list of int
@@ -31,7 +31,7 @@ class Network:
         Of the images.
     """
 
-    scanner: nn.Module
+    scanner: LatentEncoder | LayerScan
     candidates: list[tuple[str, Any]]
     widths: list[int]
     transform: ImageTransform
@@ -51,13 +51,15 @@ class Network:
         pool = self.candidates[candidate][1]
         return pool**2 if isinstance(pool, int) else 1
 
-    def encoder(self, candidate: int, transform: nn.Module) -> nn.Module:
+    def encoder(self, candidate: int, transform: nn.Module) -> LatentEncoder:
         """The encoder of one candidate alone, with a transform of its latents behind."""
-        layer, pool = self.candidates[candidate]
         transform = transform.to(self.device)
-        if isinstance(self.scanner, LayerScan):
-            return LatentEncoder(self.scanner.model, layer, pool, transform)
-        return ScaledEncoder(self.scanner, transform)
+        layer, pool = self.candidates[candidate]
+        if isinstance(self.scanner, LatentEncoder):
+            before = self.scanner.transform
+            both = transform if before is None else _InTurn(before, transform)
+            return LatentEncoder(self.scanner.model, layer, pool, both, self.scanner.layout)
+        return LatentEncoder(self.scanner.model, layer, pool, transform)
 
     def layer(self, candidate: int) -> str:
         """The layer of a candidate; empty where there is none."""
@@ -69,26 +71,17 @@ class Network:
         return str(pool) if isinstance(pool, str | int) else getattr(pool, "__name__", type(pool).__name__)
 
 
-class ScaledEncoder(nn.Module):
-    """A user's `LatentEncoder` with a transform of its latents behind, as an encoder of its own."""
+class _InTurn(nn.Module):
+    """One transform of latents after the other; the first may be any callable."""
 
-    def __init__(self, encoder: nn.Module, transform: nn.Module) -> None:
+    def __init__(self, first: Callable[[Tensor], Tensor], second: nn.Module) -> None:
         super().__init__()
-        self.encoder: Any = encoder
-        self.transform = transform
-        self.training = encoder.training
+        self.first = first
+        self.second = second
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.transform(self.encoder(x))
-
-    def layer_output(self, x: Tensor) -> Tensor:
-        return self.encoder.layer_output(x)
-
-    def latents(self, output: Tensor, image_size: torch.Size) -> Tensor:
-        return self.transform(self.encoder.latents(output, image_size))
-
-    def as_map(self, output: Tensor, image_size: torch.Size) -> Tensor:
-        return self.encoder.as_map(output, image_size)
+    def forward(self, latents: Tensor) -> Tensor:
+        result: Tensor = self.second(self.first(latents))
+        return result
 
 
 def find_network(
