@@ -61,6 +61,8 @@ def describe(error: BaseException) -> tuple[int, str]:
         return 1, "error: a process of --jobs was killed, perhaps for lack of memory; fewer need less"
     if _is_full(error, text):
         return 1, f"error: no space left ({text}); with more of it, the same command goes on where it stopped"
+    if "disk I/O error" in text:  # SQLite's words for a disk that is full in another way, or fails
+        return 1, f"error: the disk is full or fails ({text}); once it does not, the same command goes on"
     if isinstance(error, URLError):
         return 1, f"error: cannot download ({text}); pass --weights PATH, a state dict on this machine"
     if isinstance(error, (ValueError, TypeError, OSError, ImportError)):

@@ -1,0 +1,131 @@
+"""Slow faults of the system: processes that are killed, share a folder, or have too little memory or disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from faulty import assert_untouched, snapshot, words_of
+
+pytestmark = pytest.mark.slow  # every test starts processes that import torch, 5 seconds each
+COMMANDS = ("category", "selectivity", "recording")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+
+
+def start(words: Sequence[str], before: str = "", **options: Any) -> subprocess.Popen[bytes]:
+    """The command in a process of its own; `before` is what it does first."""
+    code = f"import sys\n{before}\nfrom captum_shared.cli import main\nsys.exit(main({list(words)!r}))"
+    return subprocess.Popen([sys.executable, "-c", code], env=ENVIRONMENT, stderr=subprocess.PIPE, **options)
+
+
+def end(process: subprocess.Popen[bytes]) -> tuple[int, list[str]]:
+    """The exit status, and the lines that are no progress."""
+    _, error = process.communicate(timeout=300)
+    lines = [line for line in error.decode().replace("\r", "\n").splitlines() if line.startswith("captum-shared: ")]
+    return process.returncode, lines
+
+
+def results(folder: str = "out") -> dict[str, bytes]:
+    """What a report says: its tables and its summary."""
+    names = ("pairs.csv", "units.csv", "neurons.csv", "summary.json")
+    return {name: (Path(folder) / name).read_bytes() for name in names if (Path(folder) / name).exists()}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_killed_at_random_moments(command: str, world: Path) -> None:
+    """After five kills the same command ends as if there had been none."""
+    before = snapshot(Path())
+    began = time.monotonic()
+    assert end(start(words_of(command, {"--out": "whole"})))[0] == 0
+    shutil.move("whole", world.parent / "whole")
+    seconds = time.monotonic() - began
+    for moment in np.random.default_rng(0).uniform(0.3, 1.0, 5):
+        process = start(words_of(command, {}), stdout=subprocess.DEVNULL)
+        time.sleep(seconds * moment)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert end(start(words_of(command, {}))) == (0, [])
+    assert results() == results(str(world.parent / "whole"))
+    assert_untouched(before)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_two_processes_on_one_folder(command: str, world: Path) -> None:
+    before = snapshot(Path())
+    both = [start(words_of(command, {}), stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [end(process)[0] for process in both] == [0, 0]
+    assert_untouched(before)
+    found = results()
+    shutil.rmtree("out")
+    assert end(start(words_of(command, {})))[0] == 0
+    assert results() == found
+
+
+MEMORY = """
+import resource, torch, captum_shared.report
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), resource.RLIM_INFINITY))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="finds the memory in use as Linux tells it")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_too_little_memory(command: str, world: Path) -> None:
+    before = snapshot(Path())
+    status, lines = end(start(words_of(command, {"--image-size": 3000}), MEMORY))
+    assert status == 1
+    assert len(lines) == 1
+    assert "error: out of memory" in lines[0]
+    assert_untouched(before)
+
+
+@pytest.mark.parametrize("kilobytes", [16, 64, 256])
+def test_a_tiny_file_system(kilobytes: int, world: Path) -> None:
+    Path("out").mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", "out"], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"cannot mount: {mounted.stderr.decode().strip()}")
+    try:
+        for command in COMMANDS:
+            status, lines = end(start(words_of(command, {"--out": f"out/{command}"})))
+            assert status == 1, lines
+            assert len(lines) == 1
+            assert "no space left" in lines[0] or "disk is full" in lines[0]
+            assert [path.name for path in Path("out").rglob(".*.tmp")] == []
+            shutil.rmtree(f"out/{command}", ignore_errors=True)
+    finally:
+        subprocess.run(["umount", "out"], check=True)
+
+
+def test_a_pipe_that_closes(world: Path) -> None:
+    """As in ``captum-shared selectivity ... | head -c 0``."""
+    process = start(words_of("selectivity", {}), stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    assert end(process) == (0, [])
+    assert Path("out/index.html").is_file()
+
+
+def test_ulimit_f(world: Path) -> None:
+    before = snapshot(Path())
+    words = " ".join(words_of("recording", {}))
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 2; exec {sys.executable} -B -m captum_shared {words}"],
+        env=ENVIRONMENT,
+        capture_output=True,
+    )
+    lines = [line for line in done.stderr.decode().splitlines() if line.startswith("captum-shared: ")]
+    assert done.returncode == 1
+    assert len(lines) == 1
+    assert "error: no space left" in lines[0]
+    assert_untouched(before)
