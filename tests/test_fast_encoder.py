@@ -92,7 +92,7 @@ def test_folded_latents_are_the_same(name: str, layer: str, left: int, dtype: to
     """densenet: its first convolution is folded, and what stands before a convolution cannot be; one more can."""
     model = disturbed(torchvision.models.get_model(name, weights=None)).to(dtype)
     encoder, x = LatentEncoder(model, layer), torch.randn(2, 3, 64, 64, dtype=dtype)
-    fast = fast_encoder(encoder)
+    fast = fast_encoder(encoder, probe=x)
     assert relative(fast(x), encoder(x)) < tolerance
     assert batch_norms_that_run(fast, x) == left
     assert fast(x).dtype == dtype
@@ -178,6 +178,51 @@ def test_networks_that_cannot_be_traced(x: Tensor) -> None:
     fast = fast_encoder(encoder, probe=x)
     assert batch_norms(fast) == 0
     assert relative(fast(x), encoder(x)) < 1e-5
+
+
+class Odd(nn.Module):
+    """Changes its convolution's output in place before the batch norm, or keeps it, or has a hook on the batch norm."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.conv, self.norm = kind, nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        if kind == "hook":
+            self.norm.register_forward_hook(_negative)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv(x)
+        if self.kind == "in place":
+            h.relu_()
+        z = self.norm(h)
+        return z * h.view(h.shape).sigmoid() if self.kind == "kept" else z
+
+
+def _negative(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    return -output
+
+
+@pytest.mark.parametrize("kind", ["in place", "kept", "hook"])
+def test_operations_between_and_beside_are_the_users(kind: str, x: Tensor) -> None:
+    encoder = LatentEncoder(disturbed(nn.Sequential(Odd(kind))), "0")
+    fast = fast_encoder(encoder, probe=x)
+    assert batch_norms(fast) == 1
+    assert relative(fast(x), encoder(x)) < 1e-5
+
+
+class ReadsWeights(Odd):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + self.conv.weight.sum()
+
+
+def test_a_copy_that_differs_is_refused(x: Tensor) -> None:
+    encoder = LatentEncoder(disturbed(nn.Sequential(ReadsWeights("none"))), "0")
+    with pytest.raises(ValueError, match=r"differs from the encoder by [\d.e+-]+ of the norm of '0'.*at most 0\.001"):
+        fast_encoder(encoder, probe=x)
+
+
+def test_a_copy_in_half_precision_may_differ_more(x: Tensor) -> None:
+    encoder = LatentEncoder(disturbed(torchvision.models.resnet18(weights=None)), "layer1")
+    assert relative(fast_encoder(encoder, torch.bfloat16, probe=x)(x), encoder(x)) > 1e-3  # the limit of float32
 
 
 def test_outputs_that_are_tuples_come_back_in_full_precision(x: Tensor) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from captum.attr import (
+    LRP,
     Attribution,
     DeepLiftShap,
     FeatureAblation,
@@ -24,7 +26,9 @@ from captum.attr import (
     ShapleyValueSampling,
 )
 from captum.attr._utils.approximation_methods import SUPPORTED_METHODS
+from captum.attr._utils.lrp_rules import EpsilonRule
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from captum_shared.attribution.inputs import Pair, check_baseline, check_counts, check_device
 from captum_shared.checks import check_choice
@@ -227,6 +231,8 @@ def run_engine(method: Any, forward: SharedForward, x: Tensor, shared: Tensor, a
     """
     with unchanged(forward) if hangs_hooks(method) else nullcontext(), differentiable(forward):
         own = with_defaults(method, forward, x, arguments)
+        if isinstance(innermost(method), LRP):
+            _give_rules_to_idle_modules(forward, x[:1], shared[:1])
         results = [_attribute(method, x[some], shared[some], _of_block(own, some, len(x)))
                    for some in _blocks(method, len(x), own)]  # fmt: skip
     if len(results) == 1:
@@ -234,6 +240,21 @@ def run_engine(method: Any, forward: SharedForward, x: Tensor, shared: Tensor, a
     if isinstance(results[0], tuple):
         return tuple(torch.cat(parts) for parts in zip(*results, strict=True))
     return torch.cat(results)
+
+
+def _give_rules_to_idle_modules(forward: SharedForward, x: Tensor, shared: Tensor) -> None:
+    """LRP has no rule for some modules, and asks for one even of those that do not run, behind the encoder's layer."""
+    thread, busy = threading.get_ident(), set()
+
+    def note(module: nn.Module, inputs: Any) -> None:
+        if threading.get_ident() == thread:
+            busy.add(module)
+
+    with register_module_forward_pre_hook(note), torch.no_grad():
+        forward(x, shared)
+    for module in set(forward.modules()) - busy:
+        if not hasattr(module, "rule"):
+            module.rule = EpsilonRule()
 
 
 def _attribute(method: Any, x: Tensor, shared: Tensor, arguments: dict[str, Any]) -> Any:

@@ -38,6 +38,7 @@ class Reader:
         self._counted: Any = None  # the network and layers whose calls have been counted
         self._stops = True  # False for a network that catches even the exception that ends its pass
 
+    @torch.compiler.disable  # compiled code may leave hooks out
     def read(self, model: nn.Module, layers: Sequence[str], x: Tensor, take: Take = as_it_is) -> dict[str, Any]:
         """What `take` makes of each layer's name and output, while the pass runs: later operations may change it.
 
@@ -180,7 +181,10 @@ _thread = _Thread()
 
 
 _numbering = threading.Lock()  # torch numbers its hooks without one: two threads' hooks could have one number
-os.register_at_fork(before=_numbering.acquire, after_in_parent=_numbering.release, after_in_child=_numbering.release)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_numbering.acquire, after_in_parent=_numbering.release, after_in_child=_numbering.release
+    )
 
 
 @contextmanager
