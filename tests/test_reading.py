@@ -8,14 +8,17 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import any_networks
 import captum.attr as ca
+import joblib
 import pytest
 import torch
 import torchvision
 from any_networks import LAYER, Plain, by_hook
+from recordings import explain, files_of
 from torch import Tensor, nn
 
 from captum_shared import LatentEncoder, ParallelBackprop
@@ -270,6 +273,15 @@ def test_a_plain_encoder_waits_for_an_engine_with_hooks(net: Any, switching: Non
     with ThreadPoolExecutor(8) as pool:
         found = [pool.submit(explain if i % 4 == 0 else encode, i) for i in range(64)]
     assert all(future.result() for future in found)
+
+
+@pytest.mark.slow  # explains a recording twice: ten seconds
+def test_a_recording_explained_by_three_threads(recording: Path, tiny: nn.Module, switching: None) -> None:
+    """All of them scan the layers of one network."""
+    explain(recording, tiny, Path("one"), images_per_unit=8, neurons_per_unit=1)
+    with joblib.parallel_config(backend="threading", n_jobs=3):
+        explain(recording, tiny, Path("three"), images_per_unit=8, neurons_per_unit=1)
+    assert files_of(Path("one")) == files_of(Path("three"))
 
 
 # Engines whose hooks are on the layer itself.
