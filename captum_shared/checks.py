@@ -159,10 +159,11 @@ def check_latents(name: str, value: Any, n: int | str = "N", d: int | str = "D")
     Traceback (most recent call last):
     ValueError: `gallery` must be (G, 8), got shape (3,)
     """
-    shape = check_tensor(name, value).shape
+    latents = check_tensor(name, value)
+    shape = latents.shape
     if len(shape) != 2 or any(isinstance(want, int) and want != got for want, got in zip((n, d), shape, strict=True)):
         raise ValueError(f"`{name}` must be ({n}, {d}), got {describe(value)}")
-    return value
+    return latents
 
 
 def check_images(images: Any, name: str = "images") -> Tensor:

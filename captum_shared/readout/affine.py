@@ -12,7 +12,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from captum_shared.readout._captum import LinearLayer
+from captum_shared.readout.layer import LinearLayer
 
 
 class AffineStep(LinearLayer):
@@ -30,6 +30,7 @@ class AffineStep(LinearLayer):
         """Sum of the absolute terms that each output adds up: what rounding errors are measured against."""
 
     def extra_repr(self) -> str:
+        """Numbers of latents in and out."""
         return f"{self.n_features_in}, {self.n_features_out}"
 
 
@@ -46,13 +47,16 @@ class Elementwise(AffineStep):
         self.register_buffer("scale", scale)
 
     def forward(self, latents: Tensor) -> Tensor:
+        """(N, n_features_in) latents to (N, n_features_out), in their dtype."""
         return (latents - self.shift.to(latents.dtype)) * self.scale.to(latents.dtype)
 
     def fold(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias on this step's input, from those on its output."""
         weight = weight * self.scale
         return weight, bias - weight @ self.shift
 
     def bound(self, latents: Tensor) -> Tensor:
+        """Sum of the absolute terms of each output."""
         return (latents.abs() + self.shift.abs()) * self.scale.abs()
 
 
@@ -69,13 +73,16 @@ class Projection(AffineStep):
         self.register_buffer("matrix", matrix)
 
     def forward(self, latents: Tensor) -> Tensor:
+        """(N, n_features_in) latents to (N, n_features_out), in their dtype."""
         return (latents - self.shift.to(latents.dtype)) @ self.matrix.to(latents.dtype)
 
     def fold(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias on this step's input, from those on its output."""
         weight = weight @ self.matrix.T
         return weight, bias - weight @ self.shift
 
     def bound(self, latents: Tensor) -> Tensor:
+        """Sum of the absolute terms of each output."""
         return (latents.abs() + self.shift.abs()) @ self.matrix.abs()
 
 
@@ -90,14 +97,17 @@ class Selection(AffineStep):
         self.register_buffer("index", index)
 
     def forward(self, latents: Tensor) -> Tensor:
+        """(N, n_features_in) latents to (N, n_features_out), in their dtype."""
         return latents.index_select(1, self.index)
 
     def fold(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias on this step's input, from those on its output."""
         folded = weight.new_zeros(len(weight), self.n_features_in)
         return folded.index_copy(1, self.index, weight), bias
 
     def bound(self, latents: Tensor) -> Tensor:
-        return self(latents.abs())
+        """Sum of the absolute terms of each output."""
+        return self.forward(latents.abs())
 
 
 def is_finite(step: AffineStep) -> bool:

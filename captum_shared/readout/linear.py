@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from captum_shared.checks import check_latents
 from captum_shared.files import write_bytes
-from captum_shared.readout._captum import LinearLayer
+from captum_shared.readout.layer import LinearLayer
 
 
 class LinearReadout(LinearLayer):
@@ -77,10 +77,12 @@ class LinearReadout(LinearLayer):
 
     @property
     def n_neurons(self) -> int:
+        """Number of neurons, K."""
         return self.weight.shape[0]
 
     @property
     def n_latents(self) -> int:
+        """Number of latents, D."""
         return self.weight.shape[1]
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -93,6 +95,7 @@ class LinearReadout(LinearLayer):
         return F.linear(latents.to(wide), self.weight.to(wide), self.bias.to(wide)).to(latents.dtype)
 
     def extra_repr(self) -> str:
+        """Sizes and dtype."""
         return f"n_latents={self.n_latents}, n_neurons={self.n_neurons}, dtype={self.weight.dtype}"
 
     @classmethod
@@ -174,12 +177,12 @@ def _finite(values: Any, name: str) -> Tensor:
     """A copy of `values` as a floating tensor, refused unless all of it is finite."""
     if not isinstance(values, Tensor):
         values = torch.from_numpy(np.array(values, dtype=None if hasattr(values, "dtype") else np.float64))
-    values = values.detach().clone()
-    if values.is_complex():
-        raise ValueError(f"`{name}` must be real, got {values.dtype}")
-    if not values.is_floating_point():
-        values = values.to(torch.get_default_dtype())
-    n_bad = int((~torch.isfinite(values)).sum())
+    copy: Tensor = values.detach().clone()
+    if copy.is_complex():
+        raise ValueError(f"`{name}` must be real, got {copy.dtype}")
+    if not copy.is_floating_point():
+        copy = copy.to(torch.get_default_dtype())
+    n_bad = int((~torch.isfinite(copy)).sum())
     if n_bad:
         raise ValueError(f"`{name}` must be finite, got {n_bad} NaN or infinite values")
-    return values
+    return copy

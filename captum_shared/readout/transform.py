@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from captum_shared.checks import check_latents
+from captum_shared.readout.affine import AffineStep
 from captum_shared.readout.steps import affine_step, named_steps
 
 
@@ -19,21 +20,26 @@ class LatentTransform(nn.Sequential):
 
     @property
     def n_features_in(self) -> int:
-        first: Any = self[0]
-        return first.n_features_in
+        """Number of latents that the first step takes, D."""
+        return self._step(0).n_features_in
 
     @property
     def n_features_out(self) -> int:
-        last: Any = self[-1]
-        return last.n_features_out
+        """Number of latents that the last step gives, D'."""
+        return self._step(-1).n_features_out
 
     def forward(self, latents: Tensor) -> Tensor:
+        """(N, D) latents to (N, D'), in their dtype."""
         check_latents("latents", latents, d=self.n_features_in)
         if not latents.is_floating_point():
             raise TypeError(f"`latents` must be of a floating dtype, got {latents.dtype}")
-        first: Any = self[0]
-        first.check_device(latents)
-        return super().forward(latents)
+        self._step(0).check_device(latents)
+        for step in self:
+            latents = step(latents)
+        return latents
+
+    def _step(self, index: int) -> AffineStep:
+        return cast(AffineStep, self[index])
 
 
 def latent_transform(*transformers: Any, nmf_least_squares: bool = False) -> LatentTransform:

@@ -46,10 +46,12 @@ class TopActivations:
 
     @property
     def n_units(self) -> int:
+        """Number of units, U."""
         return self.activations.shape[0]
 
     @property
     def k(self) -> int:
+        """Number of images of each unit."""
         return self.activations.shape[1]
 
     def rectified(self) -> Tensor:

@@ -47,7 +47,7 @@ SIMILARITIES: dict[str, Similarity] = {"dot": dot, "cosine": cosine}
 def neuron_similarity(
     query: Tensor, gallery: Tensor, weight: Tensor, kind: str | Similarity | HasSimilarity = "dot"
 ) -> Tensor:
-    """How similar images are for a neuron.
+    r"""How similar images are for a neuron.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def neuron_similarity(
     kind : str, rule or callable, default "dot"
         A name in `SIMILARITIES`, a rule that has a similarity, such as that of `moment_rule`, or a callable
         (query, gallery, weight) -> (Q, G) or (K, Q, G). "dot" is the paper's, sum_k w_k z_k(x) z_k(y); "cosine"
-        divides it by the lengths of both in the metric \\|w\\|, so that an image with large latents is not everybody's
+        divides it by the lengths of both in the metric \|w\|, so that an image with large latents is not everybody's
         reference.
 
     Returns

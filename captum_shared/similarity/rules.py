@@ -74,7 +74,7 @@ _NEED_CENTER = {"centered", "contrast", "matched"}
 def shared_weights(
     z: Tensor, z_ref: Tensor, weight: Tensor, rule: str | Rule = "product", center: Tensor | None = None
 ) -> Tensor:
-    """How much each latent dimension is shared by image and reference, for a neuron: the constant c of the method.
+    r"""How much each latent dimension is shared by image and reference, for a neuron: the constant c of the method.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def shared_weights(
         Readout of the neuron, or of one neuron per pair.
     rule : str or callable, default "product"
         A name in `RULES`: "product" w z z_ref, the paper's; "dot" w z_ref, the gradient of the dot similarity;
-        "centered" w^2 (z_ref - center); "contrast" \\|w\\| (z_ref - center); "matched" \\|w\\| (z_ref - s center),
+        "centered" w^2 (z_ref - center); "contrast" \|w\| (z_ref - center); "matched" \|w\| (z_ref - s center),
         s = w . z_ref / w . center.
         Or a rule of your own, (z, z_ref, weight, center) -> (N, D); its center is None unless given.
     center : Tensor (D,) or (N, D), optional

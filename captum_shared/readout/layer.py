@@ -36,6 +36,7 @@ class LinearLayer(nn.Module):
 
     @property
     def rule(self) -> Any:
+        """The rule that LRP takes for this layer: the user's, or a fresh epsilon rule."""
         if self._rule is None:
             from captum.attr._utils.lrp_rules import EpsilonRule
 
