@@ -367,3 +367,56 @@ def test_nothing_is_wider_than_a_phone(report: Path) -> None:
         left, right = frames(phone)
         assert left.rect["y"] == right.rect["y"]
         assert right.rect["x"] + right.rect["width"] <= 390
+
+
+SEARCH = """
+const box = document.querySelector("#neurons-table input[type=search]"), started = performance.now();
+box.value = arguments[0];
+box.dispatchEvent(new Event("input"));
+document.body.getBoundingClientRect();
+return performance.now() - started;
+"""
+TURN = """
+const done = arguments[0], name = document.getElementById("neuron-name"), started = performance.now();
+new MutationObserver(() => done(performance.now() - started)).observe(name, { childList: true });
+document.getElementById("next-neuron").click();
+"""
+
+
+@pytest.mark.slow  # half a gigabyte of data beside the page
+def test_a_thousand_neurons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Opens in 2 s, finds a neuron in 0.2 s, shows its first pair in 0.5 s, in a folder of at most 1.5 GB."""
+    images = views.images(500, side=224, folder=tmp_path)
+    few = list(views.neurons(5, 20, 5, 500, pixels=224, cells=13))
+    entries = list(views.neurons(1000, 20, 1, 500, cells=2))
+    (tmp_path / "data").mkdir()
+    for number in range(1000):
+        script = viewer.neuron_script(number, few[number % 5])
+        (tmp_path / "data" / f"neuron_{number}.js").write_text(script)
+    index = viewer.index_script(images, views.COLUMNS, [viewer.neuron_entry(neuron) for neuron in entries])
+    (tmp_path / "data" / "index.js").write_text(index)
+    path = tmp_path / "index.html"
+    path.write_text(page("A large report", [], [viewer.viewer_section()]))
+    size = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
+    opened, typed, turned = [], [], []
+    with open_browser() as large:
+        for k in range(5):
+            go(large, path)
+            opened.append(float(find(large, "#viewer").get_attribute("data-ready")))
+            typed += [large.execute_script(SEARCH, words) for words in (f"{100 * k + 7}", f"dog features.{k % 3}")]
+            large.execute_script(SEARCH, " ")
+            turned += [large.execute_async_script(TURN) for _ in range(3)]
+        assert complaints(large) == []
+    medians = {"opened": np.median(opened), "typed": np.median(typed), "turned": np.median(turned)}
+    page_size = path.stat().st_size + len(index)
+    with capsys.disabled():
+        print(
+            {name: f"{value:.0f} ms" for name, value in medians.items()},
+            f"{size / 1e6:.0f} MB",
+            f"page {page_size / 1e6:.1f} MB",
+        )
+    assert medians["opened"] < 2000
+    assert medians["typed"] < 200
+    assert medians["turned"] < 500
+    assert size < 1.5e9
+    assert page_size < 10e6

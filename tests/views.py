@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -29,14 +30,19 @@ CATEGORIES = ("dog", "bear", "chair", "plane")
 CELLS = 6
 
 
-def images(count: int, side: int = 48) -> list[ImageView]:
-    """Plain images, each of its own grey, inside the page."""
-    views = []
+def images(count: int, side: int = 48, folder: Path | None = None) -> list[ImageView]:
+    """Images of noise on a grey of their own, inside the page or as files in a folder."""
+    rng, views = np.random.default_rng(0), []
     for i in range(count):
-        buffer = io.BytesIO()
-        Image.new("RGB", (side, side), (90 + i % 100, 120, 140)).save(buffer, "JPEG")
-        url = data_url(buffer.getvalue(), "image/jpeg")
-        views.append(ImageView(url, f"image_{i:03d}.png", CATEGORIES[i % len(CATEGORIES)], side, side))
+        buffer, grey = io.BytesIO(), 90 + i % 100
+        pixels = rng.normal(grey, 0 if folder is None else 12, (side, side, 3)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(buffer, "JPEG")
+        source = data_url(buffer.getvalue(), "image/jpeg")
+        if folder is not None:
+            (folder / "images").mkdir(exist_ok=True)
+            source = f"images/{i:04d}.jpg"
+            (folder / source).write_bytes(buffer.getvalue())
+        views.append(ImageView(source, f"image_{i:03d}.png", CATEGORIES[i % len(CATEGORIES)], side, side))
     return views
 
 

@@ -588,7 +588,7 @@ function startViewer(index) {
     table?.mark(neurons[number]);
     plot?.mark(neurons[number]);
   };
-  return viewer.follow().then(() => byId("viewer").setAttribute("data-ready", "true"));
+  return viewer.follow().then(() => byId("viewer").setAttribute("data-ready", String(performance.now())));
 }
 
 (window.captumShared || []).forEach(receive);
