@@ -294,3 +294,28 @@ def test_dog_neuron_on_real_photographs(data: Path, tmp_path: Path) -> None:
     assert cli.main([str(word) for word in words]) == 0
     assert json.loads((tmp_path / "dogs" / "summary.json").read_text())["cv_auc"] >= 0.94
     assert {"537_dogsled.jpg", "852_tennis_ball.jpg"} <= {row["image"] for row in read(tmp_path / "dogs" / "pairs.csv")}
+
+
+def test_the_viewer_shows_five_references_and_what_goes_with_what(photographs: Path) -> None:
+    assert cli.main(command(photographs)) == 0
+    page = Path("out/index.html").read_text()
+    index, neuron = (json.loads(page.split(f'.push(["{kind}",0,')[1].split("]);\n")[0]) for kind in ("index", "neuron"))
+    rows = list(csv.DictReader(Path("out/pairs.csv").read_text().splitlines()))
+    assert index["neurons"][0]["name"] == "disc"
+    shown = [
+        (index["images"][image][1], index["images"][reference][1])
+        for image, reference, *_ in index["neurons"][0]["pairs"]
+    ]
+    assert shown == [(row["image"], row["reference"]) for row in rows]
+    assert all(source.startswith("data:image/jpeg;base64,") for source, *_ in index["images"])
+    for row, references in zip(rows, neuron["pairs"], strict=True):
+        assert 1 < len(references) <= 5
+        assert references[0]["similarity"] == pytest.approx(float(row["similarity"]), rel=1e-3)
+        assert [r["similarity"] for r in references] == sorted((r["similarity"] for r in references), reverse=True)
+        assert [name for name, *_ in references[0]["maps"]] == [
+            "layer",
+            "pixels",
+            "control: average partner",
+            "layer, dot similarity",
+        ]
+        assert references[0]["correspondence"][0] == [8, 8, 8, 8]

@@ -13,21 +13,32 @@ from captum_shared.attribution import LayerParallelBackprop
 from captum_shared.encoder import LatentEncoder, load_encoder
 from captum_shared.files import output_folder, write_csv, write_figure, write_json, write_text
 from captum_shared.report.device import find_device
-from captum_shared.report.html import Picture, gallery, page, table
+from captum_shared.report.html import Section, page, table, text
+from captum_shared.report.pair_views import ImageShelf, hub_warnings, reference_view
 from captum_shared.report.pictures import black_and_white, pictures_of
+from captum_shared.report.viewer import ColumnView, NeuronView, PairView, ReferenceView, inline_viewer
 from captum_shared.report.wording import explanation
+from captum_shared.selection import make_rule
 from captum_shared.study.category import (
     CategoryFindings,
     CategoryStudy,
+    area_under_curve,
+    cells_of,
     explain_pairs,
     open_category,
     pair_maps,
     summarise,
 )
-from captum_shared.study.network import ImageTransform, transform_image
+from captum_shared.study.looks import Look, Observer
+from captum_shared.study.network import ImageTransform, device_of, transform_image
 from captum_shared.study.settings import CategorySettings, make_settings
 from captum_shared.visualization import pair_figure
 
+LEAD = (
+    "Heat marks what an image and its reference share for the neuron. Where there is no heat, nothing is said: the "
+    "neuron may still respond to it."
+)
+COLUMNS = (ColumnView("cv_auc", "area under the ROC curve"), ColumnView("layer", "layer", "choice"))
 PAIR_COLUMNS = ("image", "reference", "similarity", "response")
 
 
@@ -103,39 +114,83 @@ def explain_category(
         cache=folder / ".cache", progress=progress, about=about,
     )  # fmt: skip
     findings = explain_pairs(study)
-    pictures = _draw_pairs(study, findings, folder, progress)
-    return _write_report(study, findings, folder, pictures)
+    pairs, shelf = _draw_pairs(study, findings, folder, progress)
+    return _write_report(
+        study, findings, folder, inline_viewer(shelf.views, COLUMNS, [_neuron(study, findings, pairs)])
+    )
 
 
-def _draw_pairs(study: CategoryStudy, findings: CategoryFindings, folder: Path, progress: bool) -> list[Picture]:
-    """Explain pair by pair, writing each picture as soon as it is there."""
-    pictures = []
+def _draw_pairs(
+    study: CategoryStudy, findings: CategoryFindings, folder: Path, progress: bool
+) -> tuple[list[PairView], ImageShelf]:
+    """Explain pair by pair, writing each picture as soon as it is there; what the viewer shows of them."""
+    ends, views = black_and_white(study.transform), []
+    shelf = ImageShelf(
+        lambda place: pictures_of(transform_image(study.transform, study.paths[place]), ends),
+        [path.name for path in study.paths],
+        study.categories,
+    )
+    look = _Looks(study, findings, shelf)
     maps = pair_maps(study, findings)
     for rank, kinds in enumerate(tqdm(maps, total=len(findings.pairs.images), disable=not progress, unit="pair")):
         for kind, both in kinds.items():
             ending = "" if kind == study.settings.maps[0] else f"_{kind}"
-            pictures.append(_draw_pair(study, findings, rank, both, folder / f"pair_{rank + 1:02d}{ending}.png"))
-    return pictures
+            _draw_pair(study, findings, rank, both, folder / f"pair_{rank + 1:02d}{ending}.png")
+        views.append(look.pair(rank, kinds.get("pixel")))
+    return views, shelf
+
+
+class _Looks:
+    """Views of a category neuron's pairs, with their best references."""
+
+    def __init__(self, study: CategoryStudy, findings: CategoryFindings, shelf: ImageShelf) -> None:
+        rule = make_rule(study.settings.rule, study.latents, cells_of(study.encoder))
+        self.study, self.findings, self.shelf = study, findings, shelf
+        self.observer = Observer(study.encoder, study.latents, rule)
+        self.best = self.observer.best_pairs(findings.drivers, findings.weight, study.settings.similarity)
+        self.hubs = hub_warnings(self.best.references[:, 0].tolist())
+
+    def pair(self, rank: int, pixel: tuple[Tensor, Tensor] | None) -> PairView:
+        """The pair of this rank; the map of pixels is that of the first reference."""
+        image, responses = int(self.best.images[rank]), self.findings.responses
+        references: list[ReferenceView] = []
+        for place, similarity in zip(self.best.references[rank].tolist(), self.best.similarity[rank], strict=True):
+            look = self._look(image, place, float(similarity))
+            first = pixel if not references else None
+            flat = None if first is None else (first[0].sum(0).numpy(), first[1].sum(0).numpy())
+            said = [self.hubs[place]] if place in self.hubs else []
+            rule = self.observer.rule
+            references.append(reference_view(look, self.shelf, rule, flat, float(responses[place]), said))
+        return PairView(self.shelf.number(image), float(responses[image]), references)
+
+    def _look(self, image: int, reference: int, similarity: float) -> Look:
+        study, weight = self.study, self.findings.weight
+        device = device_of(study.encoder)
+        x, x_ref = (transform_image(study.transform, study.paths[i])[None].to(device) for i in (image, reference))
+        constants = self.observer.constants(self.findings.drivers, (image, reference), weight)
+        return self.observer.look((x, x_ref), (image, reference), similarity, weight, constants)
+
+
+def _neuron(study: CategoryStudy, findings: CategoryFindings, pairs: list[PairView]) -> NeuronView:
+    auc = area_under_curve(study.member, findings.responses)
+    return NeuronView(study.preferred, {"cv_auc": auc, "layer": str(study.about.get("layer", ""))}, pairs)
 
 
 def _draw_pair(
     study: CategoryStudy, findings: CategoryFindings, rank: int, maps: tuple[Tensor, Tensor], path: Path
-) -> Picture:
+) -> None:
     ends = black_and_white(study.transform)
     image, reference = (study.paths[i] for i in (findings.pairs.images[rank], findings.pairs.references[rank, 0]))
     pictures = [pictures_of(transform_image(study.transform, one), ends) for one in (image, reference)]
-    response = float(findings.responses[findings.pairs.images[rank]])
     figure = pair_figure(
         pictures,
         [_enlarged(one, picture) for one, picture in zip(maps, pictures, strict=True)],
         titles=(image.stem, f"reference: {reference.stem}"),
         neuron=study.preferred,
         similarity=float(findings.pairs.similarity[rank, 0]),
-        response=response,
+        response=float(findings.responses[findings.pairs.images[rank]]),
     )
-    caption = f"{rank + 1}. {image.name}, response {response:.2f}; reference {reference.name}"
-    alt = f"Heat on {image.name} and {reference.name} where they share what drives the {study.preferred} neuron"
-    return Picture(write_figure(path, figure), caption, alt)
+    write_figure(path, figure)
 
 
 def _enlarged(heat: Tensor, picture: Tensor) -> Tensor:
@@ -145,9 +200,7 @@ def _enlarged(heat: Tensor, picture: Tensor) -> Tensor:
     return LayerParallelBackprop.interpolate(heat[None], tuple(picture.shape[1:]), "bilinear")[0]
 
 
-def _write_report(
-    study: CategoryStudy, findings: CategoryFindings, folder: Path, pictures: Sequence[Picture]
-) -> dict[str, Any]:
+def _write_report(study: CategoryStudy, findings: CategoryFindings, folder: Path, viewer: Section) -> dict[str, Any]:
     summary, pairs = summarise(study, findings), findings.pairs
     columns = (pairs.images, pairs.references[:, 0], pairs.similarity[:, 0])
     rows = [
@@ -156,13 +209,13 @@ def _write_report(
     ]
     write_csv(folder / "pairs.csv", PAIR_COLUMNS, rows)
     sections = [
-        gallery("The strongest images outside the category, each with its reference", pictures),
-        table("Pairs", PAIR_COLUMNS, rows),
+        viewer,
+        text(_methods(study.settings, summary), "Methods"),
         table("How often each reference was chosen", ("reference", "pairs"), list(summary["reference_counts"].items())),
         table("Settings", ("setting", "value"), [(key, str(value)) for key, value in summary.items()]),
     ]
     title = f"What other images share with {study.preferred}, for a {study.preferred} neuron"
-    write_text(folder / "index.html", page(title, _methods(study.settings, summary), sections))
+    write_text(folder / "index.html", page(title, [LEAD], sections))
     write_json(folder / "summary.json", summary)
     return summary
 
@@ -172,8 +225,6 @@ def _methods(settings: CategorySettings, s: dict[str, Any]) -> list[str]:
     drivers = "those that respond at least as much as the weakest image explained, and at least half of them"
     gallery_text = drivers if s["references"] == "drivers" else "all of them"
     return [
-        "Heat marks what an image and its reference share for the neuron. Where there is no heat, nothing is said: the "
-        "neuron may still respond to it.",
         explanation(settings),
         f"The neuron is a ridge regression of '{s['preferred']}' (1 or 0) on {s['n_latents']} latents, {scaled}; "
         f"cross-validated over {s['folds']} folds, its area under the ROC curve is {s['cv_auc']:.3f} over "

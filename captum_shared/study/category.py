@@ -30,6 +30,7 @@ class CategoryStudy:
     ----------
     paths : list of n Path
         Of the images that can be read.
+    categories : list of n str
     member : (n,) bool array
         Whether an image is in the category.
     latents : Tensor (n, D)
@@ -47,6 +48,7 @@ class CategoryStudy:
     """
 
     paths: list[Path]
+    categories: list[str]
     member: np.ndarray
     latents: Tensor
     encoder: LatentEncoder
@@ -105,6 +107,7 @@ def open_category(
     latents = latents[readable]
     return CategoryStudy(
         [path for path, good in zip(paths, readable, strict=True) if good],
+        kept,
         np.array([name == preferred for name in kept]),
         standardized(encoder, latents) if settings.standardize else latents,
         encoder,
@@ -145,7 +148,7 @@ def pair_maps(study: CategoryStudy, findings: CategoryFindings) -> Iterator[dict
 def _methods(study: CategoryStudy, findings: CategoryFindings) -> dict[str, Callable[..., Any]]:
     """Each kind of map with what makes it."""
     settings = study.settings
-    rule = make_rule(settings.rule, study.latents, _cells(study.encoder))
+    rule = make_rule(settings.rule, study.latents, cells_of(study.encoder))
     choices: dict[str, Any] = {
         "rule": rule,
         "center": rule_center(rule, study.latents, findings.drivers),
@@ -207,5 +210,6 @@ def check_membership(categories: Sequence[str], preferred: str, folds: int) -> N
         )
 
 
-def _cells(encoder: LatentEncoder) -> int:
+def cells_of(encoder: LatentEncoder) -> int:
+    """How many cells of the image the latents are of."""
     return encoder.pool**2 if isinstance(encoder.pool, int) else 1

@@ -1,0 +1,137 @@
+"""From what a study has found to what the viewer shows: images as files, maps, references, and warnings."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from captum_shared.report.html import data_url
+from captum_shared.report.viewer import OWN_SHARE, SHARE, ImageView, MapView, ReferenceView
+from captum_shared.selection import is_crossed
+from captum_shared.study.looks import Look
+
+HUB_SHARE, HUB_LEAST = 1 / 3, 4  # of a neuron's pairs that one reference serves, and how many at least
+SAME_AS_CONTROL = 0.9  # correlation of a map with its control, from which it says nothing of the pair
+WEAK_D_PRIME, LOW_R = 0.5, 0.3
+
+
+class ImageShelf:
+    """The images that are shown, each once.
+
+    Parameters
+    ----------
+    picture : callable
+        From an image's place to its picture, a Tensor (3, H, W) in [0, 1].
+    names, categories : sequence of str
+        Of all images.
+    write : callable, optional
+        Is given a path relative to the page and a JPEG; without it the images are in the page.
+    """
+
+    def __init__(
+        self,
+        picture: Callable[[int], Tensor],
+        names: Sequence[str],
+        categories: Sequence[str],
+        write: Callable[[str, bytes], Any] | None = None,
+    ) -> None:
+        self.picture = picture
+        self.names = names
+        self.categories = categories
+        self.write = write
+        self.views: list[ImageView] = []
+        self._numbers: dict[int, int] = {}
+
+    def number(self, place: int) -> int:
+        """The number of an image on the shelf, by its place among all."""
+        place = int(place)
+        if place not in self._numbers:
+            self._numbers[place] = len(self.views)
+            self.views.append(self._view(place))
+        return self._numbers[place]
+
+    def _view(self, place: int) -> ImageView:
+        pixels = (self.picture(place).permute(1, 2, 0) * 255).round().byte().cpu().numpy()
+        content, path = _jpeg(pixels), f"images/{place:05d}.jpg"
+        if self.write is not None:
+            self.write(path, content)
+        source = data_url(content, "image/jpeg") if self.write is None else path
+        return ImageView(source, self.names[place], str(self.categories[place]), pixels.shape[1], pixels.shape[0])
+
+
+def reference_view(
+    look: Look,
+    shelf: ImageShelf,
+    rule: Any,
+    pixel: tuple[np.ndarray, np.ndarray] | None = None,
+    response: float | None = None,
+    warnings: Sequence[str] = (),
+) -> ReferenceView:
+    """What the viewer shows of one reference: the layer map first, then that of pixels, the control, and the dot's."""
+    maps = {}
+    if look.layer is not None and look.control is not None:
+        unit = SHARE if is_crossed(rule) else OWN_SHARE
+        total = max(float(look.layer[0].sum()), 0.0) or None
+        maps["layer"] = MapView(*look.layer, unit)
+        if pixel is not None:
+            maps["pixels"] = MapView(*pixel)
+        maps["control: average partner"] = MapView(*look.control, unit, total)
+        if look.part is not None and not is_crossed(rule):
+            maps["layer, dot similarity"] = MapView(look.part.sum((2, 3)), look.part.sum((0, 1)), SHARE)
+    elif pixel is not None:
+        maps["pixels"] = MapView(*pixel)
+    said = [*warnings, *([control_warning(look)] if same_as_control(look) else [])]
+    return ReferenceView(shelf.number(look.reference), look.similarity, maps, look.part, response, said)
+
+
+def same_as_control(look: Look) -> bool:
+    """Whether the heat on the driver would be the same with everybody else as the partner."""
+    if look.layer is None or look.control is None:
+        return False
+    one, other = (np.maximum(each[0], 0).ravel() for each in (look.layer, look.control))
+    if one.std() == 0 or other.std() == 0:
+        return False
+    return float(np.corrcoef(one, other)[0, 1]) >= SAME_AS_CONTROL
+
+
+def control_warning(look: Look) -> str:
+    """For a pair whose map says nothing of the pair."""
+    return (
+        "The heat on the driver is nearly the same with the average of all other candidates in place of this "
+        "reference: it shows what drives the neuron, not what this pair shares."
+    )
+
+
+def hub_warnings(references: Sequence[int]) -> dict[int, str]:
+    """For each reference that serves many of a neuron's pairs, what to say of it."""
+    counts = Counter(references)
+    return {
+        reference: f"Hub: this image is the reference of {count} of the neuron's {len(references)} pairs."
+        for reference, count in counts.items()
+        if count >= max(HUB_LEAST, HUB_SHARE * len(references))
+    }
+
+
+def preference_warnings(preferred: str, d_prime: float, r: float | None = None) -> list[str]:
+    """What to say of a neuron whose preference is weak, or that its model predicts badly."""
+    said = []
+    if d_prime < WEAK_D_PRIME:
+        said.append(
+            f"Weak preference: d\u2032 for {preferred} is {d_prime:.2f}, below {WEAK_D_PRIME:g}. The neuron hardly "
+            f"tells {preferred} from the rest, so that \u201cout of category\u201d means little here."
+        )
+    if r is not None and r < LOW_R:
+        said.append(f"Low r: the model explains little of the responses (cross-validated r {r:.2f}).")
+    return said
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()

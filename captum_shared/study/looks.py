@@ -1,0 +1,105 @@
+"""A driver beside each of its best references: layer maps, their control, and what goes with what.
+
+None of it needs a backward pass through the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from captum_shared.attribution import LayerCorrespondence
+from captum_shared.attribution.layer import layer_maps
+from captum_shared.selection import Drivers, Pairs, find_pairs, is_crossed, rule_center
+from captum_shared.similarity import MomentRule, Rule, origin_of, shared_weights
+
+N_REFERENCES = 5
+"""How many references of a driver can be looked at, the most similar first."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A driver and one reference.
+
+    Attributes
+    ----------
+    image, reference : int
+        Their places among the images.
+    similarity : float
+    layer : pair of (h, w) arrays, or None
+        Signed maps at the layer by the rule; None if the layer has no positions.
+    control : pair of (h, w) arrays, or None
+        The same with an average partner: the driver with the mean of the other candidates, the reference with the
+        mean of the other drivers.
+    part : (h, w, h', w') array, or None
+        What each position of both contributes to their similarity; None if it is no sum over positions.
+    """
+
+    image: int
+    reference: int
+    similarity: float
+    layer: tuple[np.ndarray, np.ndarray] | None
+    control: tuple[np.ndarray, np.ndarray] | None
+    part: np.ndarray | None
+
+
+class Observer:
+    """Looks at the pairs of neurons that share an encoder.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+    latents : Tensor (n, D)
+        Of all images, as the encoder gives them.
+    rule : str or callable
+        As `make_rule` gives it.
+    """
+
+    def __init__(self, encoder: nn.Module, latents: Tensor, rule: str | Rule) -> None:
+        self.encoder = encoder
+        self.latents = latents
+        self.rule = rule
+
+    def best_pairs(self, drivers: Drivers, weight: Tensor, similarity: str) -> Pairs:
+        """Each driver with its best references."""
+        return find_pairs(self.latents, drivers, weight, similarity=similarity, n_references=N_REFERENCES)
+
+    def constants(self, drivers: Drivers, pair: tuple[int, int], weight: Tensor) -> Tensor:
+        """Shared weights (4, D): of the driver and the reference, and those of their controls."""
+        i, j = pair
+        center = rule_center(self.rule, self.latents, drivers)
+        z, z_ref = self.latents[i], self.latents[j]
+        others_ref = self._mean_without(drivers.candidates, j)
+        others = self._mean_without(drivers.outside, i)
+        sides = [(z, z_ref), (z_ref, z), (z, others_ref), (z_ref, others)]
+        if not is_crossed(self.rule):  # one constant for both, made from driver and reference in this order
+            sides = [(z, z_ref), (z, z_ref), (z, others_ref), (others, z_ref)]
+        return torch.cat([shared_weights(a[None], b[None], weight.to(a), self.rule, center) for a, b in sides])
+
+    def look(
+        self, images: tuple[Tensor, Tensor], pair: tuple[int, int], similarity: float, weight: Tensor, constants: Tensor
+    ) -> Look:
+        """One pair: its images (1, C, H, W), its places, and the `constants` of it."""
+        try:
+            origin = origin_of(self.rule, None)
+            x, x_ref = (layer_maps(self.encoder, image, constants[k::2].to(image), origin)
+                        for k, image in enumerate(images))  # fmt: skip
+        except (TypeError, ValueError):  # a layer without positions
+            return Look(*pair, similarity, None, None, None)
+        maps = [(x[k].cpu().numpy(), x_ref[k].cpu().numpy()) for k in (0, 1)]
+        return Look(*pair, similarity, maps[0], maps[1], self._part(images, weight))
+
+    def _part(self, images: tuple[Tensor, Tensor], weight: Tensor) -> np.ndarray | None:
+        try:
+            method = LayerCorrespondence(self.encoder, self.rule if isinstance(self.rule, MomentRule) else "dot")
+            return method.attribute(images, readout=weight.to(images[0]))[0].cpu().numpy()
+        except (TypeError, ValueError):  # a pool such as the maximum, or a transform that is not affine
+            return None
+
+    def _mean_without(self, places: Sequence[int] | np.ndarray, left_out: int) -> Tensor:
+        others = [int(place) for place in places if place != left_out] or [left_out]
+        return self.latents[others].mean(0)

@@ -1,0 +1,102 @@
+"""A driver beside its best references: maps, controls and correspondences against slow ways to the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from captum_shared import LatentEncoder, LayerParallelBackprop
+from captum_shared.report.pair_views import (
+    ImageShelf,
+    hub_warnings,
+    preference_warnings,
+    reference_view,
+    same_as_control,
+)
+from captum_shared.selection import Drivers
+from captum_shared.study.looks import Look, Observer
+
+IMAGES = torch.rand(9, 3, 21, 21, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+DRIVERS = Drivers(np.array([5, 6, 8]), np.array([0, 1, 2, 3]), np.array([0, 5, 1, 6]))
+WEIGHT = torch.linspace(-1, 1, 6, dtype=torch.float64)
+
+
+@pytest.fixture
+def encoder() -> LatentEncoder:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 5, stride=4), torch.nn.ReLU()).double()
+    return LatentEncoder(model, "1")
+
+
+def look(encoder: LatentEncoder, rule: str) -> Look:
+    observer = Observer(encoder, encoder(IMAGES), rule)
+    constants = observer.constants(DRIVERS, (6, 2), WEIGHT)
+    return observer.look((IMAGES[6:7], IMAGES[2:3]), (6, 2), 1.5, WEIGHT, constants)
+
+
+@pytest.mark.parametrize("rule", ["product", "contrast"])
+def test_maps_are_those_of_the_method(encoder: LatentEncoder, rule: str) -> None:
+    seen, z = look(encoder, rule), encoder(IMAGES)
+    center = z[[0, 5, 1, 6]].mean(0) if rule == "contrast" else None
+    method = LayerParallelBackprop(encoder, rule, center)
+    expected = method.attribute((IMAGES[6:7], IMAGES[2:3]), readout=WEIGHT)
+    for found, wanted in zip(seen.layer, expected, strict=True):
+        np.testing.assert_allclose(found, wanted[0, 0], atol=1e-12)
+
+
+def test_the_control_is_the_average_over_other_partners(encoder: LatentEncoder) -> None:
+    """For the product, which is linear in the partner, map by map."""
+    seen, method = look(encoder, "product"), LayerParallelBackprop(encoder)
+    with_others = [method.attribute((IMAGES[6:7], IMAGES[j : j + 1]), readout=WEIGHT)[0] for j in (0, 1, 3)]
+    of_others = [method.attribute((IMAGES[i : i + 1], IMAGES[2:3]), readout=WEIGHT)[1] for i in (5, 8)]
+    np.testing.assert_allclose(seen.control[0], torch.stack(with_others).mean(0)[0, 0], atol=1e-12)
+    np.testing.assert_allclose(seen.control[1], torch.stack(of_others).mean(0)[0, 0], atol=1e-12)
+
+
+def test_correspondences_sum_to_the_similarity_and_to_the_maps_of_dot(encoder: LatentEncoder) -> None:
+    seen, z = look(encoder, "dot"), encoder(IMAGES)
+    assert seen.part.sum() == pytest.approx(float((WEIGHT * z[6] * z[2]).sum()))
+    np.testing.assert_allclose(seen.part.sum((2, 3)), seen.layer[0], atol=1e-12)
+    np.testing.assert_allclose(seen.part.sum((0, 1)), seen.layer[1], atol=1e-12)
+
+
+def test_a_pool_without_shares_has_maps_and_no_correspondence(encoder: LatentEncoder) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 5, stride=4), torch.nn.ReLU()).double()
+    seen = look(LatentEncoder(model, "1", pool="max"), "product")
+    assert seen.layer is not None
+    assert seen.part is None
+
+
+def test_what_is_the_same_with_anybody_is_said_so() -> None:
+    heat = np.random.default_rng(0).random((4, 4))
+    same = Look(0, 1, 1.0, (heat, heat), (0.1 * heat + 0.01, heat), None)
+    other = Look(0, 1, 1.0, (heat, heat), (heat[::-1], heat), None)
+    assert same_as_control(same)
+    assert not same_as_control(other)
+    shelf = ImageShelf(lambda place: torch.zeros(3, 8, 8), ["a", "b"], ["dog", "cat"])
+    assert any("average of all other" in text for text in reference_view(same, shelf, "product").warnings)
+    assert reference_view(other, shelf, "product").warnings == []
+    assert list(reference_view(other, shelf, "product").maps) == ["layer", "control: average partner"]
+
+
+def test_hubs_weak_preferences_and_low_r_are_named() -> None:
+    assert hub_warnings([3, 3, 3, 1, 2]) == {}  # three of five: too few to say
+    assert list(hub_warnings([3, 3, 3, 3, 1, 2])) == [3]
+    assert "4 of the neuron's 6 pairs" in hub_warnings([3, 3, 3, 3, 1, 2])[3]
+    assert hub_warnings([7] * 4 + list(range(20, 40))) == {}
+    assert preference_warnings("dog", 1.2, 0.6) == []
+    assert "d\u2032 for chair is 0.32" in preference_warnings("chair", 0.32)[0]
+    assert "cross-validated r 0.21" in preference_warnings("dog", 1.2, 0.21)[0]
+
+
+def test_an_image_is_shown_once(tmp_path: object) -> None:
+    written: dict[str, bytes] = {}
+    shelf = ImageShelf(lambda place: torch.full((3, 6, 8), place / 10), list("abc"), list("xyz"), written.__setitem__)
+    assert [shelf.number(place) for place in (2, 0, 2)] == [0, 1, 0]
+    assert [(view.name, view.category, view.width, view.height) for view in shelf.views] == [
+        ("c", "z", 8, 6),
+        ("a", "x", 8, 6),
+    ]
+    assert sorted(written) == ["images/00000.jpg", "images/00002.jpg"]
