@@ -118,15 +118,7 @@ class LatentEncoder(nn.Module):
 
     def as_map(self, output: Any, image_size: torch.Size) -> Tensor:
         """The layer's own output for images of `image_size` (H, W) as a map, (N, K, h, w)."""
-        layout = self._layout_of(output, image_size)
-        if layout == "vector":
-            raise ValueError(
-                f"layer {self.layer!r} gives vectors {tuple(output.shape)}; expected a layer with positions: "
-                "a convolutional map or tokens"
-            )
-        if layout == "tokens":
-            return tokens_to_map(output, image_size)
-        return output if layout == "channels_first" else output.permute(0, 3, 1, 2)
+        return as_map(output, image_size, self._layout_of(output, image_size))
 
     def _pooled(self, output: Any, image_size: torch.Size) -> Tensor:
         layout = self._layout_of(output, image_size)
@@ -136,7 +128,7 @@ class LatentEncoder(nn.Module):
             if isinstance(self.pool, int):
                 raise ValueError(f"pool={self.pool} needs a layer with positions, got vectors {tuple(output.shape)}")
             return output
-        return _pool_map(self.as_map(output, image_size), self.pool)
+        return pool_map(self.as_map(output, image_size), self.pool)
 
     def _layout_of(self, output: Any, image_size: torch.Size) -> str:
         if not isinstance(output, Tensor):
@@ -174,6 +166,25 @@ def find_layout(output: Tensor, image_size: torch.Size) -> str:
     return "channels_first" if first <= last else "channels_last"
 
 
+def as_map(output: Tensor, image_size: torch.Size, layout: str = "auto") -> Tensor:
+    """The output of a layer for images of `image_size` (H, W) as a map, (N, K, h, w).
+
+    Raises
+    ------
+    ValueError
+        If it has no positions.
+    """
+    layout = find_layout(output, image_size) if layout == "auto" else layout
+    if layout == "vector":
+        raise ValueError(
+            f"the layer gives vectors {tuple(output.shape)}; expected a layer with positions: a convolutional map or "
+            "tokens"
+        )
+    if layout == "tokens":
+        return tokens_to_map(output, image_size)
+    return output if layout == "channels_first" else output.permute(0, 3, 1, 2)
+
+
 def tokens_to_map(tokens: Tensor, image_size: torch.Size) -> Tensor:
     """Tokens (N, T, K) as a map (N, K, h, w): the last h w tokens, in a grid with the image's aspect ratio.
 
@@ -208,7 +219,8 @@ def _unevenness(sides: torch.Size, image_size: torch.Size) -> float:
     return abs(math.log((sides[0] / image_size[0]) / (sides[1] / image_size[1])))
 
 
-def _pool_map(feature_map: Tensor, pool: Pool) -> Tensor:
+def pool_map(feature_map: Tensor, pool: Pool) -> Tensor:
+    """A map (N, K, h, w) as latents (N, D), by a pool that is no callable."""
     if pool == "avg":
         return feature_map.mean(dim=(2, 3))
     if pool == "max":

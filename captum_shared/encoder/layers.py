@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d
 
-from captum_shared.encoder.latents import find_layout, tokens_to_map
+from captum_shared.encoder.latents import as_map, pool_map
 from captum_shared.encoder.reading import Pass, Reader
 
 MOST_LAYERS = 12
@@ -89,24 +88,11 @@ class LayerScan(nn.Module):
 
     def _each(self, x: Tensor) -> list[Tensor]:
         def pooled(layer: str, output: Tensor) -> list[Tensor]:
-            grid = _as_map(output.detach(), x.shape[-2:])
-            return [_pool(grid, pool) for pool in self.pools]
+            grid = as_map(output.detach(), x.shape[-2:])
+            return [pool_map(grid, pool).clone() for pool in self.pools]  # not a view of what may change
 
         taken = self._reader.read(self.model, self.layers, x, pooled)
         return [z for layer in self.layers for z in taken[layer]]
-
-
-def _pool(grid: Tensor, pool: str | int) -> Tensor:
-    if pool == "max":
-        return grid.amax(dim=(2, 3))
-    return adaptive_avg_pool2d(grid, 1 if pool == "avg" else int(pool)).flatten(1)
-
-
-def _as_map(output: Tensor, image_size: torch.Size) -> Tensor:
-    layout = find_layout(output, image_size)
-    if layout == "tokens":
-        return tokens_to_map(output, image_size)
-    return output if layout == "channels_first" else output.permute(0, 3, 1, 2)
 
 
 def _members(model: nn.Module, prefix: str = "") -> dict[str, nn.Module]:
@@ -139,6 +125,6 @@ def _has_positions(output: Any, image_size: torch.Size) -> bool:
     if not isinstance(output, Tensor) or output.ndim not in (3, 4):
         return False
     try:
-        return _as_map(output, image_size).shape[-2:].numel() > 1
+        return as_map(output, image_size).shape[-2:].numel() > 1
     except ValueError:
         return False

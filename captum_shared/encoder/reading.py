@@ -21,11 +21,6 @@ from captum_shared.turns import turn
 Take = Callable[[str, Any], Any]
 
 
-def as_it_is(name: str, output: Any) -> Any:
-    """The layer's own output."""
-    return output
-
-
 class Reader:
     """Reads layers of a network, and makes sure once that each is called once in a forward pass.
 
@@ -39,8 +34,8 @@ class Reader:
         self._stops = True  # False for a network that catches even the exception that ends its pass
 
     @torch.compiler.disable  # compiled code may leave hooks out
-    def read(self, model: nn.Module, layers: Sequence[str], x: Tensor, take: Take = as_it_is) -> dict[str, Any]:
-        """What `take` makes of each layer's name and output, while the pass runs: later operations may change it.
+    def read(self, model: nn.Module, layers: Sequence[str], x: Tensor, take: Take | None = None) -> dict[str, Any]:
+        """Each layer's output, or what `take` makes of its name and output while the pass runs.
 
         Raises
         ------
@@ -50,8 +45,7 @@ class Reader:
         modules = {name: find_layer(model, name) for name in layers}
         network = model.training, *(weakref.ref(module) for module in (model, *modules.values()))
         run = Pass(model, modules, take, whole=not self._stops or self._counted != network)
-        run.run(x)
-        if run.is_swallowed:  # then what it took may have been changed in place
+        if not run.run(x):  # then what it took may have been changed in place
             self._stops = False
             return self.read(model, layers, x, take)
         run.check()
@@ -72,17 +66,21 @@ class Pass:
     """
 
     def __init__(
-        self, model: nn.Module, layers: Mapping[str, nn.Module], take: Take = as_it_is, whole: bool = True
+        self, model: nn.Module, layers: Mapping[str, nn.Module], take: Take | None = None, whole: bool = True
     ) -> None:
         self.model, self.layers, self.take, self.whole = model, layers, take, whole
         self.taken: dict[str, Any] = {}
         self.calls: Counter[str] = Counter()
         self._failure: Exception | None = None
-        self._stopped = self._arrived = False
+        self._stopped = False
         self._rest = ExitStack()  # closed at the end of a whole pass
 
-    def run(self, x: Tensor) -> None:
-        """Run the network on images `x`. Errors behind the last of the layers do not count: heads expect a size."""
+    def run(self, x: Tensor) -> bool:
+        """Run the network on images `x`; False if it has caught the exception that should have ended its pass.
+
+        Errors behind the last of the layers do not count: heads expect a size.
+        """
+        arrived = False
         self._device = x.device
         grad = torch.set_grad_enabled(torch.is_grad_enabled())
         with turn(self.model), grad, self._rest, _running(self):
@@ -91,17 +89,13 @@ class Pass:
             except _Stop as stop:
                 if stop.of is not self:
                     raise
-                self._arrived = True
+                arrived = True
             except Exception:
                 if len(self.taken) < len(self.layers) and self._failure is None:
                     raise
         if self._failure is not None:
             raise self._failure
-
-    @property
-    def is_swallowed(self) -> bool:
-        """Whether the network has caught the exception that should have ended its pass."""
-        return self._stopped and not self._arrived
+        return arrived or not self._stopped
 
     def check(self) -> None:
         """Refuse layers that were not called, or more than once."""
@@ -123,7 +117,7 @@ class Pass:
         if self._stopped or name in self.taken:
             return None
         try:
-            self.taken[name] = self.take(name, output)
+            self.taken[name] = self.take(name, output) if self.take else output
         except Exception as failure:  # the network might catch it
             self._failure = failure
             self._stop()

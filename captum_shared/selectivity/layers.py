@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_shared.checks import check_network, network_refusals
-from captum_shared.encoder.latents import find_layout, tokens_to_map
+from captum_shared.encoder.latents import as_map
 from captum_shared.encoder.reading import Reader, check_layers
 
 Read = TypeVar("Read")
@@ -51,20 +51,15 @@ class LayerReader:
         """
         with network_refusals(x, self.model, f"layers {self.layers}"):
             return self._reader.read(
-                self.model, self.layers, x, lambda name, out: take(name, as_map(name, out, x.shape))
+                self.model, self.layers, x, lambda name, out: take(name, _as_map(name, out, x.shape))
             )
 
 
-def as_map(layer: str, output: Any, image_shape: torch.Size) -> Tensor:
+def _as_map(layer: str, output: Any, image_shape: torch.Size) -> Tensor:
     """The output of `layer` for images of shape (N, C, H, W) as a map (N, U, h, w)."""
     if not isinstance(output, Tensor):
         raise TypeError(f"layer {layer!r} returned a {type(output).__name__}; expected a tensor: choose a layer inside")
-    layout = find_layout(output, image_shape[-2:])
-    if layout == "vector":
-        return output[:, :, None, None]
-    if layout == "tokens":
-        return tokens_to_map(output, image_shape[-2:])
-    return output if layout == "channels_first" else output.permute(0, 3, 1, 2)
+    return output[:, :, None, None] if output.ndim == 2 else as_map(output, image_shape[-2:])
 
 
 def _check_layers(model: Any, layers: Sequence[str]) -> None:
