@@ -88,8 +88,8 @@ def check_number(name: str, value: Any) -> float:
     return float(value)
 
 
-def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
-    """One of a few names.
+def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
+    """One of a few names or numbers.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     ValueError: `unreadable` must be one of ('warn', 'raise'), got 'skip'
     """
     names = tuple(choices)
-    if not isinstance(value, str) or value not in names:
+    if isinstance(value, bool) or not isinstance(value, str | int) or value not in names:
         raise ValueError(f"`{name}` must be one of {names}, got {value!r}")
     return value
 

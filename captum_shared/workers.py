@@ -131,7 +131,7 @@ class Workers:
 
 
 def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    return function(*(value.get() if isinstance(value, Shared) else value for value in arguments))
+    return function(*(value.get() if isinstance(value, Shared | _Wrapped) else value for value in arguments))
 
 
 def _check_deaths(name: str, deaths: int, future: Future[Any]) -> None:
@@ -241,7 +241,7 @@ class _Dask(_Here):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sending large graph")
             # Its recipe stays with the scheduler, so that it outlives every worker that holds it.
-            future = self._client.submit(cloudpickle.loads, content, key=f"captum-shared-{_digest(content)}")
+            future = self._client.submit(_Wrapped.load, content, key=f"captum-shared-{_digest(content)}")
         self._kept.append(future)
         return future
 
@@ -256,6 +256,20 @@ class _Dask(_Here):
 
     def close(self, failed: bool) -> None:
         self._kept.clear()
+
+
+class _Wrapped:
+    """An object on its way between Dask's workers. Bare, a network would get dictionaries of another type from Dask."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    @classmethod
+    def load(cls, content: bytes) -> _Wrapped:
+        return cls(cloudpickle.loads(content))
+
+    def get(self) -> Any:
+        return self.value
 
 
 class _Ray(_Here):

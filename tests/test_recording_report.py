@@ -20,6 +20,7 @@ from captum_shared.encoder.registry import preprocessing
 from captum_shared.report.wording import explanation
 from captum_shared.selection import rule_names
 from captum_shared.similarity.rules import transposed
+from captum_shared.study.maps import load_maps
 from captum_shared.study.settings import RecordingSettings
 
 CROSSED = ("dot", "moments")  # each image's constant is made from the other image
@@ -54,7 +55,7 @@ def test_files_of_the_command(recording: Path, capsys: Any) -> None:
     assert cli.main(command(recording)) == 0
     printed = capsys.readouterr()
     assert "of 5 neurons explained" in printed.out
-    assert "maps: 100%" in printed.err
+    assert "maps of 3: 100%" in printed.err
     out = Path("report")
     neurons, pairs = read(out / "neurons.csv"), read(out / "pairs.csv")
     assert list(neurons[0]) == COLUMNS
@@ -68,9 +69,8 @@ def test_files_of_the_command(recording: Path, capsys: Any) -> None:
     for row in explained:
         own = [pair for pair in pairs if pair["neuron"] == row["neuron"]]
         assert len(own) == int(row["n_drivers"]) <= 2
-        maps = np.load(out / "maps" / f"neuron_{row['neuron']}.npy", mmap_mode="r")
+        maps = load_maps(out / "maps" / f"neuron_{row['neuron']}.npz", "pixel")
         assert maps.shape == (len(own), 2, SIZE, SIZE)
-        assert isinstance(maps, np.memmap)
         assert np.abs(maps).max() > 0
         assert (out / "figures" / f"neuron_{row['neuron']}.png").stat().st_size > 10_000
     assert sorted(p.name for p in out.iterdir()) == ["figures", "index.html", "layers.csv", "manifest.json", "maps",
@@ -105,7 +105,7 @@ def test_maps_are_those_of_parallel_backprop(recording: Path, tiny: torch.nn.Mod
         weight = fit.readout.weight[int(pair["neuron"])].float()
         expected = method.attribute((x, x_ref), readout=weight, n_steps=2)
         rank = [p["image"] for p in pairs if p["neuron"] == pair["neuron"]].index(pair["image"])
-        maps = np.load(f"one/maps/neuron_{pair['neuron']}.npy")[rank]
+        maps = load_maps(Path(f"one/maps/neuron_{pair['neuron']}.npz"), "pixel")[rank]
         for found, wanted in zip(maps, expected, strict=True):
             wanted = wanted[0].sum(0).numpy()
             assert np.abs(found - wanted).max() < 2e-3 * np.abs(wanted).max()
@@ -121,7 +121,7 @@ def test_another_device_finds_the_same(recording: Path, device: str) -> None:
     for name in ("neuron", "image", "reference"):
         assert [row[name] for row in found] == [row[name] for row in expected]
     for neuron in {row["neuron"] for row in expected}:
-        maps, own = (np.load(Path(out, "maps", f"neuron_{neuron}.npy")) for out in ("cpu", "away"))
+        maps, own = (load_maps(Path(out, "maps", f"neuron_{neuron}.npz"), "pixel") for out in ("cpu", "away"))
         assert np.abs(maps).max() > 0
         assert np.abs(own - maps).max() < 2e-3 * np.abs(maps).max()
 
@@ -302,9 +302,10 @@ def explained_by_hand(
     return encoder, z, weights, neurons
 
 
-def agree_with(path: str, expected: Any) -> None:
-    """Maps in a file, of the first pair, and those of an attribution method."""
-    for found, wanted in zip(np.load(path)[0], expected, strict=True):
+def agree_with(neuron: int, expected: Any, kind: str = "pixel") -> None:
+    """Maps of a neuron's first pair, and those of an attribution method."""
+    maps = load_maps(Path(f"out/maps/neuron_{neuron}.npz"), kind)
+    for found, wanted in zip(maps[0], expected, strict=True):
         assert np.abs(found - wanted[0].sum(0).numpy()).max() < 2e-3 * wanted.sum(1).abs().max()
 
 
@@ -328,7 +329,7 @@ def test_maps_of_every_rule_compare_with_its_center(
         c = shared_weights(z_x, z_ref, w, formula, center).float()
         c_ref = shared_weights(z_ref, z_x, w, transposed(formula), center).float() if rule in CROSSED else c
         expected = method.attribute(neuron["images"], additional_forward_args=(c, c_ref), n_steps=2)
-        agree_with(f"out/maps/neuron_{neuron['k']}.npy", expected)
+        agree_with(neuron["k"], expected)
 
 
 @pytest.mark.parametrize("engine", ["Saliency", "InputXGradient"])
@@ -340,7 +341,7 @@ def test_maps_of_another_engine(engine: str, recording: Path, tiny: torch.nn.Mod
     encoder, _, weights, neurons = explained_by_hand(recording, tiny, engine=engine)
     method = ParallelBackprop(encoder, engine=getattr(captum.attr, engine))
     for n in neurons:
-        agree_with(f"out/maps/neuron_{n['k']}.npy", method.attribute(n["images"], readout=weights[n["k"]].float()))
+        agree_with(n["k"], method.attribute(n["images"], readout=weights[n["k"]].float()))
 
 
 @pytest.mark.parametrize("maps", [("layer",), ("pixel", "layer")])
@@ -356,8 +357,9 @@ def test_maps_of_the_layer(maps: tuple[str, ...], recording: Path, tiny: torch.n
     method = LayerParallelBackprop(encoder)
     for neuron in neurons:
         expected = method.attribute(neuron["images"], readout=weights[neuron["k"]].float())
-        agree_with(f"out/maps/neuron_{neuron['k']}_layer.npy", expected)
-        assert Path(f"out/maps/neuron_{neuron['k']}.npy").exists() == ("pixel" in maps)
+        agree_with(neuron["k"], expected, "layer")
+        with np.load(f"out/maps/neuron_{neuron['k']}.npz") as file:
+            assert set(file) == {f"{kind}{part}" for kind in maps for part in ("", "_scale")}
 
 
 @pytest.mark.pictures

@@ -172,3 +172,19 @@ def test_an_unknown_backend_is_refused() -> None:
         pytest.raises(ValueError, match=r"'dask' or 'ray', got Other"),
     ):
         Workers()
+
+
+def hook_tables(module: Any) -> str:
+    module.register_forward_hook(lambda *_: None)
+    return type(module._forward_hooks).__name__
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_network_arrives_as_it_is(name: str) -> None:
+    """Dask's own way of sending a module turned its tables of hooks into plain dictionaries, which take no hooks."""
+    import torch
+
+    with place(name), Workers() as workers:
+        network = workers.share(torch.nn.Sequential(torch.nn.Linear(2, 2)))
+        work = [Task(f"number {i}", hook_tables, lambda: (network,)) for i in range(8)]
+        assert set(dict(workers.run(work)).values()) == {"OrderedDict"}

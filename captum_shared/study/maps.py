@@ -1,14 +1,14 @@
-"""Maps of every pair, in jobs of neurons that share the forward passes of their images."""
+"""Maps of every pair, cut by image: all maps that are wanted of an image share its forward passes."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +16,71 @@ import captum.attr
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from captum_shared.attribution import ParallelBackprop
 from captum_shared.attribution.layer import layer_maps
 from captum_shared.attribution.neurons import neuron_maps
-from captum_shared.folders import ReportFolder
+from captum_shared.folders import WORK, ReportFolder
 from captum_shared.selection import is_crossed, make_rule, rule_center
-from captum_shared.similarity import Rule, shared_weights
-from captum_shared.similarity.rules import origin_of, transposed
+from captum_shared.similarity import Rule, origin_of, shared_weights, transposed
 from captum_shared.study.network import ImageTransform, device_of, transform_image
 from captum_shared.study.neurons import NeuronFindings
 from captum_shared.study.run import Job, Run, Share, array_bytes
-from captum_shared.study.settings import Settings
+from captum_shared.study.settings import RecordingSettings
 from captum_shared.study.study import Findings, Study
+
+_AT_ONCE = 64  # maps of one image that share a forward pass: more would fill memory with gradients
+_NEURONS = 64  # whose maps are put together at once
 
 
 @dataclass(frozen=True)
-class MapRequest:
-    """A map that is wanted: of which image, for which shared weights (D,), and where it goes: neuron, pair, side."""
+class MapTable:
+    """All maps that are wanted of one candidate's neurons, a row each.
 
-    image: Path
-    shared: np.ndarray
-    place: tuple[int, int, int]
-
-
-def map_path(folder: ReportFolder, neuron: NeuronFindings, kind: str) -> Path:
-    """The neuron's maps: .npy, (pairs, 2, h, w) float32, in the order of pairs.csv; image, then reference.
-
-    `kind` is "pixel" or "layer": of the image's pixels, or coarse, of the layer's positions.
+    Attributes
+    ----------
+    neurons : sequence of NeuronFindings
+    neuron : (m,) int array
+        Places among `neurons`.
+    pair, side : (m,) int arrays
+        Side 0 is the image, 1 its reference.
+    image : (m,) int array
+        Whose map it is: a place among the stimuli.
     """
-    ending = "" if kind == "pixel" else f"_{kind}"
-    return folder / "maps" / f"neuron_{file_stem(neuron.name)}{ending}.npy"
+
+    neurons: Sequence[NeuronFindings]
+    neuron: np.ndarray
+    pair: np.ndarray
+    side: np.ndarray
+    image: np.ndarray
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """How maps are made: the settings, and the latents that the rule takes as nothing, (D,) or None for zero."""
+
+    settings: RecordingSettings
+    origin: Tensor | None
+
+
+def map_path(folder: ReportFolder, neuron: NeuronFindings) -> Path:
+    """The file of a neuron's maps; see `load_maps`."""
+    return folder / "maps" / f"neuron_{file_stem(neuron.name)}.npz"
+
+
+def load_maps(path: Path, kind: str) -> np.ndarray:
+    """Maps (pairs, 2, h, w) float32 of a neuron, in the order of pairs.csv; image, then reference.
+
+    Parameters
+    ----------
+    path : Path
+        An .npz file with an array of each kind and one that it is to be multiplied with, ``pixel`` and ``pixel_scale``.
+    kind : {"pixel", "layer"}
+        Of the image's pixels, or coarse, of the layer's positions.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        return np.asarray(file[kind] * file[f"{kind}_scale"], np.float32)
 
 
 def file_stem(name: str) -> str:
@@ -59,99 +93,194 @@ def file_stem(name: str) -> str:
 
 def make_maps(study: Study, findings: Findings, run: Run) -> None:
     """Write the maps of all explained neurons; see `map_path`."""
-    settings, chosen = study.settings, findings.models.candidate
-    jobs = []
+    standardized = lru_cache(maxsize=1)(findings.latents.standardized)
+    chosen = findings.models.candidate
     for candidate in sorted({int(chosen[neuron.index]) for neuron in findings.explained}):
-        own = [neuron for neuron in findings.explained if chosen[neuron.index] == candidate]
-        place = _Candidate(study, findings, candidate)
-        for start in range(0, len(own), settings.neurons_per_unit):
-            block = own[start : start + settings.neurons_per_unit]
-            paths = tuple(map_path(run.folder, neuron, kind) for kind in settings.maps for neuron in block)
-            jobs.append(Job(paths, _explain_block, partial(place.arguments, block)))
-    run.carry_out(jobs, "maps")
+        neurons = [neuron for neuron in findings.explained if chosen[neuron.index] == candidate]
+        left = [neuron for neuron in neurons if not run.folder.holds(map_path(run.folder, neuron))]
+        if left:
+            table = list_maps(neurons)
+            groups = cut_by_image(table.image, study.settings.maps_per_unit)
+            candidates = _Candidate(study, findings, candidate, table, standardized)
+            jobs = [candidates.job(run.folder, number, rows) for number, rows in enumerate(groups)]
+            run.carry_out(jobs, f"maps of {study.network.layer(candidate)}")
+            _put_together(table, groups, [job.paths for job in jobs], study.settings, run)
+
+
+def list_maps(neurons: Sequence[NeuronFindings]) -> MapTable:
+    """Every pair's two maps."""
+    rows = [
+        (number, pair, side, place)
+        for number, neuron in enumerate(neurons)
+        for pair, (image, reference, _) in enumerate(neuron.shown)
+        for side, place in enumerate((image, reference))
+    ]
+    return MapTable(neurons, *np.array(rows, dtype=int).reshape(-1, 4).T)
+
+
+def cut_by_image(images: np.ndarray, most: int) -> list[np.ndarray]:
+    """Rows in groups of at most `most`; rows of one image stay together, unless they alone are more.
+
+    Parameters
+    ----------
+    images : (m,) int array
+        The image of each row.
+    most : int
+    """
+    order = np.argsort(images, kind="stable")
+    runs = np.split(order, np.flatnonzero(np.diff(images[order])) + 1) if len(order) else []
+    groups: list[list[np.ndarray]] = []
+    for part in (run[start : start + most] for run in runs for start in range(0, len(run), most)):
+        if not groups or sum(map(len, groups[-1])) + len(part) > most:
+            groups.append([])
+        groups[-1].append(part)
+    return [np.concatenate(group) for group in groups]
 
 
 class _Candidate:
-    """What the neurons of one candidate have in common; made when the first of its jobs comes."""
+    """What the maps of one candidate's neurons have in common; made when the first of its jobs comes."""
 
-    def __init__(self, study: Study, findings: Findings, candidate: int) -> None:
-        self.study = study
-        self.findings = findings
-        self.candidate = candidate
+    def __init__(self, study: Study, findings: Findings, candidate: int, table: MapTable, standardized: Any) -> None:
+        self.study, self.findings, self.candidate, self.table = study, findings, candidate, table
+        self._standardized = standardized
         self._encoder: nn.Module | None = None
         self._rule: str | Rule | None = None
 
-    def arguments(self, block: Sequence[NeuronFindings], share: Share) -> tuple[Any, ...]:
-        """Of `_explain_block`."""
+    def job(self, folder: ReportFolder, number: int, rows: np.ndarray) -> Job:
+        """The maps of some rows: for each kind a file of values, and one of their scales."""
+        names = [f"{kind}{part}" for kind in self.study.settings.maps for part in ("", "_scale")]
+        paths = tuple(folder / WORK / f"maps_{self.candidate:03d}_{number:05d}_{name}.npy" for name in names)
+        return Job(paths, _explain_images, partial(self.arguments, rows))
+
+    def arguments(self, rows: np.ndarray, share: Share) -> tuple[Any, ...]:
+        """Of `_explain_images`."""
         if self._encoder is None:
             self._encoder = self.findings.latents.encoder(self.candidate).eval()
-        requests, counts = self._requests(block), [len(neuron.shown) for neuron in block]
-        origin = origin_of(self._rule or "product", None)
-        return share(self._encoder), self.study.network.transform, requests, counts, self.study.settings, origin
+        places, counts = np.unique(self.table.image[rows], return_counts=True)  # rows are in the order of the images
+        images = [self.study.recording.stimuli[place] for place in places]
+        shared = np.split(self._shared(rows), np.cumsum(counts)[:-1])
+        options = MapOptions(self.study.settings, origin_of(self._rule or "product", None))
+        return share(self._encoder), self.study.network.transform, images, shared, options
 
-    def _requests(self, block: Sequence[NeuronFindings]) -> list[MapRequest]:
-        z, stimuli = self.findings.latents.standardized(self.candidate), self.study.recording.stimuli
+    def _shared(self, rows: np.ndarray) -> np.ndarray:
+        """The shared weights (m, D) of some rows."""
+        z = self._standardized(self.candidate)
         if self._rule is None:
             self._rule = make_rule(self.study.settings.rule, z, self.study.network.cells(self.candidate))
-        requests = []
-        for number, neuron in enumerate(block):
-            weight = torch.as_tensor(self.findings.models.weights[neuron.index]).double()
-            sides = pair_weights(self._rule, z, neuron, weight)
-            for pair, (image, reference, _) in enumerate(neuron.shown):
-                requests.append(MapRequest(stimuli[image], sides[0][pair], (number, pair, 0)))
-                requests.append(MapRequest(stimuli[reference], sides[1][pair], (number, pair, 1)))
-        return requests
+        of = [self.table.neurons[number] for number in self.table.neuron[rows]]
+        pairs = [_places(neuron, pair) for neuron, pair in zip(of, self.table.pair[rows], strict=True)]
+        x, y = z[[image for image, _ in pairs]], torch.stack([z[references].mean(0) for _, references in pairs])
+        weights = torch.stack([torch.as_tensor(self.findings.models.weights[neuron.index]).to(z) for neuron in of])
+        centers = self._centers(z, of)
+        shared = shared_weights(x, y, weights, self._rule, centers)
+        if is_crossed(self._rule):  # a reference's map is made from the image
+            other = shared_weights(y, x, weights, transposed(self._rule), centers)
+            shared = torch.where(torch.from_numpy(self.table.side[rows] == 1)[:, None], other, shared)
+        return shared.float().numpy()
+
+    def _centers(self, z: Tensor, of: Sequence[NeuronFindings]) -> Tensor | None:
+        """What the rule compares each row's reference with, (m, D)."""
+        drivers = {neuron.index: neuron.drivers for neuron in of if neuron.drivers is not None}
+        centers = {index: rule_center(self._rule or "", z, chosen) for index, chosen in drivers.items()}
+        rows = [centers[neuron.index] for neuron in of]
+        known = [center for center in rows if center is not None]
+        return torch.stack(known) if known else None
 
 
-def pair_weights(rule: str | Rule, z: Tensor, neuron: NeuronFindings, weight: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Shared weights (pairs, D) of a neuron's images and of its references, by a rule with the neuron's center."""
-    if neuron.pairs is None or neuron.drivers is None:
+def _places(neuron: NeuronFindings, pair: int) -> tuple[int, list[int]]:
+    """The image of a pair, and the references that it is compared with: places among the stimuli."""
+    if neuron.pairs is None:
         raise ValueError(f"neuron {neuron.name} is not explained: {neuron.reason}")
-    center = rule_center(rule, z, neuron.drivers)
-    sides = z[neuron.pairs.images], z[neuron.pairs.references].mean(1)
-    shared = shared_weights(*sides, weight, rule, center).float().numpy()
-    if not is_crossed(rule):
-        return shared, shared
-    return shared, shared_weights(*sides[::-1], weight, transposed(rule), center).float().numpy()
+    return int(neuron.pairs.images[pair]), neuron.pairs.references[pair].tolist()
 
 
-def _explain_block(
+def _explain_images(
     encoder: nn.Module,
     transform: ImageTransform,
-    requests: Sequence[MapRequest],
-    counts: Sequence[int],
-    settings: Settings,
-    origin: Tensor | None,
+    images: Sequence[Path],
+    shared: Sequence[np.ndarray],
+    options: MapOptions,
 ) -> list[bytes]:
-    """Maps of a block of neurons, (pairs, 2, h, w) for each and each kind; one forward pass for all of an image's."""
-    by_image: dict[Path, list[MapRequest]] = defaultdict(list)
-    for request in requests:
-        by_image[request.image].append(request)
-    maps: dict[str, list[np.ndarray]] = {}
+    """Maps of each image for its shared weights (m, D): for each kind values (sum of m, h, w), and their scales."""
+    settings = options.settings
+    maps: dict[str, list[np.ndarray]] = {kind: [] for kind in settings.maps}
     with _frozen(encoder):
-        makers = {"pixel": partial(_pixel_maps, encoder, settings), "layer": partial(_layer_maps, encoder, origin)}
-        for image, wanted in by_image.items():
+        makers = {"pixel": partial(_pixel_maps, encoder, settings), "layer": partial(_layer_maps, encoder, options)}
+        for image, weights in zip(images, shared, strict=True):
             x = transform_image(transform, image)[None].to(device_of(encoder))
-            shared = torch.from_numpy(np.stack([request.shared for request in wanted])).to(x)
-            for kind in settings.maps:
-                heat = makers[kind](x, shared).cpu().numpy()
-                into = maps.setdefault(kind, [np.zeros((n, 2, *heat.shape[1:]), np.float32) for n in counts])
-                for request, values in zip(wanted, heat, strict=True):
-                    number, pair, side = request.place
-                    into[number][pair, side] = values
-    return [array_bytes(values) for kind in settings.maps for values in maps[kind]]
+            for some in torch.from_numpy(weights).to(x).split(_AT_ONCE):
+                for kind in settings.maps:
+                    maps[kind].append(makers[kind](x, some).cpu().numpy())
+    packed = (pack(np.concatenate(maps[kind]), settings.map_bits) for kind in settings.maps)
+    return [array_bytes(array) for pair in packed for array in pair]
 
 
-def _pixel_maps(encoder: nn.Module, settings: Settings, x: Tensor, shared: Tensor) -> Tensor:
-    """Maps (k, H, W) of an image (1, C, H, W) for shared weights (k, D), summed over the colour channels."""
+def pack(maps: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Maps (m, h, w) in few bits, and what to multiply them with, (m, 1, 1) float32: each map has its own scale.
+
+    Parameters
+    ----------
+    maps : (m, h, w) array
+    bits : {8, 16, 32}
+        8: whole numbers from -127 to 127. 16: half precision, the largest value being 1. 32: as they are.
+    """
+    largest = np.abs(maps).max(axis=(1, 2), keepdims=True).astype(np.float32)
+    scale = np.where((largest > 0) & (bits < 32), largest, np.float32(1)).astype(np.float32)
+    if bits == 8:
+        scale = (scale / 127).astype(np.float32)
+        return np.rint(maps / scale).clip(-127, 127).astype(np.int8), scale
+    return (maps / scale).astype(np.float16 if bits == 16 else np.float32), scale
+
+
+def _pixel_maps(encoder: nn.Module, settings: RecordingSettings, x: Tensor, shared: Tensor) -> Tensor:
+    """Maps (k, H, W) of an image (1, C, H, W) for shared weights (k, D), summed over colour channels and small blocks.
+
+    Sums, not means, so that a map's sum stays what is attributed.
+    """
     method = ParallelBackprop(encoder, engine=getattr(captum.attr, settings.engine))
-    heat = neuron_maps(method.engine, method.forward_module, x, shared[None], settings.engine_arguments)
-    return heat[0].sum(1)
+    heat = neuron_maps(method.engine, method.forward_module, x, shared[None], settings.engine_arguments)[0].sum(1)
+    side = settings.map_reduction
+    return heat if side == 1 else avg_pool2d(heat[None], side, ceil_mode=True, divisor_override=1)[0]
 
 
-def _layer_maps(encoder: nn.Module, origin: Tensor | None, x: Tensor, shared: Tensor) -> Tensor:
+def _layer_maps(encoder: nn.Module, options: MapOptions, x: Tensor, shared: Tensor) -> Tensor:
     """Maps (k, h, w) of an image's positions at the layer."""
-    return layer_maps(encoder, x, shared, None if origin is None else origin.to(x))
+    return layer_maps(encoder, x, shared, None if options.origin is None else options.origin.to(x))
+
+
+def _put_together(
+    table: MapTable,
+    groups: Sequence[np.ndarray],
+    paths: Sequence[Sequence[Path]],
+    settings: RecordingSettings,
+    run: Run,
+) -> None:
+    """From the jobs' files to one for each neuron, some neurons at a time."""
+    names = [f"{kind}{part}" for kind in settings.maps for part in ("", "_scale")]
+    for start in range(0, len(table.neurons), _NEURONS):
+        chosen = range(start, min(start + _NEURONS, len(table.neurons)))
+        arrays = {name: _gathered(table, groups, [each[k] for each in paths], chosen) for k, name in enumerate(names)}
+        for number in chosen:
+            content = io.BytesIO()
+            named: dict[str, Any] = {name: parts[number] for name, parts in arrays.items()}
+            np.savez_compressed(content, **named)
+            run.folder.write(map_path(run.folder, table.neurons[number]), content.getvalue())
+
+
+def _gathered(
+    table: MapTable, groups: Sequence[np.ndarray], paths: Sequence[Path], chosen: range
+) -> dict[int, np.ndarray]:
+    """Arrays (pairs, 2, ...) of the chosen neurons, from files that hold a group's rows each."""
+    arrays: dict[int, np.ndarray] = {}
+    for path, rows in zip(paths, groups, strict=True):
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        for k in np.flatnonzero(np.isin(table.neuron[rows], chosen)):
+            number = int(table.neuron[rows[k]])
+            if number not in arrays:
+                n_pairs = len(table.neurons[number].shown)
+                arrays[number] = np.zeros((n_pairs, 2, *values.shape[1:]), values.dtype)
+            arrays[number][table.pair[rows[k]], table.side[rows[k]]] = values[k]
+    return arrays
 
 
 @contextmanager

@@ -126,8 +126,12 @@ class RecordingSettings(Settings):
         Standard deviations above the mean that make a driver, of the recorded and of the predicted response.
     drivers : int
         How many drivers outside the category to explain for a neuron at most, the strongest first.
-    images_per_unit, neurons_per_unit : int
-        The size of a piece of work: images to encode, neurons to explain.
+    map_bits : {8, 16, 32}
+        Bits per number in the files of maps; in 8 and 16 each map has a scale of its own.
+    map_reduction : int
+        Side in pixels of the blocks over which maps of pixels are summed; 2 for half the resolution.
+    images_per_unit, maps_per_unit : int
+        The size of a piece of work: images to encode, maps to make. Maps of one image are made together.
     """
 
     n_steps: int = 16
@@ -141,16 +145,19 @@ class RecordingSettings(Settings):
     min_d_prime: float = 0.0
     threshold: float = 1.0
     drivers: int = 5
+    map_bits: int = 16
+    map_reduction: int = 1
     images_per_unit: int = 64
-    neurons_per_unit: int = 16
+    maps_per_unit: int = 256
 
     def check(self) -> None:
         """Refuse what is out of range."""
-        from captum_shared.checks import check_integer, check_number
+        from captum_shared.checks import check_choice, check_integer, check_number
 
         super().check()
-        for name in ("n_splits", "drivers", "images_per_unit", "neurons_per_unit"):
+        for name in ("n_splits", "drivers", "map_reduction", "images_per_unit", "maps_per_unit"):
             check_integer(name, getattr(self, name))
+        check_choice("map_bits", self.map_bits, (8, 16, 32))
         check_integer("folds", self.folds, 2)
         if self.pca is not None:
             check_integer("pca", self.pca, also="None")

@@ -63,7 +63,7 @@ def explain_recording(
         Any linear one that takes (n, D) latents and (n, K) responses. Default: PCA, then RidgeCV per neuron.
     out : path, default "report"
         Gets ``index.html``, ``neurons.csv``, ``pairs.csv``, ``layers.csv``, ``summary.json``, ``manifest.json``,
-        ``maps/`` (.npy, memory-mappable), ``figures/`` and ``thumbnails/``.
+        ``maps/`` (.npz, see `load_maps`), ``figures/`` and ``thumbnails/``.
     n_jobs : int, optional
         Processes, as in joblib. Default: as in ``joblib.parallel_config``, else one.
     progress : bool, default True

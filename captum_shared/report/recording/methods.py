@@ -18,7 +18,8 @@ def methods_text(study: Study, summary: dict[str, Any], versions: dict[str, str]
         _selection(study.settings),
         explanation(study.settings),
         "Software: " + ", ".join(f"{name} {number}" for name, number in versions.items()) + ". Files and their hashes "
-        "are listed in manifest.json; the maps are .npy arrays (pairs, 2, height, width), in the order of pairs.csv.",
+        "are listed in manifest.json; the maps are arrays (pairs, 2, height, width) in .npz files, in the order of "
+        "pairs.csv, to be multiplied with their scales.",
     ]
 
 

@@ -19,7 +19,7 @@ from captum_shared.report.pictures import black_and_white, pictures_of
 from captum_shared.report.recording import figures
 from captum_shared.report.recording.methods import methods_text
 from captum_shared.report.recording.page import report_page
-from captum_shared.study.maps import file_stem, map_path
+from captum_shared.study.maps import file_stem, load_maps, map_path
 from captum_shared.study.network import ImageTransform, transform_image
 from captum_shared.study.neurons import NeuronFindings
 from captum_shared.study.run import Job, Run, Share
@@ -80,7 +80,7 @@ def _draw_neurons(study: Study, findings: Findings, run: Run) -> None:
     def arguments(neuron: NeuronFindings, share: Share) -> tuple[Any, ...]:
         stimuli, shown = study.recording.stimuli, neuron.shown
         paths = [(stimuli[image], stimuli[reference]) for image, reference, _ in shown]
-        maps = [np.load(map_path(run.folder, neuron, kind), allow_pickle=False) for kind in study.settings.maps]
+        maps = [load_maps(map_path(run.folder, neuron), kind) for kind in study.settings.maps]
         return _plots(study, findings, neuron), paths, maps, study.network.transform, ends
 
     jobs = [
