@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,11 +55,11 @@ class Network:
     def encoder(self, candidate: int, transform: nn.Module) -> LatentEncoder:
         """The encoder of one candidate alone, with a transform of its latents behind."""
         transform = transform.to(self.device)
+        if isinstance(self.scanner, LatentEncoder):  # a copy, which is as fast or precise, of the same network
+            encoder = copy.deepcopy(self.scanner, {id(self.scanner.model): self.scanner.model})
+            encoder.transform = transform if encoder.transform is None else _InTurn(encoder.transform, transform)
+            return encoder
         layer, pool = self.candidates[candidate]
-        if isinstance(self.scanner, LatentEncoder):
-            before = self.scanner.transform
-            both = transform if before is None else _InTurn(before, transform)
-            return LatentEncoder(self.scanner.model, layer, pool, both, self.scanner.layout)
         return LatentEncoder(self.scanner.model, layer, pool, transform)
 
     def layer(self, candidate: int) -> str:
