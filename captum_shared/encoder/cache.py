@@ -122,7 +122,8 @@ class LatentCache:
 
     def _checked(self, image: str, blob: Any, checksum: Any) -> Tensor | None:
         if isinstance(blob, bytes) and checksum == self._checksum(image, blob):
-            return load(blob)["z"]
+            latents: Tensor = load(blob)["z"]
+            return latents
         if not self._warned:
             warnings.warn(f"latents kept in {self.path} are damaged; they are computed again", stacklevel=5)
         self._warned = True

@@ -47,7 +47,8 @@ class Reader:
         run = Pass(model, modules, take, whole=not self._stops or self._counted != network)
         if not run.run(x):  # then what it took may have been changed in place
             self._stops = False
-            return self.read(model, layers, x, take)
+            again: dict[str, Any] = self.read(model, layers, x, take)
+            return again
         run.check()
         self._counted = network
         return run.taken

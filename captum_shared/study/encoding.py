@@ -14,12 +14,13 @@ from safetensors.numpy import load_file, save
 from torch import Tensor, nn
 
 from captum_shared.encoder import encode_images
+from captum_shared.encoder.identity import ImageTransform
 from captum_shared.folders import WORK
 from captum_shared.readout import LinearReadout, latent_transform
 from captum_shared.readout.fitting import Splits, pearson
 from captum_shared.readout.folding import linear_output
 from captum_shared.readout.nested import CandidateFit, choose_candidates, fit_candidate
-from captum_shared.study.network import ImageTransform, Network
+from captum_shared.study.network import Network
 from captum_shared.study.run import Job, Run, Share, array_bytes
 from captum_shared.study.settings import MIN_IMAGES
 from captum_shared.study.study import Study

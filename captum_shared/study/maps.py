@@ -21,10 +21,11 @@ from torch.nn.functional import avg_pool2d
 from captum_shared.attribution import ParallelBackprop
 from captum_shared.attribution.layer import layer_maps
 from captum_shared.attribution.neurons import neuron_maps
+from captum_shared.encoder.identity import ImageTransform
 from captum_shared.folders import WORK, ReportFolder
 from captum_shared.selection import is_crossed, make_rule, rule_center
 from captum_shared.similarity import Rule, origin_of, shared_weights, transposed
-from captum_shared.study.network import ImageTransform, device_of, transform_image
+from captum_shared.study.network import device_of, transform_image
 from captum_shared.study.neurons import NeuronFindings
 from captum_shared.study.run import Job, Run, Share, array_bytes
 from captum_shared.study.settings import RecordingSettings

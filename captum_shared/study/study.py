@@ -15,11 +15,11 @@ import torch
 from torch import nn
 from torchvision.transforms.functional import to_tensor
 
-from captum_shared.encoder.identity import identify_network, identify_transform
+from captum_shared.encoder.identity import ImageTransform, identify_network, identify_transform
 from captum_shared.images import open_rgb
 from captum_shared.recording import Recording
 from captum_shared.study.contents import describe_recording, inspect_stimuli
-from captum_shared.study.network import ImageTransform, Network, find_network
+from captum_shared.study.network import Network, find_network
 from captum_shared.study.settings import MIN_IMAGES, POOLS, RecordingSettings
 
 if TYPE_CHECKING:

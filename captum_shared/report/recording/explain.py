@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from captum_shared.encoder import load_encoder
+from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.images import evaluating
 from captum_shared.encoder.registry import load_network
 from captum_shared.folders import report_folder
@@ -17,7 +18,6 @@ from captum_shared.report.device import find_device
 from captum_shared.report.recording.writing import write_report
 from captum_shared.study.encoding import encode_stimuli, fit_models
 from captum_shared.study.maps import make_maps
-from captum_shared.study.network import ImageTransform
 from captum_shared.study.neurons import select_neurons
 from captum_shared.study.run import Run
 from captum_shared.study.settings import POOLS, RecordingSettings, make_settings

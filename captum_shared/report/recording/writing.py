@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_shared.encoder.identity import ImageTransform
 from captum_shared.folders import ReportFolder
 from captum_shared.readout import ceiling_corrected
 from captum_shared.report.html import LinkedPicture
@@ -20,7 +21,7 @@ from captum_shared.report.recording import figures
 from captum_shared.report.recording.methods import methods_text
 from captum_shared.report.recording.page import report_page
 from captum_shared.study.maps import file_stem, load_maps, map_path
-from captum_shared.study.network import ImageTransform, transform_image
+from captum_shared.study.network import transform_image
 from captum_shared.study.neurons import NeuronFindings
 from captum_shared.study.run import Job, Run, Share
 from captum_shared.study.study import Findings, Study
