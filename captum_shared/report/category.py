@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from captum_shared.attribution import LayerParallelBackprop
 from captum_shared.encoder import LatentEncoder, load_encoder
+from captum_shared.encoder.identity import ImageTransform
 from captum_shared.files import output_folder, write_csv, write_figure, write_json, write_text
 from captum_shared.report.device import find_device
 from captum_shared.report.html import Section, page, table, text
@@ -30,7 +31,7 @@ from captum_shared.study.category import (
     summarise,
 )
 from captum_shared.study.looks import Look, Observer
-from captum_shared.study.network import ImageTransform, device_of, transform_image
+from captum_shared.study.network import device_of, transform_image
 from captum_shared.study.settings import CategorySettings, make_settings
 from captum_shared.visualization import pair_figure
 

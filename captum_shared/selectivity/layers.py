@@ -50,9 +50,10 @@ class LayerReader:
             If a layer is called more than once or never, or gives no tensor.
         """
         with network_refusals(x, self.model, f"layers {self.layers}"):
-            return self._reader.read(
+            taken: dict[str, Read] = self._reader.read(
                 self.model, self.layers, x, lambda name, out: take(name, _as_map(name, out, x.shape))
             )
+            return taken
 
 
 def _as_map(layer: str, output: Any, image_shape: torch.Size) -> Tensor:

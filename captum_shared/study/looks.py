@@ -96,7 +96,8 @@ class Observer:
     def _part(self, images: tuple[Tensor, Tensor], weight: Tensor) -> np.ndarray | None:
         try:
             method = LayerCorrespondence(self.encoder, self.rule if isinstance(self.rule, MomentRule) else "dot")
-            return method.attribute(images, readout=weight.to(images[0]))[0].cpu().numpy()
+            part: np.ndarray = method.attribute(images, readout=weight.to(images[0]))[0].cpu().numpy()
+            return part
         except (TypeError, ValueError):  # a pool such as the maximum, or a transform that is not affine
             return None
 
