@@ -56,6 +56,11 @@ def density_contrast(heat: ArrayLike, mask_p: ArrayLike, mask_q: ArrayLike) -> t
     torch.Tensor
         () or (N,) in [-1, 1]: 1 if all heat of the two is on P, -1 if on Q, 0 if there is none on either.
 
+    Raises
+    ------
+    TypeError, ValueError
+        As `heat_density`.
+
     Examples
     --------
     >>> heat = torch.tensor([[4.0, 1.0], [1.0, 1.0]])
@@ -79,6 +84,11 @@ def leakage(heat: ArrayLike, target: ArrayLike, others: ArrayLike) -> torch.Tens
     -------
     torch.Tensor
         () or (N,) in [0, 1]: 0 if no heat leaks, 0.5 if the map does not tell the parts apart, or is empty on both.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `heat_density`.
 
     Examples
     --------

@@ -60,12 +60,20 @@ def insertion_curve(
 ) -> Tensor:
     """Scores of a baseline into which the image's hottest pixels are inserted, more and more of them.
 
-    Parameters and errors are those of `deletion_curve`.
+    Parameters
+    ----------
+    heat, image, score, baseline, steps
+        As in `deletion_curve`.
 
     Returns
     -------
     torch.Tensor (steps + 1,)
         From the baseline to the whole image. It rises fast if the heat marks what the score depends on.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `deletion_curve`.
 
     Examples
     --------

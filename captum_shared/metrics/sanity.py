@@ -167,6 +167,11 @@ def reference_swap(reference: Tensor, other: Tensor, explain: Callable[[Tensor],
     float
         Mean rank correlation of the maps of the same images.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If the references are no tensors, `explain` is not callable, or its maps differ in shape or are not finite.
+
     Examples
     --------
     >>> x, reference, other = torch.rand(3, 2, 3, 8, 8)

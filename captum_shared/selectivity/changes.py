@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from captum_shared.checks import check_number
+
 Change = Callable[[Tensor], Tensor]
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's convert("L")
@@ -21,10 +23,25 @@ def grey(kind: str = "luminance") -> Change:
     "luminance": 0.299 R + 0.587 G + 0.114 B. "opponent": what is left in the opponent space of Rafegas and Vanrell
     (2018) when both chromatic axes, (R - G) / sqrt 2 and (R + G - 2 B) / sqrt 6, are set to zero: the mean of R, G, B.
 
+    Parameters
+    ----------
+    kind : {"luminance", "opponent"}, default "luminance"
+
+    Returns
+    -------
+    callable
+        Crops (n, 3, h, w) to grey ones of the same shape.
+
     Raises
     ------
     ValueError
         For another name; and, from the change, if there are not three channels.
+
+    Examples
+    --------
+    >>> red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
+    >>> grey()(red).flatten()
+    tensor([0.2990, 0.2990, 0.2990])
     """
     if kind not in GREYS:
         raise ValueError(f"`grey` must be one of {GREYS}, got {kind!r}")
@@ -42,7 +59,28 @@ def turn(degrees: float) -> Change:
     """Turned counter-clockwise about the centre; what comes in at the corners is mirrored from inside.
 
     A multiple of 90 degrees of a square crop moves pixels and interpolates nothing.
+
+    Parameters
+    ----------
+    degrees : float
+
+    Returns
+    -------
+    callable
+        Crops (n, C, h, w) to turned ones of the same shape.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the angle is no finite number.
+
+    Examples
+    --------
+    >>> turn(90)(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]))
+    tensor([[[[2., 4.],
+              [1., 3.]]]])
     """
+    check_number("degrees", degrees)
 
     def change(crops: Tensor) -> Tensor:
         if degrees % 90 == 0 and crops.shape[2] == crops.shape[3]:
@@ -58,9 +96,32 @@ def turn(degrees: float) -> Change:
 
 
 def mirror(axis: float) -> Change:
-    """Mirrored about an axis through the centre, at `axis` degrees: 0 is horizontal, 90 vertical (left for right)."""
+    """Mirrored about an axis through the centre, at `axis` degrees: 0 is horizontal, 90 vertical (left for right).
+
+    Parameters
+    ----------
+    axis : float
+        In degrees.
+
+    Returns
+    -------
+    callable
+        Crops (n, C, h, w) to mirrored ones of the same shape.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the angle is no finite number.
+
+    Examples
+    --------
+    >>> mirror(90)(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]))
+    tensor([[[[2., 1.],
+              [4., 3.]]]])
+    """
+    turned = turn(2 * check_number("axis", axis))
 
     def change(crops: Tensor) -> Tensor:
-        return turn(2 * axis)(crops.flip(2))
+        return turned(crops.flip(2))
 
     return change

@@ -27,10 +27,21 @@ def base_rates(top: TopActivations, labels: Sequence[Hashable | None]) -> dict[A
     labels : sequence of n_images str, int or None
         None for an image without a class.
 
+    Returns
+    -------
+    dict of class to float
+        They sum to 1.
+
     Raises
     ------
     ValueError
         If there is not one label per image.
+
+    Examples
+    --------
+    >>> top = TopActivations.from_responses(torch.rand(4, 2), k=2)
+    >>> base_rates(top, ["dog", "cat", "cat", None])
+    {'cat': 0.6666666666666666, 'dog': 0.3333333333333333}
     """
     labels = _as_labels(labels)
     if len(labels) != check_top(top).n_images:
@@ -67,6 +78,11 @@ def class_distribution(
         Sorted.
     fractions : Tensor (U, C)
         f_c = sum_{j in c} w_j / sum_j w_j, w_j = a_j / a_1; rows sum to 1. NaN for units without a positive activation.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the labels are not one class per image, of one type, or no readable image has one.
 
     References
     ----------
@@ -110,6 +126,12 @@ def class_selectivity_index(
     Tensor (U,)
         1 if one class does; 0 if each image is of another class; with C < N classes at least (N - C) / (N - 1). NaN for
         units without a positive activation.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the labels are not one class per image, of one type, or no readable image has one; if `threshold` is not in
+        (0, 1], or k is 1.
 
     Warns
     -----
@@ -159,6 +181,18 @@ def population_code(
     -------
     Tensor (U,)
         Integers; 0 for units without a positive activation.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the labels are not one class per image, of one type, or no readable image has one; if `threshold` is not in
+        (0, 1].
+
+    Examples
+    --------
+    >>> top = TopActivations.from_responses(torch.tensor([[3.0], [2.0], [1.0], [0.0]]), k=3)
+    >>> population_code(top, ["dog", "cat", "dog", "bird"])
+    tensor([2])
     """
     _check_threshold(threshold)
     return (class_distribution(top, labels, normalize)[1] >= threshold - ROUNDING).sum(1)

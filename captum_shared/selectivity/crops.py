@@ -78,6 +78,11 @@ def top_crops(
     inside : Tensor (n, h, w)
         True where a pixel is one of the image.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is no positive integer, or an image cannot be read.
+
     Examples
     --------
     >>> from captum_shared.selectivity import PixelSource, receptive_fields, top_activations
@@ -148,11 +153,31 @@ def neuron_features(
 ) -> Iterator[tuple[int, Tensor]]:
     """The Neuron Features of many units, reading each image once for as many units as fit into 256 MB.
 
+    Parameters
+    ----------
+    top, fields, source
+        As in `top_crops`.
+    units : sequence of int, optional
+        All of them by default.
+
     Yields
     ------
     unit : int
     feature : Tensor (C, h, w)
         As `neuron_feature` of `top_crops`.
+
+    Raises
+    ------
+    ValueError
+        If an image cannot be read.
+
+    Examples
+    --------
+    >>> from captum_shared.selectivity import PixelSource, receptive_fields, top_activations
+    >>> model, images = torch.nn.Conv2d(3, 2, 5), torch.rand(20, 3, 16, 16)
+    >>> top, fields = top_activations(model, "", images, k=4), receptive_fields(model, "", (16, 16))
+    >>> [feature.shape for unit, feature in neuron_features(top, fields, PixelSource(images))]
+    [torch.Size([3, 5, 5]), torch.Size([3, 5, 5])]
     """
     wanted = list(range(top.n_units)) if units is None else [int(unit) for unit in units]
     weights = top.weights().float()

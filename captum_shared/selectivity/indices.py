@@ -29,6 +29,11 @@ def response_loss(activations: Tensor, changed: Tensor) -> Tensor:
     Tensor (U,)
         In float64; NaN for units without a positive activation.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no tensors, or not both (U, k).
+
     References
     ----------
     Rafegas et al. (2020), equation 3.
@@ -72,6 +77,11 @@ def transform_selectivity_index(
         At most 1; 0 for a unit that does not mind; negative for one that prefers the changed crops; NaN for a unit
         without a positive activation.
 
+    Raises
+    ------
+    TypeError, ValueError
+        As `changed_responses`; if `change` holds no callable.
+
     Examples
     --------
     >>> from torchvision.transforms.v2 import GaussianBlur
@@ -108,6 +118,11 @@ def color_selectivity_index(
     -------
     Tensor (U,)
 
+    Raises
+    ------
+    TypeError, ValueError
+        As `changed_responses`; if `grey_version` is unknown, or the images have not three channels.
+
     References
     ----------
     Rafegas et al. (2020), equation 3. Which grey is ours to choose.
@@ -140,6 +155,11 @@ def orientation_selectivity_index(
     Returns
     -------
     Tensor (U,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `changed_responses`; if an angle is no finite number.
 
     Examples
     --------
@@ -175,6 +195,20 @@ def symmetry_selectivity_index(
     Returns
     -------
     Tensor (U,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `changed_responses`; if an axis is no finite number.
+
+    Examples
+    --------
+    >>> from captum_shared.selectivity import top_activations
+    >>> model, images = torch.nn.Conv2d(3, 1, 3), torch.rand(4, 3, 8, 8)
+    >>> model.weight.data[:] = 1.0  # a blob is its own mirror image
+    >>> model.bias.data[:] = 0.0
+    >>> symmetry_selectivity_index(model, top_activations(model, "", images, k=4), images).round(decimals=3)
+    tensor([1.], dtype=torch.float64)
     """
     return 1 - transform_selectivity_index(
         model, top, images, [mirror(axis) for axis in _degrees("axes", axes)], **options

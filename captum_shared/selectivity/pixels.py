@@ -30,6 +30,13 @@ class PixelSource:
     ------
     ValueError
         If only one of mean and std is given, or what `transform` does to colours is not a normalisation.
+
+    Examples
+    --------
+    >>> pictures = torch.rand(4, 3, 8, 8)
+    >>> source = PixelSource((pictures - 0.5) / 0.25, mean=[0.5] * 3, std=[0.25] * 3)
+    >>> torch.allclose(source.pictures(source.normalised([2, 0])), pictures[[2, 0]], atol=1e-6)
+    True
     """
 
     def __init__(

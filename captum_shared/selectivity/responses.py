@@ -88,6 +88,15 @@ def changed_responses(
     ------
     TypeError, ValueError
         If `top` is not of these images, or `change` alters the shape.
+
+    Examples
+    --------
+    >>> from captum_shared.selectivity import top_activations
+    >>> model, images = torch.nn.Conv2d(3, 2, 3), torch.rand(5, 3, 8, 8)
+    >>> top = top_activations(model, "", images, k=4)
+    >>> unchanged = changed_responses(model, top, images, lambda crops: crops)
+    >>> torch.allclose(unchanged, top.activations, atol=1e-5)
+    True
     """
     check_network(model)
     if not hasattr(images, "__len__"):

@@ -46,6 +46,13 @@ def category_centers(
     TypeError, ValueError
         If a shape or a device does not fit, the category is not among the categories, `n_drivers` is below 1, or no
         image outside the category drives the neuron above the gallery's mean.
+
+    Examples
+    --------
+    >>> gallery = torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 4.0], [0.0, 2.0], [-1.0, -1.0]])
+    >>> z_ref, center = category_centers(gallery, torch.ones(2), ["dog", "dog", "cat", "cat", "bird"], "dog")
+    >>> z_ref.tolist(), center.round(decimals=3).tolist()  # of dogs, and of cats, which drive the neuron, too
+    ([2.0, 0.0], [0.0, 3.0])
     """
     check_latents("gallery", gallery, "G")
     check_tensor("weight", weight)

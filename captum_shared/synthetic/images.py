@@ -43,6 +43,14 @@ def render(scene: Scene, size: int = SIZE) -> tuple[Tensor, dict[str, np.ndarray
     ------
     ValueError
         If `size` is too small or a part's kind is unknown.
+
+    Examples
+    --------
+    >>> from captum_shared.synthetic import sample_scene
+    >>> scene = sample_scene("creature", 0)
+    >>> image, masks = render(scene)
+    >>> image.shape, set(masks) <= set(scene.kinds)
+    (torch.Size([3, 96, 96]), True)
     """
     image, owner = _composite(scene, size)
     masks = {}
@@ -56,7 +64,30 @@ def render(scene: Scene, size: int = SIZE) -> tuple[Tensor, dict[str, np.ndarray
 
 
 def footprint(part: Part, size: int = SIZE) -> np.ndarray:
-    """Every pixel that the part touches when nothing hides it, (size, size) bool: its mask and the soft edge."""
+    """Every pixel that the part touches when nothing hides it, (size, size) bool: its mask and the soft edge.
+
+    Parameters
+    ----------
+    part : Part
+    size : int, default 96
+        Side of the image in pixels.
+
+    Returns
+    -------
+    (size, size) bool array
+
+    Raises
+    ------
+    ValueError
+        If the part's kind is unknown.
+
+    Examples
+    --------
+    >>> from captum_shared.synthetic import sample_scene
+    >>> scene = sample_scene("creature", 0)
+    >>> footprint(scene.parts[0]).shape
+    (96, 96)
+    """
     touched = np.zeros((size, size), dtype=bool)
     window, ink = _paint(part, size)
     touched[window] = ink.alpha > 0
@@ -173,7 +204,30 @@ class SyntheticImages:
 
 
 def render_scenes(scenes: Sequence[Scene], size: int = SIZE) -> SyntheticImages:
-    """Render several scenes (at least one); see :func:`render`."""
+    """Render several scenes (at least one); see :func:`render`.
+
+    Parameters
+    ----------
+    scenes : sequence of Scene
+    size : int, default 96
+        Side of the images in pixels.
+
+    Returns
+    -------
+    SyntheticImages
+
+    Raises
+    ------
+    ValueError
+        If there are no scenes; and as `render`.
+
+    Examples
+    --------
+    >>> from captum_shared.synthetic import sample_scene
+    >>> scene = sample_scene("creature", 0)
+    >>> len(render_scenes([scene, scene]))
+    2
+    """
     if len(scenes) == 0:
         raise ValueError("`scenes` must hold at least one scene, got none")
     images, masks = zip(*(render(scene, size) for scene in scenes), strict=True)
@@ -186,6 +240,21 @@ def make_images(
     """Sample and render `n` scenes, the categories taking turns.
 
     Image `i` depends on `(seed, i)` only, so a longer set starts with the shorter one.
+
+    Parameters
+    ----------
+    n : int
+    categories : str or sequence of str, default all
+        Which take turns.
+    seed : int, default 0
+    size : int, default 96
+        Side of the images in pixels.
+    clutter : int, default 8
+        Faint shapes in the background.
+
+    Returns
+    -------
+    SyntheticImages
 
     Raises
     ------

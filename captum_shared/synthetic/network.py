@@ -29,6 +29,12 @@ class DemoNetwork(nn.Module):
     A position of the last map sees 39 x 39 pixels. No module is used twice, so that every Captum method applies.
 
     ``forward`` takes images (n, 3, height, width) in [0, 1] and returns logits (n, len(LABELS)).
+
+    Examples
+    --------
+    >>> import torch
+    >>> DemoNetwork()(torch.rand(2, 3, 96, 96)).shape == (2, len(LABELS))
+    True
     """
 
     def __init__(self) -> None:
@@ -75,12 +81,21 @@ def demo_network(weights: str | os.PathLike[str] | None = None) -> DemoNetwork:
     weights : path, optional
         Another safetensors file written by ``python -m captum_shared.synthetic.train``.
 
+    Returns
+    -------
+    DemoNetwork
+
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
         If the file does not hold the weights of this network.
+
+    Examples
+    --------
+    >>> demo_network().training
+    False
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -59,6 +59,10 @@ def category_neuron(
     alpha : float
         Ridge penalty, in units of the sum of squares of n equally weighted latents.
 
+    Returns
+    -------
+    CategoryNeuron
+
     Raises
     ------
     ValueError
@@ -106,6 +110,13 @@ def planted_neuron(network: DemoNetwork, kinds: Mapping[str, float]) -> Category
     ------
     ValueError
         If no kind is given or one is unknown.
+
+    Examples
+    --------
+    >>> from captum_shared.synthetic import demo_network
+    >>> neuron = planted_neuron(demo_network(), {"wheel": 1.0, "lamp": 0.5})
+    >>> neuron.preferred, neuron.weight.shape == (demo_network().classifier.in_features,)
+    ('wheel+lamp', True)
     """
     if not kinds:
         raise ValueError("`kinds` must give at least one kind and its weight, got none")
@@ -120,7 +131,13 @@ def planted_neuron(network: DemoNetwork, kinds: Mapping[str, float]) -> Category
 
 @dataclass(frozen=True)
 class DemoImages:
-    """The demo's data: a gallery of the preferred category and images of all others."""
+    """The demo's data: a gallery of the preferred category and images of all others.
+
+    Attributes
+    ----------
+    preferred : str
+    gallery, others : SyntheticImages
+    """
 
     preferred: str
     gallery: SyntheticImages
@@ -141,6 +158,20 @@ def demo_images(
     preferred: str = "creature", *, n_gallery: int = 120, n_others: int = 180, seed: int = 0, size: int = SIZE
 ) -> DemoImages:
     """A gallery and out-of-category images, never those that the demo network was trained on with its default seed.
+
+    Parameters
+    ----------
+    preferred : str, default "creature"
+        One of ``CATEGORIES``.
+    n_gallery, n_others : int
+        How many images of the preferred category, and of all others.
+    seed : int, default 0
+    size : int, default 96
+        Side of the images in pixels.
+
+    Returns
+    -------
+    DemoImages
 
     Raises
     ------
@@ -178,6 +209,19 @@ def removal_effects(scene: Scene, response_fn: ResponseFunction, *, size: int = 
     -------
     dict of str to float
         Kind -> drop of the response; positive if the part drives it.
+
+    Raises
+    ------
+    ValueError
+        If the responses are not (n,), or `size` is too small.
+
+    Examples
+    --------
+    >>> from captum_shared.synthetic import sample_scene
+    >>> scene = sample_scene("vehicle", 0)
+    >>> effects = removal_effects(scene, lambda images: images.mean((1, 2, 3)))
+    >>> set(effects) <= set(scene.kinds)
+    True
     """
     image, masks = render(scene, size)
     images = [image] + [render(scene.without(kind), size)[0] for kind in masks]
@@ -224,6 +268,23 @@ def shared_masks(
         response, which for a :func:`category_neuron` is about 1 for the preferred category and 0 for others.
     size : int
         Side of the images in pixels.
+
+    Returns
+    -------
+    SharedParts
+
+    Raises
+    ------
+    ValueError
+        As `removal_effects`.
+
+    Examples
+    --------
+    >>> from captum_shared.synthetic import sample_scene
+    >>> x, ref = (sample_scene("vehicle", seed) for seed in (0, 1))
+    >>> shared = shared_masks(x, ref, lambda images: images.mean((1, 2, 3)), min_drop=0.0)
+    >>> set(shared.kinds) <= set(x.kinds) & set(ref.kinds), shared.mask_x.shape
+    (True, (96, 96))
     """
     effects_x = removal_effects(scene_x, response_fn, size=size)
     effects_ref = removal_effects(scene_ref, response_fn, size=size)

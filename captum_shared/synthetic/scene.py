@@ -48,7 +48,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Background:
-    """Two colours that run into each other, with noise and `clutter` faint shapes drawn from `seed`."""
+    """Two colours that run into each other, with noise and `clutter` faint shapes drawn from `seed`.
+
+    Attributes
+    ----------
+    colors : pair of (float, float, float)
+        Red, green and blue in [0, 1].
+    seed : int
+    clutter : int, default 8
+    """
 
     colors: tuple[Color, Color]
     seed: int
@@ -57,7 +65,15 @@ class Background:
 
 @dataclass(frozen=True)
 class Scene:
-    """A category's name, parts from back to front, and a background."""
+    """A category's name, parts from back to front, and a background.
+
+    Attributes
+    ----------
+    category : str
+    parts : tuple of Part
+        From back to front.
+    background : Background
+    """
 
     category: str
     parts: tuple[Part, ...]
