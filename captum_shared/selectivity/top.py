@@ -107,8 +107,7 @@ def top_activations(  # type: ignore[misc]  # the overloads are for the first ar
     scan = _Scan(names, k)
     with evaluating(model), torch.no_grad():
         store = open_checkpoint(checkpoint, reader, source, k)
-    if store:
-        scan.load(store.read(), device)
+    scan.load(store.read() if store else None, device)
     saved = time.monotonic()
     with (
         evaluating(model),
