@@ -13,6 +13,7 @@ import torch
 
 from captum_shared import cli
 from captum_shared.report import demo
+from captum_shared.study.demo import share_of_heat
 from captum_shared.synthetic import SharedParts
 
 METHODS = ["ParallelBackprop", "Saliency", "IntegratedGradients", "GradCAM"]
@@ -67,7 +68,7 @@ def test_share_by_hand() -> None:
     heat[0, 8, 8] = 1.0
     whole, none = np.ones((16, 16), dtype=bool), np.zeros((16, 16), dtype=bool)
     none[0, 0] = True
-    share = demo._share([heat, heat], SharedParts(("head",), whole, none, {}, {}))
+    share = share_of_heat([heat, heat], SharedParts(("head",), whole, none, {}, {}))
     assert share == pytest.approx(0.5, abs=1e-6)
 
 

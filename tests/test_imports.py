@@ -19,7 +19,7 @@ GROUND = {"checks", "files", "folders", "images", "store", "tables", "turns", "w
 # What each unit, a module or a folder, may import of the package besides itself and the ground floor.
 BELOW_STUDY = (
     "encoder", "readout", "similarity", "metrics", "matcher", "attribution", "selection", "recording", "synthetic",
-    "workers", "images", "labels", "files", "folders",
+    "workers", "images", "labels", "files", "folders", "visualization",
 )  # fmt: skip
 ALLOWED = {
     "checks": set(),

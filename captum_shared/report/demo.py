@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from captum.attr import IntegratedGradients, LayerAttribution, LayerGradCam, Saliency
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from captum_shared.attribution import ParallelBackprop
 from captum_shared.checks import check_integer
-from captum_shared.encoder import LatentEncoder, encode_images
 from captum_shared.files import output_folder, write_csv, write_figure, write_json, write_text
-from captum_shared.metrics import relevance_mass_accuracy
-from captum_shared.readout import LinearReadout, fit_readout
 from captum_shared.report.device import find_device
 from captum_shared.report.html import Picture, gallery, page, table
-from captum_shared.selection import find_drivers, find_pairs
-from captum_shared.study.category import area_under_curve, standardized
-from captum_shared.synthetic import DEMO_LAYER, DemoImages, SharedParts, demo_images, demo_network, shared_masks
-from captum_shared.visualization import display_heat, pair_figure
-
-BASELINE = 0.8  # the mean brightness of the images; black would put heat on every bright background
-N_STEPS = 32
-DRIVES = 0.05  # a part drives the neuron if the response falls by more than 5 % of the step from others to the category
-
-
-@dataclass(frozen=True)
-class Case:
-    """An object that excites the neuron, its reference, and what they truly share."""
-
-    name: str
-    images: tuple[Tensor, Tensor]
-    shared: SharedParts
-    similarity: float
-    response: float
+from captum_shared.study.demo import Case, find_cases, map_methods, open_demo, share_of_heat, summarise
+from captum_shared.visualization import pair_figure
 
 
 def run_demo(
@@ -87,99 +62,22 @@ def run_demo(
         If an argument is out of range.
     """
     check_integer("top", top)
-    data = demo_images(preferred, n_gallery=40, n_others=180, seed=seed)
     folder = output_folder(out)
-    network = demo_network().to(find_device(device)).requires_grad_(False)
-    encoder = LatentEncoder(network, DEMO_LAYER, pool="avg")
-    latents = encode_images(encoder, data.images, batch_size=batch_size, progress=progress)
-    latents = standardized(encoder, latents) if standardize else latents
-    member = np.array([category == preferred for category in data.categories])
-    fit = fit_readout(latents, member.astype(float), seed=seed)
-    readout = fit.readout.to(next(network.parameters()).device)
-
-    cases, passed_over = _find_cases(data, encoder, readout, latents, fit.predictions[:, 0], top, progress)
-    methods = _methods(encoder, readout)
+    study = open_demo(preferred, standardize, seed, find_device(device), batch_size=batch_size, progress=progress)
+    cases, passed_over = find_cases(study, top)
+    methods = map_methods(study)
     shares, pictures = [], []
     for rank, case in enumerate(tqdm(cases, disable=not progress, unit="pair"), start=1):
         maps = {name: method(case.images) for name, method in methods.items()}
-        shares.append({name: _share(pair, case.shared) for name, pair in maps.items()})
+        shares.append({name: share_of_heat(pair, case.shared) for name, pair in maps.items()})
         pictures.append(_draw(folder / f"pair_{rank:02d}.png", case, maps["ParallelBackprop"], shares[-1], preferred))
     summary = {
-        "command": "demo", "preferred": preferred, "cv_auc": area_under_curve(member, fit.predictions[:, 0]),
-        "pairs": len(cases), "passed_over_without_shared_part": passed_over, "standardized": standardize,
-        "mean_share": {name: float(np.mean([row[name] for row in shares])) for name in methods},
-        "mean_area": float(np.mean([_area(case.shared) for case in cases])),
-        "layer": DEMO_LAYER, "rule": "product", "similarity": "dot", "engine": "IntegratedGradients",
-        "n_steps": N_STEPS, "baseline": BASELINE, "least_drop": DRIVES, "seed": seed,
+        "command": "demo", "preferred": preferred, "standardized": standardize, "seed": seed,
+        "passed_over_without_shared_part": passed_over, **summarise(study, cases, shares),
     }  # fmt: skip
     _write_report(folder, summary, cases, shares, pictures)
     _print_table(cases, shares, summary)
     return summary
-
-
-def _find_cases(
-    data: DemoImages,
-    encoder: LatentEncoder,
-    readout: LinearReadout,
-    latents: Tensor,
-    response: np.ndarray,
-    top: int,
-    progress: bool,
-) -> tuple[list[Case], int]:
-    """The `top` strongest out-of-category images with a shared part, and how many were passed over."""
-    n = len(data.gallery)
-    drivers = find_drivers(response, np.arange(len(response)) < n, top=None, references="category")
-    pairs = find_pairs(latents, drivers, readout.weight[0].to(latents))
-    device = readout.weight.device
-
-    def respond(images: Tensor) -> Tensor:
-        return readout(encoder(images.to(device)))[:, 0]
-
-    cases: list[Case] = []
-    for tried, i in enumerate(pairs.images):
-        if len(cases) == top:
-            return cases, tried - top
-        j, similarity = int(pairs.references[tried, 0]), float(pairs.similarity[tried, 0])
-        shared = shared_masks(data.others.scenes[i - n], data.gallery.scenes[j], respond, min_drop=DRIVES)
-        if shared.kinds:
-            images = (data.images[i : i + 1].to(device), data.images[j : j + 1].to(device))
-            cases.append(Case(data.categories[i], images, shared, similarity, float(response[i])))
-    return cases, len(pairs.images) - len(cases)
-
-
-def _methods(
-    encoder: LatentEncoder, readout: LinearReadout
-) -> dict[str, Callable[[tuple[Tensor, Tensor]], list[Tensor]]]:
-    """ParallelBackprop, and Captum's methods on the readout alone: each takes a pair and gives two maps."""
-    neuron = nn.Sequential(encoder, readout)
-    parallel, integrated, saliency = ParallelBackprop(encoder), IntegratedGradients(neuron), Saliency(neuron)
-    grad_cam = LayerGradCam(neuron, encoder.model.get_submodule(DEMO_LAYER))
-
-    def coarse(x: Tensor) -> Tensor:
-        heat = grad_cam.attribute(x, target=0, relu_attributions=True)
-        return LayerAttribution.interpolate(heat, tuple(x.shape[-2:]), "bilinear")
-
-    def both(method: Callable[[Tensor], Tensor]) -> Callable[[tuple[Tensor, Tensor]], list[Tensor]]:
-        return lambda pair: [method(x)[0].detach() for x in pair]
-
-    options: dict[str, Any] = {"baselines": BASELINE, "n_steps": N_STEPS}
-    return {
-        "ParallelBackprop": lambda pair: [m[0] for m in parallel.attribute(pair, readout=readout, target=0, **options)],
-        "Saliency": both(lambda x: saliency.attribute(x.clone().requires_grad_(), target=0)),
-        "IntegratedGradients": both(lambda x: integrated.attribute(x, target=0, **options)),
-        "GradCAM": both(coarse),
-    }
-
-
-def _share(maps: Sequence[Tensor], shared: SharedParts) -> float:
-    """Share of the heat on the truly shared parts, mean of both images."""
-    masks = (shared.mask_x, shared.mask_ref)
-    each = [relevance_mass_accuracy(display_heat(m.cpu()), mask) for m, mask in zip(maps, masks, strict=True)]
-    return float(torch.stack(each).mean())
-
-
-def _area(shared: SharedParts) -> float:
-    return float(np.mean([shared.mask_x.mean(), shared.mask_ref.mean()]))
 
 
 def _draw(path: Path, case: Case, maps: Sequence[Tensor], shares: dict[str, float], preferred: str) -> Picture:
@@ -200,7 +98,7 @@ def _draw(path: Path, case: Case, maps: Sequence[Tensor], shares: dict[str, floa
 
 def _rows(cases: Sequence[Case], shares: Sequence[dict[str, float]]) -> Iterator[list[Any]]:
     for rank, (case, row) in enumerate(zip(cases, shares, strict=True), start=1):
-        yield [f"pair_{rank:02d}", case.name, ", ".join(case.shared.kinds), _area(case.shared), *row.values()]
+        yield [f"pair_{rank:02d}", case.name, ", ".join(case.shared.kinds), case.area, *row.values()]
 
 
 def _header(shares: Sequence[dict[str, float]]) -> list[str]:

@@ -1,0 +1,147 @@
+"""The demo's study: objects that excite a category neuron, and what they truly share with its category."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from captum.attr import IntegratedGradients, LayerAttribution, LayerGradCam, Saliency
+from torch import Tensor, nn
+
+from captum_shared.attribution import ParallelBackprop
+from captum_shared.encoder import LatentEncoder, encode_images
+from captum_shared.metrics import relevance_mass_accuracy
+from captum_shared.readout import LinearReadout, fit_readout
+from captum_shared.selection import find_drivers, find_pairs
+from captum_shared.study.category import area_under_curve, standardized
+from captum_shared.study.network import device_of
+from captum_shared.synthetic import DEMO_LAYER, DemoImages, SharedParts, demo_images, demo_network, shared_masks
+from captum_shared.visualization import display_heat
+
+BASELINE = 0.8  # the mean brightness of the images; black would put heat on every bright background
+N_STEPS = 32
+DRIVES = 0.05  # a part drives the neuron if the response falls by more than 5 % of the step from others to the category
+
+Maps = Sequence[Tensor]
+
+
+@dataclass(frozen=True)
+class DemoStudy:
+    """The neuron and its images.
+
+    Attributes
+    ----------
+    data : DemoImages
+        The category's first.
+    encoder : LatentEncoder
+    readout : LinearReadout
+    latents : Tensor (n, D)
+    responses : (n,) array
+        Out of fold.
+    """
+
+    data: DemoImages
+    encoder: LatentEncoder
+    readout: LinearReadout
+    latents: Tensor
+    responses: np.ndarray
+
+    @property
+    def member(self) -> np.ndarray:
+        """(n,) bool array: in the category."""
+        return np.arange(len(self.data.images)) < len(self.data.gallery)
+
+
+@dataclass(frozen=True)
+class Case:
+    """An object that excites the neuron, its reference, and what they truly share."""
+
+    name: str
+    images: tuple[Tensor, Tensor]
+    shared: SharedParts
+    similarity: float
+    response: float
+
+    @property
+    def area(self) -> float:
+        """Share of the images that the truly shared parts cover, mean of both."""
+        return float(np.mean([self.shared.mask_x.mean(), self.shared.mask_ref.mean()]))
+
+
+def open_demo(
+    preferred: str, standardize: bool, seed: int, device: torch.device, *, batch_size: int = 32, progress: bool = True
+) -> DemoStudy:
+    """Draw the images, encode them and fit the readout."""
+    data = demo_images(preferred, n_gallery=40, n_others=180, seed=seed)
+    encoder = LatentEncoder(demo_network().to(device).requires_grad_(False), DEMO_LAYER, pool="avg")
+    latents = encode_images(encoder, data.images, batch_size=batch_size, progress=progress)
+    latents = standardized(encoder, latents) if standardize else latents
+    member = np.array([category == preferred for category in data.categories])
+    fit = fit_readout(latents, member.astype(float), seed=seed)
+    return DemoStudy(data, encoder, fit.readout.to(device), latents, fit.predictions[:, 0])
+
+
+def find_cases(study: DemoStudy, top: int) -> tuple[list[Case], int]:
+    """The `top` strongest out-of-category images with a shared part, and how many were passed over."""
+    data, device = study.data, device_of(study.encoder)
+    drivers = find_drivers(study.responses, study.member, top=None, references="category")
+    pairs = find_pairs(study.latents, drivers, study.readout.weight[0].to(study.latents))
+
+    def respond(images: Tensor) -> Tensor:
+        return study.readout(study.encoder(images.to(device)))[:, 0]
+
+    cases: list[Case] = []
+    columns = (pairs.images, pairs.references[:, 0], pairs.similarity[:, 0])
+    for tried, (i, j, similarity) in enumerate(zip(*columns, strict=True)):
+        if len(cases) == top:
+            return cases, tried - top
+        scenes = data.others.scenes[i - len(data.gallery)], data.gallery.scenes[j]
+        shared = shared_masks(*scenes, respond, min_drop=DRIVES)
+        if shared.kinds:
+            images = (data.images[i : i + 1].to(device), data.images[j : j + 1].to(device))
+            cases.append(Case(data.categories[i], images, shared, float(similarity), float(study.responses[i])))
+    return cases, len(pairs.images) - len(cases)
+
+
+def map_methods(study: DemoStudy) -> dict[str, Callable[[tuple[Tensor, Tensor]], Maps]]:
+    """ParallelBackprop, and Captum's methods on the readout alone: each takes a pair and gives two maps."""
+    encoder, readout = study.encoder, study.readout
+    neuron = nn.Sequential(encoder, readout)
+    parallel, integrated, saliency = ParallelBackprop(encoder), IntegratedGradients(neuron), Saliency(neuron)
+    grad_cam = LayerGradCam(neuron, encoder.model.get_submodule(DEMO_LAYER))
+
+    def coarse(x: Tensor) -> Tensor:
+        heat = grad_cam.attribute(x, target=0, relu_attributions=True)
+        return LayerAttribution.interpolate(heat, tuple(x.shape[-2:]), "bilinear")
+
+    def both(method: Callable[[Tensor], Tensor]) -> Callable[[tuple[Tensor, Tensor]], list[Tensor]]:
+        return lambda pair: [method(x)[0].detach() for x in pair]
+
+    options: dict[str, Any] = {"baselines": BASELINE, "n_steps": N_STEPS}
+    return {
+        "ParallelBackprop": lambda pair: [m[0] for m in parallel.attribute(pair, readout=readout, target=0, **options)],
+        "Saliency": both(lambda x: saliency.attribute(x.clone().requires_grad_(), target=0)),
+        "IntegratedGradients": both(lambda x: integrated.attribute(x, target=0, **options)),
+        "GradCAM": both(coarse),
+    }
+
+
+def share_of_heat(maps: Maps, shared: SharedParts) -> float:
+    """Share of the heat on the truly shared parts, mean of both images."""
+    masks = (shared.mask_x, shared.mask_ref)
+    each = [relevance_mass_accuracy(display_heat(m.cpu()), mask) for m, mask in zip(maps, masks, strict=True)]
+    return float(torch.stack(each).mean())
+
+
+def summarise(study: DemoStudy, cases: Sequence[Case], shares: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """The numbers that the demo ends with."""
+    return {
+        "cv_auc": area_under_curve(study.member, study.responses), "pairs": len(cases),
+        "mean_share": {name: float(np.mean([row[name] for row in shares])) for name in (shares[0] if shares else ())},
+        "mean_area": float(np.mean([case.area for case in cases])),
+        "layer": DEMO_LAYER, "rule": "product", "similarity": "dot", "engine": "IntegratedGradients",
+        "n_steps": N_STEPS, "baseline": BASELINE, "least_drop": DRIVES,
+    }  # fmt: skip
