@@ -22,7 +22,6 @@ MOST_PARAMETERS, MOST_LINES = 6, 40
 
 MANY_PARAMETERS = {
     "encoder/images.py:encode_images",  # the order of its first seven is a promise
-    "report/demo.py:_find_cases",
     "report/recording/page.py:report_page",
     "report/selectivity.py:_kept_indices",
     "report/selectivity.py:_with_classes",

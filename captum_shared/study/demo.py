@@ -91,7 +91,8 @@ def find_cases(study: DemoStudy, top: int) -> tuple[list[Case], int]:
     pairs = find_pairs(study.latents, drivers, study.readout.weight[0].to(study.latents))
 
     def respond(images: Tensor) -> Tensor:
-        return study.readout(study.encoder(images.to(device)))[:, 0]
+        responses: Tensor = study.readout(study.encoder(images.to(device)))
+        return responses[:, 0]
 
     cases: list[Case] = []
     columns = (pairs.images, pairs.references[:, 0], pairs.similarity[:, 0])
@@ -115,7 +116,8 @@ def map_methods(study: DemoStudy) -> dict[str, Callable[[tuple[Tensor, Tensor]],
 
     def coarse(x: Tensor) -> Tensor:
         heat = grad_cam.attribute(x, target=0, relu_attributions=True)
-        return LayerAttribution.interpolate(heat, tuple(x.shape[-2:]), "bilinear")
+        larger: Tensor = LayerAttribution.interpolate(heat, tuple(x.shape[-2:]), "bilinear")
+        return larger
 
     def both(method: Callable[[Tensor], Tensor]) -> Callable[[tuple[Tensor, Tensor]], list[Tensor]]:
         return lambda pair: [method(x)[0].detach() for x in pair]
