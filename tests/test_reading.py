@@ -22,6 +22,7 @@ from recordings import explain, files_of
 from torch import Tensor, nn
 
 from captum_shared import LatentEncoder, ParallelBackprop
+from captum_shared.encoder.images import evaluating
 from captum_shared.encoder.layers import LayerScan
 from captum_shared.encoder.reading import Reader, _thread
 from captum_shared.selectivity.layers import LayerReader
@@ -273,6 +274,21 @@ def test_a_plain_encoder_waits_for_an_engine_with_hooks(net: Any, switching: Non
     with ThreadPoolExecutor(8) as pool:
         found = [pool.submit(explain if i % 4 == 0 else encode, i) for i in range(64)]
     assert all(future.result() for future in found)
+
+
+def test_evaluation_lasts_until_no_thread_wants_it() -> None:
+    net = any_networks.make("plain").train()
+    net.relu.eval()
+    before = [module.training for module in net.modules()]
+    with ThreadPoolExecutor(1) as pool:
+        ours, theirs = evaluating(net), evaluating(net.body)
+        ours.__enter__()
+        pool.submit(theirs.__enter__).result()
+        ours.__exit__(None, None, None)
+        assert net.training
+        assert not any(module.training for module in net.body.modules())
+        pool.submit(theirs.__exit__, None, None, None).result()
+    assert [module.training for module in net.modules()] == before
 
 
 @pytest.mark.slow  # explains a recording twice: ten seconds

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -240,17 +242,29 @@ def device_of(encoder: nn.Module, device: str | torch.device | None) -> torch.de
     return tensors[0].device if tensors else torch.device("cpu")
 
 
+_counting = threading.Lock()
+_evaluated: WeakKeyDictionary[nn.Module, tuple[int, bool]] = WeakKeyDictionary()  # how many want it, and its own mode
+
+
 @contextmanager
 def evaluating(encoder: nn.Module) -> Iterator[None]:
-    """Evaluation mode; afterwards every module is in the mode it was in."""
-    modes = [(module, module.training) for module in encoder.modules()]
-    encoder.eval()
+    """Evaluation mode, until no thread wants it any more; then every module is in the mode it was in."""
+    modules = list(encoder.modules())
+    with _counting:
+        for module in modules:
+            others, own = _evaluated.get(module, (0, module.training))
+            _evaluated[module] = others + 1, own
+        encoder.eval()
     try:
         yield
     finally:
-        encoder.train(encoder.training)
-        for module, training in modes:
-            module.training = training
+        with _counting:
+            for module in modules:
+                wanted, own = _evaluated.pop(module)
+                if wanted > 1:
+                    _evaluated[module] = wanted - 1, own
+                else:
+                    module.training = own
 
 
 def check_source(images: Any, batch_size: Any, unreadable: str, autocast: Any = None) -> None:
