@@ -27,13 +27,15 @@ def slow_constant(gallery: Tensor, z_ref: Tensor, w: Tensor, contrast: float, ri
     covariance = sum(torch.outer(g, g) for g in zeta) / len(zeta)
     near, front = (covariance + ridge * covariance.trace() / d * torch.eye(d).to(w) for ridge in ridges)
     direction = torch.linalg.solve(near, z_ref - gallery.mean(0))
-    drive, liked, total = 0.0, 0.0, 0.0
+    drive, driver, mean_drive, total = 0.0, 0.0, 0.0, 0.0
     for g in zeta:
         drive += max(float(w @ g), 0.0)
-        liked += max(float(w @ g), 0.0) * float(g @ direction)
-    for g in zeta:
-        total = total + (w @ g) * (g @ direction - contrast * liked / drive) * g / len(zeta)
-    return torch.linalg.solve(front, total)
+        driver = driver + max(float(w @ g), 0.0) * g
+        mean_drive = mean_drive + (w @ g) * g / len(zeta)
+        total = total + (w @ g) * (g @ direction) * g / len(zeta)
+    driver = driver / drive
+    common = (driver @ direction) * mean_drive + (mean_drive @ direction) * driver
+    return torch.linalg.solve(front, total - contrast / 2 * common)
 
 
 def skewed(n: int, d: int, generator: torch.Generator | None = None) -> Tensor:
@@ -135,30 +137,37 @@ def test_cells_are_neurons_of_their_own(contrast: float) -> None:
         part = refs[:, cell::3]
         assert torch.allclose(found[:, cell::3], of_a_cell(part, part, w[cell::3]))
         for n in range(2):
-            assert torch.allclose(found[n, cell::3], slow_constant(samples, part[n], w[cell::3], contrast, (0.3, 3.0)))
+            assert torch.allclose(found[n, cell::3], slow_constant(samples, part[n], w[cell::3], contrast, (5.0, 5.0)))
 
 
 @pytest.mark.parametrize("cells", [1, 2])
 @pytest.mark.parametrize("contrast", [0.0, 0.5])
-def test_the_similarity_is_what_the_maps_of_the_image_decompose(contrast: float, cells: int) -> None:
+def test_the_similarity_is_what_the_maps_of_both_images_decompose(contrast: float, cells: int) -> None:
     gallery, queries, refs, w = skewed(60, 6), skewed(2, 6), skewed(3, 6), torch.randn(6).double()
-    rule = moment_rule(gallery, contrast, cells=cells)
+    rule = moment_rule(gallery, contrast, ridges=(0.3, 3.0), cells=cells)
     s = neuron_similarity(queries, refs, w, kind=rule)
     mean = gallery.reshape(60, 6 // cells, cells).mean((0, 2)).repeat_interleave(cells)
     assert torch.allclose(rule.origin, mean)
     for q, x in enumerate(queries):
         for g, y in enumerate(refs):
             assert torch.allclose(s[q, g], (x - mean) @ rule(x[None], y, w)[0])
+            assert torch.allclose(s[q, g], (y - mean) @ rule.transposed(y[None], x, w)[0])
 
 
-def test_with_one_ridge_and_no_contrast_the_similarity_is_a_third_moment() -> None:
+@pytest.mark.parametrize("contrast", [0.0, 0.5])
+def test_with_one_ridge_the_similarity_is_a_symmetric_third_moment(contrast: float) -> None:
     gallery, w = skewed(60, 5), torch.randn(5).double()
-    s = moment_rule(gallery, contrast=0.0, ridges=0.7).similarity(gallery[:6], gallery[:6], w)
+    rule = moment_rule(gallery, contrast, ridges=0.7)
+    s = rule.similarity(gallery[:6], gallery[:6], w)
     zeta = gallery - gallery.mean(0)
     covariance = zeta.T @ zeta / 60
     k = zeta @ torch.linalg.solve(covariance + 0.7 * covariance.trace() / 5 * torch.eye(5).double(), zeta[:6].T)
-    assert torch.allclose(s, torch.einsum("g,gx,gy->xy", zeta @ w, k, k) / 60)
+    r = zeta @ w
+    driven, likeness = r @ k / 60, r.clamp(min=0) @ k / r.clamp(min=0).sum()
+    both = torch.outer(driven, likeness)
+    assert torch.allclose(s, torch.einsum("g,gx,gy->xy", r, k, k) / 60 - contrast / 2 * (both + both.T))
     assert torch.allclose(s, s.T)
+    assert torch.equal(rule(gallery[:6], gallery[:6], w), rule.transposed(gallery[:6], gallery[:6], w))
 
 
 def test_the_matcher_takes_it() -> None:

@@ -13,7 +13,7 @@ from captum_shared.attribution.base import warn_if_training
 from captum_shared.attribution.inputs import Pair, check_pair, resolve_weight
 from captum_shared.attribution.layer import check_map_encoder
 from captum_shared.attribution.shares import Shares, position_shares
-from captum_shared.checks import describe
+from captum_shared.checks import describe, network_refusals
 from captum_shared.similarity import MomentRule, shared_weights
 
 # Values of latents that are held for the positions of a reference at once.
@@ -113,7 +113,9 @@ class LayerCorrespondence(GradientAttribution):
     def _shares(self, x: Tensor) -> Shares:
         size = x.shape[-2:]
         origin = self.center if isinstance(self.similarity, str) else self.similarity.origin
-        return position_shares(self._maps, self._maps.as_map(self._maps.layer_output(x), size), origin)
+        with network_refusals(x, self.encoder, "the encoder"):
+            output = self._maps.layer_output(x)
+        return position_shares(self._maps, self._maps.as_map(output, size), origin)
 
     def _of_pair(self, n: int, shares: Shares, shares_ref: Shares, weight: Tensor) -> Tensor:
         """R (h, w, h', w') of pair n: for some positions of the reference at a time."""

@@ -21,20 +21,23 @@ def moment_rule(
     gallery_latents: Tensor | np.ndarray,
     contrast: float = 0.5,
     *,
-    ridges: float | tuple[float, float] = (0.3, 3.0),
+    ridges: float | tuple[float, float] = 5.0,
     cells: int = 1,
 ) -> MomentRule:
     """A rule without a basis: shared weights from the third moments of a gallery's latents.
 
     The paper's product w z z_ref belongs to the axes of the latents: after a rotation of them it is another one. Here
-    the gallery says what goes together instead. With zeta the latents minus the gallery's mean, S_l their covariance
-    plus l times its mean eigenvalue, and for each gallery image g its drive r = w . zeta_g and its likeness to the
-    reference k = zeta_g . S_l^-1 zeta(y),
+    the gallery says what goes together instead. With zeta the latents minus the gallery's mean, S their covariance plus
+    a ridge, and for each gallery image g its drive r = w . zeta_g and its likeness to an image k(x) = zeta_g . S^-1
+    zeta(x), what two images share for the neuron is
 
-        c(y) = S_m^-1 E[r (k - contrast kbar) zeta_g],    kbar = E[max(r, 0) k] / E[max(r, 0)].
+        T(x, y) = E[r k(x) k(y)] - contrast / 2 (d(x) E[r k(y)] + d(y) E[r k(x)]),
 
-    Rotating latents and readout rotates c. For independent latents c is the product times their skewness. It is linear
-    in zeta(y), and needs neither labels nor recorded responses. Ours. Evidence: ``benchmarks.pair_grid``.
+    where d(x) = E[max(r, 0) k(x)] / E[max(r, 0)] is the likeness to the neuron's drivers. The shared weights for x are
+    the gradient of T in z(x), which depends on y only, and the other way round: take them with ``constants="crossed"``,
+    and both maps decompose T. Rotating latents and readout rotates them; for independent latents and no contrast they
+    are the product times the latents' skewness; they are linear in zeta(y), and need neither labels nor recorded
+    responses. Ours. Evidence: ``benchmarks.photo_game``.
 
     Parameters
     ----------
@@ -42,11 +45,12 @@ def moment_rule(
         Latents of several hundred images or more, of any kind. They are kept, not copied, and read in blocks of some
         megabytes, so that a memory-mapped array will do.
     contrast : float, default 0.5
-        How much of the likeness that every driver of the neuron has is taken away from the reference's, from 0 (none)
-        to 1 (all, so that the map forgets more and more of the neuron).
-    ridges : float or (float, float), default (0.3, 3.0)
-        l and m, in units of the mean eigenvalue of the covariance. One number for both makes the similarity symmetric
-        where contrast is 0.
+        How much of what is shared with every driver of the neuron is taken away, from 0 to 1; the more, the more the
+        map follows the reference, and forgets the neuron.
+    ridges : float or (float, float), default 5.0
+        In units of the mean eigenvalue of the covariance; from 3 to 10 the games do not change. A pair (l, m) has l for
+        the image that a constant is made from and m for the image that it is for, so that T is not symmetric; with
+        (0.3, 3.0) maps of the image won both swaps a little more often, and maps of the reference less often.
     cells : int, default 1
         Number of cells of latents that are a grid of K channels, channels first: 16 for pool=4. Each cell is taken as a
         neuron of its own, with its part of w and of z, and all cells of all images are samples of the moments.
@@ -74,7 +78,7 @@ def moment_rule(
     >>> rule(gallery[:2], gallery[2:4], torch.ones(8)).shape
     torch.Size([2, 8])
     >>> rule
-    moment_rule(gallery of 500 images, 8 latents, contrast=0.0, ridges=(0.3, 3.0), cells=1)
+    moment_rule(gallery of 500 images, 8 latents, contrast=0.0, ridges=5.0, cells=1)
     """
     gallery = _checked_gallery(gallery_latents)
     return MomentRule(gallery, _checked_contrast(contrast), _checked_ridges(ridges), _checked_cells(cells, gallery))
@@ -103,10 +107,10 @@ class MomentRule:
         spread = float(covariance.trace()) / len(covariance)
         if not spread > 0:
             raise ValueError("`gallery_latents` must vary between images, got the same latents for all")
-        near, front = (_regular_inverse(covariance, ridge * spread) for ridge in ridges)
-        self._likeness = near.to(self.mean)
-        self._front = front.to(self.mean)
-        self._front_ridge = ridges[1] * spread
+        self._covariance = covariance.to(self.mean)
+        self._likeness = _regular_inverse(covariance, ridges[0] * spread).to(self.mean)
+        same = ridges[0] == ridges[1]
+        self._front = self._likeness if same else _regular_inverse(covariance, ridges[1] * spread).to(self.mean)
 
     def __call__(self, z: Tensor, z_ref: Tensor, weight: Tensor, center: Any = None) -> Tensor:
         """Shared weights (N, D) of images and references with latents `z` and `z_ref`, (N, D) or (D,) for the second.
@@ -117,18 +121,15 @@ class MomentRule:
             If a `center` is given, or the latents are not as many as the gallery's.
         """
         _check_no_center(center)
-        return self._to_latents(self._constant(weight, z_ref), z).expand_as(z)
+        return self._to_latents(self._constant(weight, z_ref, self._likeness, self._front), z).expand_as(z)
 
     def transposed(self, z: Tensor, z_ref: Tensor, weight: Tensor, center: Any = None) -> Tensor:
-        """The same for the reference, from the image, `z_ref` here: the gradient of `similarity` in its second image.
-
-        Where there is one ridge and no contrast, it is the rule itself.
-        """
+        """The same for the reference, from the image, `z_ref` here: with one ridge it is the rule itself."""
         _check_no_center(center)
-        return self._to_latents(self._transposed_constant(weight, z_ref), z).expand_as(z)
+        return self._to_latents(self._constant(weight, z_ref, self._front, self._likeness), z).expand_as(z)
 
     def similarity(self, query: Tensor, gallery: Tensor, weight: Tensor) -> Tensor:
-        """zeta(x) . c(y), which the maps of x decompose: (Q, G), or (K, Q, G) for weights (K, D).
+        """T(x, y), which the maps of both images decompose: (Q, G), or (K, Q, G) for weights (K, D).
 
         Parameters
         ----------
@@ -139,7 +140,7 @@ class MomentRule:
         """
         weights = weight.reshape(-1, weight.shape[-1])
         pairs = weights.repeat_interleave(len(query), 0), query.repeat(len(weights), 1)
-        constants = self._to_latents(self._transposed_constant(*pairs), query)
+        constants = self._to_latents(self._constant(*pairs, self._front, self._likeness), query)
         mean = self.origin.to(gallery)
         return (constants @ (gallery - mean).T).reshape(*weight.shape[:-1], len(query), len(gallery))
 
@@ -157,35 +158,24 @@ class MomentRule:
 
     def __repr__(self) -> str:
         n, d = self.gallery.shape
+        ridges = self.ridges[0] if self.ridges[0] == self.ridges[1] else self.ridges
         return (
-            f"moment_rule(gallery of {n} images, {d} latents, contrast={self.contrast}, ridges={self.ridges}, "
+            f"moment_rule(gallery of {n} images, {d} latents, contrast={self.contrast}, ridges={ridges}, "
             f"cells={self.cells})"
         )
 
-    def _constant(self, weight: Tensor, z_ref: Tensor) -> Tensor:
-        """G zeta(y), (N, cells, K), for G = S_m^-1 (E[r zeta zeta^T] - contrast v d^T) S_l^-1.
+    def _constant(self, weight: Tensor, z: Tensor, near: Tensor, front: Tensor) -> Tensor:
+        """front (E[r zeta zeta^T] - contrast / 2 (v d^T + d v^T)) near zeta(z), (N, cells, K).
 
-        v = E[r zeta] = S w, and d is the mean driver, so that kbar = d . S_l^-1 zeta(y).
+        `near` and `front` are inverses of the covariance plus a ridge, v = E[r zeta], and d is the mean driver.
         """
-        w, likeness = self._by_cell(weight), (self._by_cell(z_ref) - self.mean) @ self._likeness
+        w, likeness = self._by_cell(weight), (self._by_cell(z) - self.mean) @ near
         third, driver = self._contract(w, likeness)
-        constant = third @ self._front
         if self.contrast:
-            shared_by_drivers = (driver * likeness).sum(-1, keepdim=True)
-            constant -= self.contrast * shared_by_drivers * self._regular_weight(w)
-        return constant
-
-    def _transposed_constant(self, weight: Tensor, z: Tensor) -> Tensor:
-        """G^T zeta(x), (N, cells, K): what zeta(y) is multiplied with in zeta(x) . G zeta(y)."""
-        w, zeta = self._by_cell(weight), self._by_cell(z) - self.mean
-        third, driver = self._contract(w, zeta @ self._front)
-        if self.contrast:
-            third -= self.contrast * (self._regular_weight(w) * zeta).sum(-1, keepdim=True) * driver
-        return third @ self._likeness
-
-    def _regular_weight(self, weight: Tensor) -> Tensor:
-        """S_m^-1 S w, with S = S_m - m I."""
-        return weight - self._front_ridge * (weight @ self._front)
+            drive = w @ self._covariance
+            both = _inner(driver, likeness) * drive + _inner(drive, likeness) * driver
+            third = third - self.contrast / 2 * both
+        return third @ front
 
     def _contract(self, weight: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
         """E[r (direction . zeta) zeta] and the mean driver E[max(r, 0) zeta] / E[max(r, 0)], both (N, cells, K).
@@ -217,6 +207,10 @@ class MomentRule:
 
     def _to_latents(self, constant: Tensor, like: Tensor) -> Tensor:
         return constant.mT.flatten(1).to(like)
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(-1, keepdim=True)
 
 
 def _check_no_center(center: Any) -> None:
