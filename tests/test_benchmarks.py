@@ -19,13 +19,13 @@ from benchmarks.common.results import (
     Store,
     axis_table,
     markdown_table,
-    mean_scores,
     summarise,
     write_long,
 )
-from benchmarks.common.scores import pair_scores, swap_scores, to_heat
+from benchmarks.common.scores import mean_scores, pair_scores, swap_scores, to_heat
 from benchmarks.synthetic_game import PairCondition, neurons
 from benchmarks.synthetic_game import command as shared_parts
+from benchmarks.synthetic_game.correspondence import correspondence_rows, correspondence_scores
 from benchmarks.synthetic_game.neurons import Setting, make_neuron, settings
 
 
@@ -142,6 +142,15 @@ def test_pytorch_grad_cam_itself() -> None:
     heat = to_heat(row.explain(neuron, problem)[0], (96, 96))
     shared = cases[0].masks["p"] | cases[0].masks["d"]
     assert heat[shared].mean() > 5 * heat[cases[0].masks["n"]].mean()
+
+
+@pytest.mark.parametrize("similarity", ["dot", "moments, contrast 0.5"])
+def test_correspondence_lands_on_the_part(similarity: str) -> None:
+    neuron, cases, _ = make_neuron(Setting("base", "planted"), 0, 2, 0, "cpu")
+    scores = correspondence_scores(neuron, cases[0], correspondence_rows(neuron)["LayerCorrespondence", similarity])
+    found, shuffled, chance = scores["query"].values()
+    assert found > 0.6 > 4 * chance
+    assert not shuffled > found / 2  # NaN where nothing leaves the part
 
 
 def test_settings() -> None:

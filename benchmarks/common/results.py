@@ -84,15 +84,6 @@ def summarise(
     return figures
 
 
-def mean_scores(scores: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Mean over a neuron's cases, NaN left out."""
-    mean: dict[str, dict[str, float]] = {}
-    for image, metrics in scores[0].items():
-        columns = {name: [own[image][name] for own in scores if np.isfinite(own[image][name])] for name in metrics}
-        mean[image] = {name: float(np.mean(values)) if values else float("nan") for name, values in columns.items()}
-    return mean
-
-
 def write_long(path: Path, figures: Iterable[Result]) -> None:
     """The long table as CSV."""
     lines = [[getattr(figure, column) for column in HEADER] for figure in figures]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -126,3 +126,12 @@ def _localization(heat: np.ndarray, mask: np.ndarray) -> dict[str, float]:
         "relevance_rank_accuracy": float(relevance_rank_accuracy(heat, mask)),
         "pointing_game": float(pointing_game(heat, mask)),
     }
+
+
+def mean_scores(each: Sequence[Scores]) -> Scores:
+    """Mean over a neuron's cases, NaN left out."""
+    mean: Scores = {}
+    for image, metrics in each[0].items():
+        columns = {name: [own[image][name] for own in each if np.isfinite(own[image][name])] for name in metrics}
+        mean[image] = {name: float(np.mean(values)) if values else float("nan") for name, values in columns.items()}
+    return mean

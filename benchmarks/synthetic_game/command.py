@@ -24,14 +24,14 @@ from benchmarks.common.results import (
     axis_table,
     finish,
     markdown_table,
-    mean_scores,
     plot_axis,
     plot_bars,
     summarise,
     write_long,
     write_table,
 )
-from benchmarks.common.scores import Scores, pair_scores, reference_scores, to_heat
+from benchmarks.common.scores import Scores, mean_scores, pair_scores, reference_scores, to_heat
+from benchmarks.synthetic_game.correspondence import METHOD, correspondence_rows, correspondence_scores
 from benchmarks.synthetic_game.neurons import Case, Setting, make_neuron, settings
 from captum_shared.report.files import output_folder, write_csv
 
@@ -49,6 +49,7 @@ METRICS = (
     "leakage_d",
     "leakage_n",
 )
+CORRESPONDENCE = ("correspondence_on_part", "correspondence_shuffled", "correspondence_chance")
 SWAPS = ("swap_accuracy", "readout_swap_accuracy", "both_swaps_accuracy")
 CHANCE = {"swap_accuracy": 0.5, "readout_swap_accuracy": 0.5, "both_swaps_accuracy": 1 / 12, "p_vs_q_auroc": 0.5}
 """Of maps whose parts are equally hot on average; of both swaps: the heat must order three parts of one map, and two of
@@ -71,7 +72,7 @@ def run(
     """Run the benchmark and write its files; `quick` takes fewer neurons and conditions, `only` those named."""
     folder = output_folder(out)
     n_neurons, n_cases = n_neurons or (3 if quick else 12), n_cases or 4
-    store = Store(folder / ".neurons", {"seed": seed, "n_cases": n_cases, "version": 3})
+    store = Store(folder / ".neurons", {"seed": seed, "n_cases": n_cases, "version": 4})
     chosen = [s for s in settings() if not quick or s.name == "base"]
     chosen = [s for s in chosen if not only or any(word in _condition(s) for word in only)]
     if not chosen:
@@ -108,8 +109,12 @@ def _one_neuron(setting: Setting, index: int, n_cases: int, seed: int, device: s
     neuron, cases, counts = make_neuron(setting, index, n_cases, seed, device)
     rows = methods_of(setting) if cases else []
     scores = {row.name: _scores(row, neuron, cases, 1000 * seed + index) for row in rows}
+    names = [(row.method, row.rule) for row in rows]
+    for name, similarity in correspondence_rows(neuron).items() if cases and setting.methods != "few" else ():
+        names.append(name)
+        scores[" ".join(name)] = mean_scores([correspondence_scores(neuron, case, similarity) for case in cases])
     admission = {"tried": counts.tried, "admitted": counts.admitted, **counts.rejected}
-    return {"rows": [(row.method, row.rule) for row in rows], "scores": scores, "admission": admission}
+    return {"rows": names, "scores": scores, "admission": admission}
 
 
 def _scores(row: Method, neuron: Neuron, cases: Sequence[Case], seed: int) -> Scores:
@@ -147,14 +152,20 @@ def _write(folder: Path, figures: list[Result], results: dict[str, list[dict[str
     rows = [(name, k, reason, n) for name, own in results.items() for k, result in enumerate(own)
             for reason, n in result["admission"].items()]  # fmt: skip
     write_csv(folder / "admission.csv", ("condition", "neuron", "outcome", "pairs"), rows)
+    maps = [result for result in figures if result.method != METHOD]
     sections = [
         (
             f"{condition}, {image}",
-            f"{_neurons(results[condition])}\n\n{markdown_table(figures, condition, metrics, image)}",
+            f"{_neurons(results[condition])}\n\n{markdown_table(maps, condition, metrics, image)}",
         )
         for condition in ("planted: base", "trained: base")
         if condition in results
         for image, metrics in (("query", METRICS), ("reference", METRICS[-4:]))
+    ]
+    corresponding = [result for result in figures if result.method == METHOD]
+    sections += [
+        (f"Correspondence, {condition}", markdown_table(corresponding, condition, CORRESPONDENCE))
+        for condition in dict.fromkeys(result.condition for result in corresponding)
     ]
     sections += [(f"Axes: {metric.replace('_', ' ')}", axis_table(figures, FEW_ROWS, metric)) for metric in CHANCE]
     sections.append(("Admission", _admission_table(results)))
