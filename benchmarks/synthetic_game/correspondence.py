@@ -51,4 +51,4 @@ def _landing(found: Tensor, part: Tensor, target: Tensor) -> float:
 
 def _coarse(mask: np.ndarray, size: torch.Size) -> Tensor:
     """How much of each position of a map is in a mask."""
-    return adaptive_avg_pool2d(torch.from_numpy(mask)[None].float(), tuple(size))[0]
+    return adaptive_avg_pool2d(torch.from_numpy(mask)[None].float(), (size[0], size[1]))[0]
