@@ -15,7 +15,7 @@ from captum_shared.report.pair_views import (
     same_as_control,
 )
 from captum_shared.selection import Drivers
-from captum_shared.study.looks import Look, Observer
+from captum_shared.study.looks import Look, LookRequest, References, look_at
 
 IMAGES = torch.rand(9, 3, 21, 21, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 DRIVERS = Drivers(np.array([5, 6, 8]), np.array([0, 1, 2, 3]), np.array([0, 5, 1, 6]))
@@ -30,9 +30,8 @@ def encoder() -> LatentEncoder:
 
 
 def look(encoder: LatentEncoder, rule: str) -> Look:
-    observer = Observer(encoder, encoder(IMAGES), rule)
-    constants = observer.constants(DRIVERS, (6, 2), WEIGHT)
-    return observer.look((IMAGES[6:7], IMAGES[2:3]), (6, 2), 1.5, WEIGHT, constants)
+    constants = References(encoder(IMAGES), rule, "dot").constants(DRIVERS, (6, 2), WEIGHT)
+    return look_at(encoder, rule, (IMAGES[6:7], IMAGES[2:3]), LookRequest(6, 2, 1.5, WEIGHT, constants))
 
 
 @pytest.mark.parametrize("rule", ["product", "contrast"])
@@ -52,6 +51,16 @@ def test_the_control_is_the_average_over_other_partners(encoder: LatentEncoder) 
     of_others = [method.attribute((IMAGES[i : i + 1], IMAGES[2:3]), readout=WEIGHT)[1] for i in (5, 8)]
     np.testing.assert_allclose(seen.control[0], torch.stack(with_others).mean(0)[0, 0], atol=1e-12)
     np.testing.assert_allclose(seen.control[1], torch.stack(of_others).mean(0)[0, 0], atol=1e-12)
+
+
+def test_requests_are_the_best_references_in_their_order(encoder: LatentEncoder) -> None:
+    z = encoder(IMAGES)
+    requests = References(z, "product", "dot").requests(DRIVERS, WEIGHT)
+    for image, each in zip(DRIVERS.outside, requests, strict=True):
+        similarity = {j: float((WEIGHT * z[image] * z[j]).sum()) for j in range(4)}
+        assert [request.reference for request in each] == sorted(similarity, key=lambda j: -similarity[j])
+        assert [request.similarity for request in each] == pytest.approx(sorted(similarity.values(), reverse=True))
+        assert {request.image for request in each} == {image}
 
 
 def test_correspondences_sum_to_the_similarity_and_to_the_maps_of_dot(encoder: LatentEncoder) -> None:
@@ -75,10 +84,9 @@ def test_what_is_the_same_with_anybody_is_said_so() -> None:
     other = Look(0, 1, 1.0, (heat, heat), (heat[::-1], heat), None)
     assert same_as_control(same)
     assert not same_as_control(other)
-    shelf = ImageShelf(lambda place: torch.zeros(3, 8, 8), ["a", "b"], ["dog", "cat"])
-    assert any("average of all other" in text for text in reference_view(same, shelf, "product").warnings)
-    assert reference_view(other, shelf, "product").warnings == []
-    assert list(reference_view(other, shelf, "product").maps) == ["layer", "control: average partner"]
+    assert any("average of all other" in text for text in reference_view(same, 0, "product").warnings)
+    assert reference_view(other, 0, "product").warnings == []
+    assert list(reference_view(other, 0, "product").maps) == ["layer", "control: average partner"]
 
 
 def test_hubs_weak_preferences_and_low_r_are_named() -> None:

@@ -73,8 +73,8 @@ def test_files_of_the_command(recording: Path, capsys: Any) -> None:
         assert maps.shape == (len(own), 2, SIZE, SIZE)
         assert np.abs(maps).max() > 0
         assert (out / "figures" / f"neuron_{row['neuron']}.png").stat().st_size > 10_000
-    assert sorted(p.name for p in out.iterdir()) == ["figures", "index.html", "layers.csv", "manifest.json", "maps",
-                                                     "neurons.csv", "pairs.csv", "summary.json", "thumbnails"]  # fmt: skip
+    assert sorted(p.name for p in out.iterdir()) == ["data", "figures", "images", "index.html", "layers.csv",
+                                                     "manifest.json", "maps", "neurons.csv", "pairs.csv", "summary.json", "thumbnails"]  # fmt: skip
     summary = json.loads((out / "summary.json").read_text())
     corrected = [float(row["cv_r_corrected"]) for row in neurons]
     assert summary["median_cv_r_corrected"] == pytest.approx(np.median(corrected), abs=1e-5)
@@ -212,7 +212,7 @@ def test_page_is_whole_offline_and_escaped(recording: Path, tiny: torch.nn.Modul
     explain(recording, tiny, Path("out"), named)
     page = Path("out/index.html").read_text()
     assert "<b>0</b>" not in page
-    index = json.loads(page.split('.push(["index",0,')[1].split("]);\n")[0])
+    index = json.loads(Path("out/data/index.js").read_text().split('.push(["index",0,')[1].split("]);\n")[0])
     assert [entry["name"] for entry in index["neurons"]] == evil
     assert not re.search(r"https?://(?!www.w3.org/2000/svg)", page)  # the name of a format, not an address
     links = Links()

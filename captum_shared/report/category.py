@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
@@ -30,7 +31,7 @@ from captum_shared.study.category import (
     pair_maps,
     summarise,
 )
-from captum_shared.study.looks import Look, Observer
+from captum_shared.study.looks import LookRequest, References, look_at
 from captum_shared.study.network import device_of, transform_image
 from captum_shared.study.settings import CategorySettings, make_settings
 from captum_shared.visualization import pair_figure
@@ -145,31 +146,29 @@ class _Looks:
     """Views of a category neuron's pairs, with their best references."""
 
     def __init__(self, study: CategoryStudy, findings: CategoryFindings, shelf: ImageShelf) -> None:
-        rule = make_rule(study.settings.rule, study.latents, cells_of(study.encoder))
         self.study, self.findings, self.shelf = study, findings, shelf
-        self.observer = Observer(study.encoder, study.latents, rule)
-        self.best = self.observer.best_pairs(findings.drivers, findings.weight, study.settings.similarity)
-        self.hubs = hub_warnings(self.best.references[:, 0].tolist())
+        self.rule = make_rule(study.settings.rule, study.latents, cells_of(study.encoder))
+        references = References(study.latents, self.rule, study.settings.similarity)
+        self.requests = references.requests(findings.drivers, findings.weight)
+        self.hubs = hub_warnings([best[0].reference for best in self.requests])
 
     def pair(self, rank: int, pixel: tuple[Tensor, Tensor] | None) -> PairView:
         """The pair of this rank; the map of pixels is that of the first reference."""
-        image, responses = int(self.best.images[rank]), self.findings.responses
-        references: list[ReferenceView] = []
-        for place, similarity in zip(self.best.references[rank].tolist(), self.best.similarity[rank], strict=True):
-            look = self._look(image, place, float(similarity))
-            first = pixel if not references else None
-            flat = None if first is None else (first[0].sum(0).numpy(), first[1].sum(0).numpy())
-            said = [self.hubs[place]] if place in self.hubs else []
-            rule = self.observer.rule
-            references.append(reference_view(look, self.shelf, rule, flat, float(responses[place]), said))
-        return PairView(self.shelf.number(image), float(responses[image]), references)
+        flat = None if pixel is None else (pixel[0].sum(0).numpy(), pixel[1].sum(0).numpy())
+        requests = self.requests[rank]
+        references = [self._reference(each, flat if each is requests[0] else None) for each in requests]
+        image = requests[0].image
+        return PairView(self.shelf.number(image), float(self.findings.responses[image]), references)
 
-    def _look(self, image: int, reference: int, similarity: float) -> Look:
-        study, weight = self.study, self.findings.weight
-        device = device_of(study.encoder)
-        x, x_ref = (transform_image(study.transform, study.paths[i])[None].to(device) for i in (image, reference))
-        constants = self.observer.constants(self.findings.drivers, (image, reference), weight)
-        return self.observer.look((x, x_ref), (image, reference), similarity, weight, constants)
+    def _reference(self, request: LookRequest, pixel: tuple[np.ndarray, np.ndarray] | None) -> ReferenceView:
+        study, device = self.study, device_of(self.study.encoder)
+        images = (request.image, request.reference)
+        x, x_ref = (transform_image(study.transform, study.paths[i])[None].to(device) for i in images)
+        look = look_at(study.encoder, self.rule, (x, x_ref), request)
+        said = [self.hubs[request.reference]] if request.reference in self.hubs else []
+        response = float(self.findings.responses[request.reference])
+        shown = self.shelf.number(request.reference)
+        return reference_view(look, shown, self.rule, pixel, response=response, warnings=said)
 
 
 def _neuron(study: CategoryStudy, findings: CategoryFindings, pairs: list[PairView]) -> NeuronView:

@@ -67,13 +67,17 @@ class ImageShelf:
 
 def reference_view(
     look: Look,
-    shelf: ImageShelf,
+    number: int,
     rule: Any,
     pixel: tuple[np.ndarray, np.ndarray] | None = None,
+    *,
     response: float | None = None,
     warnings: Sequence[str] = (),
 ) -> ReferenceView:
-    """What the viewer shows of one reference: the layer map first, then that of pixels, the control, and the dot's."""
+    """What the viewer shows of one reference, `number` of the images that are shown.
+
+    The layer map comes first, then that of pixels, the control, and the layer map by the dot similarity.
+    """
     maps = {}
     if look.layer is not None and look.control is not None:
         unit = SHARE if is_crossed(rule) else OWN_SHARE
@@ -87,7 +91,7 @@ def reference_view(
     elif pixel is not None:
         maps["pixels"] = MapView(*pixel)
     said = [*warnings, *([control_warning(look)] if same_as_control(look) else [])]
-    return ReferenceView(shelf.number(look.reference), look.similarity, maps, look.part, response, said)
+    return ReferenceView(number, look.similarity, maps, look.part, response, said)
 
 
 def same_as_control(look: Look) -> bool:

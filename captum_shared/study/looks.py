@@ -47,26 +47,57 @@ class Look:
     part: np.ndarray | None
 
 
-class Observer:
-    """Looks at the pairs of neurons that share an encoder.
+@dataclass(frozen=True)
+class LookRequest:
+    """A driver and a reference to look at.
+
+    Attributes
+    ----------
+    image, reference : int
+    similarity : float
+    weight : Tensor (D,)
+        The neuron's readout.
+    constants : Tensor (4, D)
+        Shared weights of the driver and the reference, and those of their controls.
+    """
+
+    image: int
+    reference: int
+    similarity: float
+    weight: Tensor
+    constants: Tensor
+
+
+class References:
+    """The best references of neurons that share their latents.
 
     Parameters
     ----------
-    encoder : nn.Module
     latents : Tensor (n, D)
         Of all images, as the encoder gives them.
     rule : str or callable
         As `make_rule` gives it.
+    similarity : str
+        A name in `SIMILARITIES`.
     """
 
-    def __init__(self, encoder: nn.Module, latents: Tensor, rule: str | Rule) -> None:
-        self.encoder = encoder
+    def __init__(self, latents: Tensor, rule: str | Rule, similarity: str) -> None:
         self.latents = latents
         self.rule = rule
+        self.similarity = similarity
 
-    def best_pairs(self, drivers: Drivers, weight: Tensor, similarity: str) -> Pairs:
+    def best(self, drivers: Drivers, weight: Tensor) -> Pairs:
         """Each driver with its best references."""
-        return find_pairs(self.latents, drivers, weight, similarity=similarity, n_references=N_REFERENCES)
+        return find_pairs(self.latents, drivers, weight, similarity=self.similarity, n_references=N_REFERENCES)
+
+    def requests(self, drivers: Drivers, weight: Tensor) -> list[list[LookRequest]]:
+        """For each driver a request for each of its best references, the most similar first."""
+        best = self.best(drivers, weight)
+        columns = zip(best.images.tolist(), best.references.tolist(), best.similarity.tolist(), strict=True)
+        return [
+            [LookRequest(i, j, s, weight, self.constants(drivers, (i, j), weight)) for j, s in zip(js, ss, strict=True)]
+            for i, js, ss in columns
+        ]
 
     def constants(self, drivers: Drivers, pair: tuple[int, int], weight: Tensor) -> Tensor:
         """Shared weights (4, D): of the driver and the reference, and those of their controls."""
@@ -80,27 +111,30 @@ class Observer:
             sides = [(z, z_ref), (z, z_ref), (z, others_ref), (others, z_ref)]
         return torch.cat([shared_weights(a[None], b[None], weight.to(a), self.rule, center) for a, b in sides])
 
-    def look(
-        self, images: tuple[Tensor, Tensor], pair: tuple[int, int], similarity: float, weight: Tensor, constants: Tensor
-    ) -> Look:
-        """One pair: its images (1, C, H, W), its places, and the `constants` of it."""
-        try:
-            origin = origin_of(self.rule, None)
-            x, x_ref = (layer_maps(self.encoder, image, constants[k::2].to(image), origin)
-                        for k, image in enumerate(images))  # fmt: skip
-        except (TypeError, ValueError):  # a layer without positions
-            return Look(*pair, similarity, None, None, None)
-        maps = [(x[k].cpu().numpy(), x_ref[k].cpu().numpy()) for k in (0, 1)]
-        return Look(*pair, similarity, maps[0], maps[1], self._part(images, weight))
-
-    def _part(self, images: tuple[Tensor, Tensor], weight: Tensor) -> np.ndarray | None:
-        try:
-            method = LayerCorrespondence(self.encoder, self.rule if isinstance(self.rule, MomentRule) else "dot")
-            part: np.ndarray = method.attribute(images, readout=weight.to(images[0]))[0].cpu().numpy()
-            return part
-        except (TypeError, ValueError):  # a pool such as the maximum, or a transform that is not affine
-            return None
-
     def _mean_without(self, places: Sequence[int] | np.ndarray, left_out: int) -> Tensor:
         others = [int(place) for place in places if place != left_out] or [left_out]
         return self.latents[others].mean(0)
+
+
+def look_at(encoder: nn.Module, rule: str | Rule, images: tuple[Tensor, Tensor], request: LookRequest) -> Look:
+    """A driver and a reference, (1, C, H, W) each."""
+    places, similarity = (request.image, request.reference), request.similarity
+    origin = origin_of(rule, None)
+    try:
+        x, x_ref = (
+            layer_maps(encoder, image, request.constants[side::2].to(image), origin)
+            for side, image in enumerate(images)
+        )
+    except (TypeError, ValueError):  # a layer without positions
+        return Look(*places, similarity, None, None, None)
+    layer, control = ((x[k].cpu().numpy(), x_ref[k].cpu().numpy()) for k in (0, 1))
+    return Look(*places, similarity, layer, control, _part(encoder, rule, images, request.weight))
+
+
+def _part(encoder: nn.Module, rule: str | Rule, images: tuple[Tensor, Tensor], weight: Tensor) -> np.ndarray | None:
+    try:
+        method = LayerCorrespondence(encoder, rule if isinstance(rule, MomentRule) else "dot")
+        part: np.ndarray = method.attribute(images, readout=weight.to(images[0]))[0].cpu().numpy()
+        return part
+    except (TypeError, ValueError):  # a pool such as the maximum, or a transform that is not affine
+        return None

@@ -1,12 +1,11 @@
-"""``index.html``: a sortable table of neurons, pictures beside it, and how everything was made."""
+"""``index.html``: the viewer of neurons and pairs, the population, and how everything was made."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from captum_shared.report.html import LinkedPicture, linked_gallery, numbers, page, table, text
-from captum_shared.report.viewer import ColumnView, NeuronView, index_script, neuron_entry, viewer_section
+from captum_shared.report.html import LinkedPicture, Section, linked_gallery, numbers, page, table, text
 
 LEAD = (
     "Heat marks what a stimulus outside the preferred category and its reference within it share for the neuron. "
@@ -15,27 +14,12 @@ LEAD = (
 )
 
 
-COLUMNS = (
-    ColumnView("preferred_category", "preferred", "choice"),
-    ColumnView("d_prime", "d\u2032"),
-    ColumnView("cv_r", "r"),
-    ColumnView("cv_r_corrected", "r / ceiling"),
-    ColumnView("reliability", "reliability"),
-    ColumnView("generalization_r", "generalization r"),
-    ColumnView("n_drivers", "drivers"),
-    ColumnView("layer", "layer", "choice"),
-    ColumnView("status", "status", "choice"),
-    ColumnView("reason", "reason", "text"),
-)
-
-
 def report_page(
     title: str,
     figures: Sequence[tuple[str, Any]],
     notes: Sequence[str],
     population: Sequence[LinkedPicture],
-    neurons: Sequence[dict[str, Any]],
-    thumbnails: Sequence[LinkedPicture | None],
+    viewer: Section,
     methods: Sequence[str],
     settings: Sequence[tuple[str, str]],
 ) -> str:
@@ -49,30 +33,18 @@ def report_page(
     notes : sequence of str
         What a reader must know before believing anything, such as stimuli left out.
     population : sequence of LinkedPicture
-    neurons : sequence of dict
-        A row of ``neurons.csv`` each.
-    thumbnails : sequence of LinkedPicture or None
-        One per row.
+    viewer : Section
+        Of the neurons and their pairs.
     methods : sequence of str
         Paragraphs.
     settings : sequence of (name, value)
     """
-    entries = [neuron_entry(_view(row, picture)) for row, picture in zip(neurons, thumbnails, strict=True)]
     sections = [
         numbers(figures),
         text(notes),
+        viewer,
         linked_gallery("Population", population),
-        viewer_section([index_script([], COLUMNS, entries)]),
         text(methods, "Methods"),
         table("Settings and versions", ("setting", "value"), settings),
     ]
     return page(title, [LEAD], sections)
-
-
-def _view(row: dict[str, Any], picture: LinkedPicture | None) -> NeuronView:
-    values = {column.key: None if row[column.key] == "" else row[column.key] for column in COLUMNS}
-    if picture is None:
-        return NeuronView(str(row["neuron"]), values)
-    return NeuronView(
-        str(row["neuron"]), values, figure=picture.target, thumbnail=(picture.source, *(picture.size or (293, 144)))
-    )

@@ -20,6 +20,7 @@ from captum_shared.report.pictures import black_and_white, pictures_of
 from captum_shared.report.recording import figures
 from captum_shared.report.recording.methods import methods_text
 from captum_shared.report.recording.page import report_page
+from captum_shared.report.recording.views import write_views
 from captum_shared.study.maps import file_stem, load_maps, map_path
 from captum_shared.study.network import transform_image
 from captum_shared.study.neurons import NeuronFindings
@@ -55,8 +56,13 @@ def write_report(study: Study, findings: Findings, run: Run) -> dict[str, Any]:
         _numbers(summary),
         study.notes,
         population,
-        [dict(zip(NEURON_COLUMNS, row, strict=True)) for row in rows],
-        [_thumbnail(neuron, study) for neuron in findings.neurons],
+        write_views(
+            study,
+            findings,
+            run,
+            [dict(zip(NEURON_COLUMNS, row, strict=True)) for row in rows],
+            [_thumbnail(neuron, study) for neuron in findings.neurons],
+        ),
         methods_text(study, summary, versions),
         [(key, str(value)) for key, value in {**study.settings.as_json(), **study.about, **versions}.items()],
     )

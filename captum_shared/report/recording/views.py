@@ -1,0 +1,193 @@
+"""The viewer's data of a recording: a script for each neuron, made in jobs, and what the tables need."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from captum_shared.encoder.identity import ImageTransform
+from captum_shared.report.html import LinkedPicture, Section
+from captum_shared.report.pair_views import ImageShelf, hub_warnings, preference_warnings, reference_view
+from captum_shared.report.pictures import black_and_white, pictures_of
+from captum_shared.report.viewer import (
+    ColumnView,
+    NeuronView,
+    PairView,
+    ReferenceView,
+    index_script,
+    neuron_entry,
+    neuron_script,
+    viewer_section,
+)
+from captum_shared.selection import make_rule
+from captum_shared.similarity import Rule
+from captum_shared.study.looks import LookRequest, References, look_at
+from captum_shared.study.maps import load_maps, map_path
+from captum_shared.study.network import device_of, transform_image
+from captum_shared.study.neurons import NeuronFindings
+from captum_shared.study.run import Job, Run, Share
+from captum_shared.study.study import Findings, Study
+
+COLUMNS = (
+    ColumnView("preferred_category", "preferred", "choice"),
+    ColumnView("d_prime", "d\u2032"),
+    ColumnView("cv_r", "r"),
+    ColumnView("cv_r_corrected", "r / ceiling"),
+    ColumnView("reliability", "reliability"),
+    ColumnView("generalization_r", "generalization r"),
+    ColumnView("n_drivers", "drivers"),
+    ColumnView("layer", "layer", "choice"),
+    ColumnView("status", "status", "choice"),
+    ColumnView("reason", "reason", "text"),
+)
+
+
+def write_views(
+    study: Study,
+    findings: Findings,
+    run: Run,
+    rows: Sequence[dict[str, Any]],
+    thumbnails: Sequence[LinkedPicture | None],
+) -> Section:
+    """Write ``data`` and ``images``; the section for the page.
+
+    `rows` are those of ``neurons.csv``, and `thumbnails` belong to them; None where a neuron is not explained.
+    """
+    views = _Views(study, findings, run)
+    run.carry_out(views.jobs(), "views")
+    entries = [
+        views.entry(neuron, row, picture)
+        for neuron, row, picture in zip(findings.neurons, rows, thumbnails, strict=True)
+    ]
+    run.folder.write_text("data/index.js", index_script(views.shelf.views, COLUMNS, entries))
+    return viewer_section()
+
+
+class _Views:
+    """The jobs that make the scripts of neurons, and the images they show."""
+
+    def __init__(self, study: Study, findings: Findings, run: Run) -> None:
+        self.study, self.findings, self.run = study, findings, run
+        ends, transform, stimuli = black_and_white(study.network.transform), study.network.transform, study.recording
+        self.shelf = ImageShelf(
+            lambda place: pictures_of(transform_image(transform, stimuli.stimuli[place]), ends),
+            stimuli.stimulus_names,
+            study.categories.tolist(),
+            run.folder.write,
+        )
+
+    def jobs(self) -> list[Job]:
+        """A job for each explained neuron."""
+        chosen = self.findings.models.candidate
+        made = []
+        for candidate in sorted({int(chosen[neuron.index]) for neuron in self.findings.explained}):
+            latents = self.findings.latents
+            z, encoder = latents.standardized(candidate), latents.encoder(candidate).eval()
+            rule = make_rule(self.study.settings.rule, z, self.study.network.cells(candidate))
+            references = References(z, rule, self.study.settings.similarity)
+            for neuron in self.findings.explained:
+                if int(chosen[neuron.index]) == candidate:
+                    self._number_images(neuron, references)
+                    path = self.run.folder / "data" / f"neuron_{neuron.index}.js"
+                    made.append(Job((path,), _script, partial(self._arguments, neuron, encoder, references)))
+        return made
+
+    def _number_images(self, neuron: NeuronFindings, references: References) -> None:
+        """Put a neuron's images on the shelf: in the same order, whichever of the jobs are done already."""
+        best = references.best(_drivers(neuron), self._weight(neuron))
+        for place in (*best.images.tolist(), *best.references.ravel().tolist()):
+            self.shelf.number(place)
+
+    def _weight(self, neuron: NeuronFindings) -> Tensor:
+        return torch.as_tensor(self.findings.models.weights[neuron.index]).double()
+
+    def _arguments(self, neuron: NeuronFindings, encoder: nn.Module, references: References, share: Share) -> Any:
+        requests = references.requests(_drivers(neuron), self._weight(neuron))
+        places = sorted({place for each in requests for r in each for place in (r.image, r.reference)})
+        pixel = None
+        if "pixel" in self.study.settings.maps:
+            pixel = load_maps(map_path(self.run.folder, neuron), "pixel")
+        shown = _Shown(
+            neuron.index,
+            {place: self.study.recording.stimuli[place] for place in places},
+            {place: self.shelf.number(place) for place in places},
+            {place: float(self.study.responses[neuron.index, place]) for place in places},
+            pixel,
+        )
+        return share(encoder), self.study.network.transform, share(references.rule), requests, shown
+
+    def entry(self, neuron: NeuronFindings, row: dict[str, Any], picture: LinkedPicture | None) -> dict[str, Any]:
+        """What the tables show of a neuron; its pairs are read from its script."""
+        values = {column.key: None if row[column.key] == "" else row[column.key] for column in COLUMNS}
+        if picture is None:
+            return neuron_entry(NeuronView(neuron.name, values))
+        r = float(self.findings.models.cv_r[neuron.index])
+        said = preference_warnings(str(neuron.preferred), neuron.d_prime, r)
+        size = picture.size or (293, 144)
+        entry = neuron_entry(NeuronView(neuron.name, values, (), said, picture.target, (picture.source, *size)))
+        text = (self.run.folder / "data" / f"neuron_{neuron.index}.js").read_text()
+        pairs = json.loads(text.split(",", 2)[2].rsplit("]);", 1)[0])["pairs"]
+        images = [image for image, _, _ in neuron.shown]
+        for place, references in zip(images, pairs, strict=True):
+            best = references[0]
+            response = float(self.study.responses[neuron.index, place])
+            entry["pairs"].append(
+                [self.shelf.number(place), best["image"], best["similarity"], response, best["warnings"]]
+            )
+        return entry
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What is known of a neuron's images, by place: path, number on the shelf, response; its maps of pixels, if any.
+
+    Those are (pairs, 2, H, W), of the best references.
+    """
+
+    neuron: int
+    paths: dict[int, Path]
+    numbers: dict[int, int]
+    responses: dict[int, float]
+    pixel: np.ndarray | None
+
+
+def _drivers(neuron: NeuronFindings) -> Any:
+    if neuron.drivers is None:
+        raise ValueError(f"neuron {neuron.name} is not explained: {neuron.reason}")
+    return neuron.drivers
+
+
+def _script(
+    encoder: nn.Module,
+    transform: ImageTransform,
+    rule: str | Rule,
+    requests: Sequence[Sequence[LookRequest]],
+    shown: _Shown,
+) -> list[bytes]:
+    """The script of a neuron."""
+    device = device_of(encoder)
+    images = {place: transform_image(transform, path)[None].to(device) for place, path in shown.paths.items()}
+    hubs, pairs = hub_warnings([each[0].reference for each in requests]), []
+    for rank, each in enumerate(requests):
+        references: list[ReferenceView] = []
+        for request in each:
+            look = look_at(encoder, rule, (images[request.image], images[request.reference]), request)
+            first = _of_pixels(shown, rank) if not references else None
+            said = [hubs[request.reference]] if request.reference in hubs else []
+            response, place = shown.responses[request.reference], shown.numbers[request.reference]
+            references.append(reference_view(look, place, rule, first, response=response, warnings=said))
+        image = each[0].image
+        pairs.append(PairView(shown.numbers[image], shown.responses[image], references))
+    return [neuron_script(shown.neuron, NeuronView("", {}, pairs)).encode()]
+
+
+def _of_pixels(shown: _Shown, rank: int) -> tuple[np.ndarray, np.ndarray] | None:
+    return None if shown.pixel is None else (shown.pixel[rank, 0], shown.pixel[rank, 1])
