@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from faulty import make_world
+
+from faults.faulty import make_world
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from faulty import Fault, check, table, write
+
+from faults.faulty import Fault, check, table, write
 
 NUMBER = "must be a positive integer, got"
 FAULTS = [

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty import COMMANDS, run, words_of, write
+
+from faults.faulty import COMMANDS, run, words_of, write
 
 REPORTS = ("selectivity", "recording")  # commands whose folders are owned
 FLAGS: dict[str, dict[str, str]] = {"recording": {"--threshold": "-9"}}

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from faulty import NAMES, SIZE, Fault, check, table
 from PIL import Image
 
 from captum_shared.console import describe
+from faults.faulty import NAMES, SIZE, Fault, check, table
 
 
 def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -82,7 +82,7 @@ def test_images(fault: Fault, world: Path, capsys: Any) -> None:
 
 def test_images_that_are_converted_are_used(world: Path, capsys: Any) -> None:
     """Grey of 16 bits, a palette, CMYK, transparency, a turned photograph: no warning."""
-    from faulty import run, words_of
+    from faults.faulty import run, words_of
 
     turned = Image.Exif()
     turned[0x112] = 6

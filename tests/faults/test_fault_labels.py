@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty import N_IMAGES, NAMES, Fault, check, table, write
+
+from faults.faulty import N_IMAGES, NAMES, Fault, check, table, write
 
 ROWS = "".join(f"{name},{('disc', 'stripe', 'plain')[k % 3]}\n" for k, name in enumerate(NAMES))
 WHOLE = "file,category\n" + ROWS

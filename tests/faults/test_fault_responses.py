@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from faulty import N_IMAGES, N_NEURONS, NAMES, Fault, check, run, table, words_of, write
+
+from faults.faulty import N_IMAGES, N_NEURONS, NAMES, Fault, check, run, table, words_of, write
 
 PATH = Path("recording/responses.npy")
 SHAPE = (N_NEURONS, N_IMAGES, 2)

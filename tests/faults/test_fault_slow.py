@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from faulty import assert_untouched, snapshot, words_of
+
+from faults.faulty import assert_untouched, snapshot, words_of
 
 pytestmark = pytest.mark.slow  # every test starts processes that import torch, 5 seconds each
 COMMANDS = ("category", "selectivity", "recording")

@@ -13,7 +13,8 @@ from typing import Any
 from urllib.error import URLError
 
 import pytest
-from faulty import Fault, assert_untouched, check, run, snapshot, table, words_of
+
+from faults.faulty import Fault, assert_untouched, check, run, snapshot, table, words_of
 
 RAISED = {
     "MemoryError": ("MemoryError()", 1, "error: out of memory"),

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty import COMMANDS, run, snapshot, words_of
+
+from faults.faulty import COMMANDS, run, snapshot, words_of
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "demo"])
