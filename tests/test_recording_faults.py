@@ -13,11 +13,7 @@ from recordings import explain
 
 from captum_shared import Recording
 
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("captum_shared.report.recording.writing._draw", lambda *_: (b"figure", b"small"))
-    monkeypatch.setattr("captum_shared.report.recording.figures.png_bytes", lambda *_, **__: b"population")
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -79,12 +79,9 @@ def test_killed_at_ten_random_moments(recording: Path) -> None:
     assert len(set(found)) >= 3  # the moments differ
 
 
-def test_half_written_files_are_not_taken_for_whole(
-    recording: Path, tiny: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("undrawn")
+def test_half_written_files_are_not_taken_for_whole(recording: Path, tiny: torch.nn.Module) -> None:
     """What a kill can leave behind, temporary files, is swept away; whole units are kept."""
-    monkeypatch.setattr("captum_shared.report.recording.writing._draw", lambda *_: (b"figure", b"small"))
-    monkeypatch.setattr("captum_shared.report.recording.figures.png_bytes", lambda *_, **__: b"population")
     explain(recording, tiny, Path("peace"))
     wanted = files_of(Path("peace"))
     calls = []
