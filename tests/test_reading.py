@@ -294,9 +294,9 @@ def test_evaluation_lasts_until_no_thread_wants_it() -> None:
 @pytest.mark.slow  # explains a recording twice: ten seconds
 def test_a_recording_explained_by_three_threads(recording: Path, tiny: nn.Module, switching: None) -> None:
     """All of them scan the layers of one network."""
-    explain(recording, tiny, Path("one"), images_per_unit=8, neurons_per_unit=1)
+    explain(recording, tiny, Path("one"), images_per_unit=8, maps_per_unit=1)
     with joblib.parallel_config(backend="threading", n_jobs=3):
-        explain(recording, tiny, Path("three"), images_per_unit=8, neurons_per_unit=1)
+        explain(recording, tiny, Path("three"), images_per_unit=8, maps_per_unit=1)
     assert files_of(Path("one")) == files_of(Path("three"))
 
 
@@ -421,7 +421,7 @@ def layers_called_once(model: nn.Module, x: Tensor, most: int = 6) -> list[str]:
     return once[:: max(1, len(once) // most)]
 
 
-SIZES = {"vit_h_14": 28, "inception_v3": 96, "alexnet": 96, "squeezenet1_0": 64}
+SIZES = {"maxvit_t": 224, "inception_v3": 96, "alexnet": 96, "squeezenet1_0": 64}
 HUGE = {"vit_h_14", "vit_l_16", "vit_l_32", "regnet_y_128gf", "vit_b_16", "vit_b_32"}  # hundreds of MB of weights
 
 
