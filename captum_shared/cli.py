@@ -261,6 +261,9 @@ def _add_model(required: Any, command: argparse.ArgumentParser) -> None:
 
 def _add_common(command: argparse.ArgumentParser, out: str) -> None:
     command.add_argument("--out", default=out, metavar="DIR", help=f"folder for the results (default: {out})")
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace a report of another configuration in that folder"
+    )
     command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything random (default: 0)")
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, mps ... (default: cuda if there is one)")
     command.add_argument(

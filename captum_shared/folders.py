@@ -187,7 +187,8 @@ class ReportFolder:
             self._known.setdefault(name, set()).add(digest)
         self._read_journal()
         different = differences(before, self.about)
-        if different and not overwrite:
+        begun = before["complete"] or self._known  # of a run that failed before its first file, nothing is there
+        if different and begun and not overwrite:
             raise ValueError(self._difference(different))
         self._sweep()
         if different:

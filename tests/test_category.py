@@ -71,9 +71,15 @@ def command(folder: Path, out: str = "out", **changes: str) -> list[str]:
 @pytest.fixture
 def run(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(photographs.parent))
-    return lambda out="out", **changes: cli.main(
-        command(photographs, out, **{f"--{k.replace('_', '-')}": v for k, v in changes.items()})
-    )
+
+    def words(out: str = "out", **changes: str) -> list[str]:
+        return command(photographs, out, **{f"--{k.replace('_', '-')}": v for k, v in changes.items()})
+
+    def go(out: str = "out", **changes: str) -> int:
+        return cli.main(words(out, **changes))
+
+    go.words = words  # type: ignore[attr-defined]
+    return go
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -87,6 +93,7 @@ def test_files_of_the_command(run: Any, capsys: Any) -> None:
     assert sorted(p.name for p in out.iterdir()) == [
         ".cache",
         "index.html",
+        "manifest.json",
         "pair_01.png",
         "pair_02.png",
         "pairs.csv",
@@ -122,6 +129,40 @@ def test_same_seed_same_files_and_latents_from_the_cache(run: Any) -> None:
     assert run("a") == run("b") == run("a") == 0
     for name in ("pairs.csv", "pair_01.png", "index.html", "summary.json"):
         assert (Path("a") / name).read_bytes() == (Path("b") / name).read_bytes()
+
+
+def test_a_smaller_report_replaces_a_larger_one_when_told_to(run: Any, capsys: Any) -> None:
+    """`--top 1` after `--top 2` left the old second pair beside the new report."""
+    assert run() == 0
+    Path("out/notes.txt").write_text("mine")
+    before = {path.name: path.read_bytes() for path in Path("out").iterdir() if path.is_file()}
+    assert run(top="1") == 2
+    assert "configuration.settings.top: 2 -> 1" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir() if path.is_file()} == before
+    assert cli.main([*run.words(top="1"), "--overwrite"]) == 0
+    assert {path.name for path in Path("out").iterdir()} == set(before) - {"pair_02.png"} | {".cache"}
+    assert Path("out/notes.txt").read_text() == "mine"
+
+
+def test_a_folder_of_the_users_is_refused(run: Any, capsys: Any) -> None:
+    Path("out").mkdir()
+    Path("out/index.html").write_text("mine")
+    assert run() == 2
+    assert "`out` must be an empty folder or hold a report of this program" in capsys.readouterr().err
+    assert [path.name for path in Path("out").iterdir()] == ["index.html"]
+    assert Path("out/index.html").read_text() == "mine"
+
+
+def test_a_finished_report_is_given_back_and_a_changed_image_is_noticed(
+    run: Any, photographs: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run() == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("captum_shared.report.category.explain_pairs", None)
+        assert run() == 0
+    (photographs / "03.png").write_bytes((photographs / "04.png").read_bytes())
+    assert run() == 2
+    assert "images.files.03.png: " in capsys.readouterr().err
 
 
 def test_options_are_said(run: Any) -> None:

@@ -28,7 +28,13 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
 def test_files(result: Any) -> None:
     out, summary = result
     pictures = [f"pair_{k:02d}.png" for k in (1, 2, 3)]
-    assert sorted(p.name for p in out.iterdir()) == ["index.html", *pictures, "shares.csv", "summary.json"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "index.html",
+        "manifest.json",
+        *pictures,
+        "shares.csv",
+        "summary.json",
+    ]
     assert json.loads((out / "summary.json").read_text()) == summary
     page = (out / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 3

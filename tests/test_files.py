@@ -279,6 +279,14 @@ def test_files_of_an_interrupted_run_of_another_configuration_count_for_nothing(
         assert set(files_of(tmp_path)) == {"manifest.json"}
 
 
+def test_a_run_that_failed_before_its_first_file_is_no_report(tmp_path: Path) -> None:
+    """After a mistake in an argument the corrected command needs no --overwrite."""
+    interrupt(tmp_path)
+    with report_folder(tmp_path, {"command": "corrected"}) as folder:
+        folder.write_text("a", "one")
+    assert read_manifest(tmp_path / MANIFEST)["command"] == "corrected"
+
+
 def test_a_journal_that_is_cut_off(tmp_path: Path) -> None:
     interrupt(tmp_path, a="one", b="two")
     with (tmp_path / ".work/journal").open("a") as journal:

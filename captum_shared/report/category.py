@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
@@ -13,7 +13,7 @@ from tqdm import tqdm
 from captum_shared.attribution import LayerParallelBackprop
 from captum_shared.encoder import LatentEncoder, load_encoder
 from captum_shared.encoder.identity import ImageTransform
-from captum_shared.files import output_folder, write_csv, write_figure, write_json, write_text
+from captum_shared.folders import ReportFolder, report_folder
 from captum_shared.report.device import find_device
 from captum_shared.report.html import Section, page, table, text
 from captum_shared.report.pair_views import ImageShelf, hub_warnings, reference_view
@@ -25,6 +25,7 @@ from captum_shared.study.category import (
     CategoryFindings,
     CategoryStudy,
     area_under_curve,
+    category_manifest,
     cells_of,
     explain_pairs,
     open_category,
@@ -35,6 +36,9 @@ from captum_shared.study.looks import LookRequest, References, look_at
 from captum_shared.study.network import device_of, transform_image
 from captum_shared.study.settings import CategorySettings, make_settings
 from captum_shared.visualization import pair_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LEAD = (
     "Heat marks what an image and its reference share for the neuron. Where there is no heat, nothing is said: the "
@@ -73,6 +77,7 @@ def explain_category(
     progress: bool = True,
     about: dict[str, Any] | None = None,
     out: str | Path = "category",
+    overwrite: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """Fit a readout for a category, and draw what its strongest out-of-category images share with the category.
@@ -94,8 +99,10 @@ def explain_category(
     about : dict, optional
         What to note about the network.
     out : path
-        Gets ``pairs.csv``, ``pair_*.png``, ``index.html``, ``summary.json``, and ``.cache`` with the latents, so that
-        an interrupted run can be resumed.
+        Gets ``pairs.csv``, ``pair_*.png``, ``index.html``, ``summary.json``, ``manifest.json``, and ``.cache`` with the
+        latents, so that an interrupted run can be resumed.
+    overwrite : bool, default False
+        Whether a report of another configuration in `out` is replaced.
     **options
         The choices, each documented with its default in `CategorySettings`.
 
@@ -107,23 +114,23 @@ def explain_category(
     Raises
     ------
     FileNotFoundError, TypeError, ValueError
-        If an argument is wrong, files are missing, or the categories do not suffice.
+        If an argument is wrong, files are missing, the categories do not suffice, the network or the transform is
+        random, or `out` holds other files or a report of another configuration (the difference is shown).
     """
     settings = make_settings(CategorySettings, options, "explain_category")
-    folder = output_folder(out)
-    study = open_category(
-        images, labels, preferred, (encoder, transform), settings,
-        cache=folder / ".cache", progress=progress, about=about,
-    )  # fmt: skip
-    findings = explain_pairs(study)
-    pairs, shelf = _draw_pairs(study, findings, folder, progress)
-    return _write_report(
-        study, findings, folder, inline_viewer(shelf.views, COLUMNS, [_neuron(study, findings, pairs)])
-    )
+    asked = (images, labels, preferred, (encoder, transform), settings)
+    with report_folder(out, category_manifest(*asked, about), overwrite) as folder:
+        if folder.finished:
+            return dict(folder.read_json("summary.json"))
+        study = open_category(*asked, cache=folder / ".cache", progress=progress, about=about)
+        findings = explain_pairs(study)
+        pairs, shelf = _draw_pairs(study, findings, folder, progress)
+        viewer = inline_viewer(shelf.views, COLUMNS, [_neuron(study, findings, pairs)])
+        return _write_report(study, findings, folder, viewer)
 
 
 def _draw_pairs(
-    study: CategoryStudy, findings: CategoryFindings, folder: Path, progress: bool
+    study: CategoryStudy, findings: CategoryFindings, folder: ReportFolder, progress: bool
 ) -> tuple[list[PairView], ImageShelf]:
     """Explain pair by pair, writing each picture as soon as it is there; what the viewer shows of them."""
     ends, views = black_and_white(study.transform), []
@@ -137,7 +144,7 @@ def _draw_pairs(
     for rank, kinds in enumerate(tqdm(maps, total=len(findings.pairs.images), disable=not progress, unit="pair")):
         for kind, both in kinds.items():
             ending = "" if kind == study.settings.maps[0] else f"_{kind}"
-            _draw_pair(study, findings, rank, both, folder / f"pair_{rank + 1:02d}{ending}.png")
+            folder.write_figure(f"pair_{rank + 1:02d}{ending}.png", _draw_pair(study, findings, rank, both))
         views.append(look.pair(rank, kinds.get("pixel")))
     return views, shelf
 
@@ -176,13 +183,11 @@ def _neuron(study: CategoryStudy, findings: CategoryFindings, pairs: list[PairVi
     return NeuronView(study.preferred, {"cv_auc": auc, "layer": str(study.about.get("layer", ""))}, pairs)
 
 
-def _draw_pair(
-    study: CategoryStudy, findings: CategoryFindings, rank: int, maps: tuple[Tensor, Tensor], path: Path
-) -> None:
+def _draw_pair(study: CategoryStudy, findings: CategoryFindings, rank: int, maps: tuple[Tensor, Tensor]) -> Figure:
     ends = black_and_white(study.transform)
     image, reference = (study.paths[i] for i in (findings.pairs.images[rank], findings.pairs.references[rank, 0]))
     pictures = [pictures_of(transform_image(study.transform, one), ends) for one in (image, reference)]
-    figure = pair_figure(
+    return pair_figure(
         pictures,
         [_enlarged(one, picture) for one, picture in zip(maps, pictures, strict=True)],
         titles=(image.stem, f"reference: {reference.stem}"),
@@ -190,7 +195,6 @@ def _draw_pair(
         similarity=float(findings.pairs.similarity[rank, 0]),
         response=float(findings.responses[findings.pairs.images[rank]]),
     )
-    write_figure(path, figure)
 
 
 def _enlarged(heat: Tensor, picture: Tensor) -> Tensor:
@@ -200,14 +204,16 @@ def _enlarged(heat: Tensor, picture: Tensor) -> Tensor:
     return LayerParallelBackprop.interpolate(heat[None], tuple(picture.shape[1:]), "bilinear")[0]
 
 
-def _write_report(study: CategoryStudy, findings: CategoryFindings, folder: Path, viewer: Section) -> dict[str, Any]:
+def _write_report(
+    study: CategoryStudy, findings: CategoryFindings, folder: ReportFolder, viewer: Section
+) -> dict[str, Any]:
     summary, pairs = summarise(study, findings), findings.pairs
     columns = (pairs.images, pairs.references[:, 0], pairs.similarity[:, 0])
     rows = [
         (study.paths[i].name, study.paths[j].name, float(similarity), float(findings.responses[i]))
         for i, j, similarity in zip(*columns, strict=True)
     ]
-    write_csv(folder / "pairs.csv", PAIR_COLUMNS, rows)
+    folder.write_csv("pairs.csv", PAIR_COLUMNS, rows)
     sections = [
         viewer,
         text(_methods(study.settings, summary), "Methods"),
@@ -215,8 +221,8 @@ def _write_report(study: CategoryStudy, findings: CategoryFindings, folder: Path
         table("Settings", ("setting", "value"), [(key, str(value)) for key, value in summary.items()]),
     ]
     title = f"What other images share with {study.preferred}, for a {study.preferred} neuron"
-    write_text(folder / "index.html", page(title, [LEAD], sections))
-    write_json(folder / "summary.json", summary)
+    folder.write_text("index.html", page(title, [LEAD], sections))
+    folder.write_json("summary.json", summary)
     return summary
 
 

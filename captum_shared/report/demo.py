@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from tqdm import tqdm
 
 from captum_shared.checks import check_integer
-from captum_shared.files import output_folder, write_csv, write_figure, write_json, write_text
+from captum_shared.folders import ReportFolder, report_folder
 from captum_shared.report.device import find_device
 from captum_shared.report.html import Picture, gallery, page, table
-from captum_shared.study.demo import Case, find_cases, map_methods, open_demo, share_of_heat, summarise
+from captum_shared.study.demo import Case, DemoStudy, find_cases, map_methods, open_demo, share_of_heat, summarise
 from captum_shared.visualization import pair_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def run_demo(
@@ -27,6 +31,7 @@ def run_demo(
     device: str | None = None,
     batch_size: int = 32,
     progress: bool = True,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Explain the objects that excite a category neuron most, on synthetic images whose every part is known.
 
@@ -38,7 +43,7 @@ def run_demo(
     Parameters
     ----------
     out : path
-        Gets ``pair_*.png``, ``index.html``, ``summary.json`` and ``shares.csv``.
+        Gets ``pair_*.png``, ``index.html``, ``summary.json``, ``manifest.json`` and ``shares.csv``.
     preferred : str, default "creature"
         The neuron's category, one of ``captum_shared.synthetic.CATEGORIES``.
     top : int, default 6
@@ -50,6 +55,8 @@ def run_demo(
         Of the images and the folds.
     device, batch_size, progress
         As in `encode_images`.
+    overwrite : bool, default False
+        Whether a report of another configuration in `out` is replaced.
 
     Returns
     -------
@@ -59,28 +66,38 @@ def run_demo(
     Raises
     ------
     ValueError
-        If an argument is out of range.
+        If an argument is out of range, or `out` holds other files or a report of another configuration.
     """
     check_integer("top", top)
-    folder = output_folder(out)
     study = open_demo(preferred, standardize, seed, find_device(device), batch_size=batch_size, progress=progress)
-    cases, passed_over = find_cases(study, top)
-    methods = map_methods(study)
+    asked = {"preferred": preferred, "top": top, "standardize": standardize, "seed": seed}
+    with report_folder(out, {"command": "demo", "configuration": asked}, overwrite) as folder:
+        if not folder.finished:
+            _explain(study, asked, folder, progress)
+        summary = dict(folder.read_json("summary.json"))
+        _print_table(folder / "shares.csv", summary)
+    return summary
+
+
+def _explain(study: DemoStudy, asked: dict[str, Any], folder: ReportFolder, progress: bool) -> None:
+    """Explain case by case, writing each picture as soon as it is there, then the report."""
+    cases, passed_over = find_cases(study, asked["top"])
+    methods, preferred = map_methods(study), asked["preferred"]
     shares, pictures = [], []
     for rank, case in enumerate(tqdm(cases, disable=not progress, unit="pair"), start=1):
         maps = {name: method(case.images) for name, method in methods.items()}
         shares.append({name: share_of_heat(pair, case.shared) for name, pair in maps.items()})
-        pictures.append(_draw(folder / f"pair_{rank:02d}.png", case, maps["ParallelBackprop"], shares[-1], preferred))
+        figure, caption, alt = _draw(case, maps["ParallelBackprop"], shares[-1], preferred)
+        pictures.append(Picture(folder.write_figure(f"pair_{rank:02d}.png", figure), caption, alt))
     summary = {
-        "command": "demo", "preferred": preferred, "standardized": standardize, "seed": seed,
+        "command": "demo", "preferred": preferred, "standardized": asked["standardize"], "seed": asked["seed"],
         "passed_over_without_shared_part": passed_over, **summarise(study, cases, shares),
     }  # fmt: skip
     _write_report(folder, summary, cases, shares, pictures)
-    _print_table(cases, shares, summary)
-    return summary
 
 
-def _draw(path: Path, case: Case, maps: Sequence[Tensor], shares: dict[str, float], preferred: str) -> Picture:
+def _draw(case: Case, maps: Sequence[Tensor], shares: dict[str, float], preferred: str) -> tuple[Figure, str, str]:
+    """The figure of a pair, its caption, and what it shows for those who cannot see it."""
     figure = pair_figure(
         [x[0].cpu() for x in case.images],
         [m.cpu() for m in maps],
@@ -93,7 +110,7 @@ def _draw(path: Path, case: Case, maps: Sequence[Tensor], shares: dict[str, floa
     truth = ", ".join(case.shared.kinds)
     caption = f"Truly shared: {truth}. Share of heat on it: {shares['ParallelBackprop']:.2f}"
     alt = f"A {case.name} and a {preferred} that share {truth}, plain above, with heat on what they share below"
-    return Picture(write_figure(path, figure), caption, alt)
+    return figure, caption, alt
 
 
 def _rows(cases: Sequence[Case], shares: Sequence[dict[str, float]]) -> Iterator[list[Any]]:
@@ -105,9 +122,12 @@ def _header(shares: Sequence[dict[str, float]]) -> list[str]:
     return ["pair", "image", "truly shared", "area", *(shares[0] if shares else ())]
 
 
-def _print_table(cases: Sequence[Case], shares: Sequence[dict[str, float]], summary: dict[str, Any]) -> None:
+def _print_table(path: Path, summary: dict[str, Any]) -> None:
+    """The table of shares, with two decimals and the means below."""
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *lines = csv.reader(file)
     mean = ["mean", "", "", summary["mean_area"], *summary["mean_share"].values()]
-    rows = [_header(shares), *_rows(cases, shares), mean]
+    rows: list[list[Any]] = [header, *([*line[:3], *map(float, line[3:])] for line in lines), mean]
     text = [[f"{value:.2f}" if isinstance(value, float) else str(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*text, strict=True)]
     print("Share of heat on the truly shared part, mean of both images:")
@@ -116,7 +136,7 @@ def _print_table(cases: Sequence[Case], shares: Sequence[dict[str, float]], summ
 
 
 def _write_report(
-    folder: Path,
+    folder: ReportFolder,
     summary: dict[str, Any],
     cases: Sequence[Case],
     shares: Sequence[dict[str, float]],
@@ -128,11 +148,10 @@ def _write_report(
         table("Share of heat on the truly shared part, mean of both images", header, rows),
         table("Settings", ("setting", "value"), [(key, str(value)) for key, value in summary.items()]),
     ]
-    write_csv(folder / "shares.csv", header, rows)
-    write_text(
-        folder / "index.html", page(f"What excites a {summary['preferred']} neuron?", _methods_text(summary), sections)
-    )
-    write_json(folder / "summary.json", summary)
+    folder.write_csv("shares.csv", header, rows)
+    title = f"What excites a {summary['preferred']} neuron?"
+    folder.write_text("index.html", page(title, _methods_text(summary), sections))
+    folder.write_json("summary.json", summary)
 
 
 def _methods_text(s: dict[str, Any]) -> list[str]:

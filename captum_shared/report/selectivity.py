@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_shared.checks import check_integer
-from captum_shared.encoder.images import ImageSource, evaluating
+from captum_shared.encoder.images import evaluating
 from captum_shared.encoder.registry import load_network
-from captum_shared.files import file_sha256, sha256
 from captum_shared.folders import report_folder
 from captum_shared.labels import read_labels
 from captum_shared.report.device import find_device
@@ -39,6 +38,7 @@ from captum_shared.selectivity.checkpoint import identify_maps
 from captum_shared.selectivity.classes import warn_if_unequal
 from captum_shared.selectivity.layers import LayerReader
 from captum_shared.store import Identity, Store, tensor_bytes
+from captum_shared.study.contents import describe_images, example_of
 
 SHUFFLES = 20
 
@@ -133,11 +133,11 @@ def index_selectivity(
         "class_threshold": class_threshold, "rare": rare, "seed": seed,
     }  # fmt: skip
     with evaluating(network), torch.no_grad():
-        identity = identify_maps(LayerReader(network, list(layers)), transform, _example(paths))
+        identity = identify_maps(LayerReader(network, list(layers)), transform, example_of(paths))
     manifest = {
         "command": "selectivity",
         "configuration": {**settings, "network_and_transform_do": identity.as_json()},
-        "images": describe_files(paths, categories),
+        "images": describe_images(paths, categories),
     }
     with report_folder(out, manifest, overwrite) as folder:
         if folder.finished:
@@ -175,28 +175,6 @@ def _studied(
         "n_images": len(paths), "base_rates": rates, "unreadable": [paths[i].name for i in first.unreadable],
     }  # fmt: skip
     return Study(studied, PixelSource(paths, common["transform"]), [path.name for path in paths], said)
-
-
-def describe_files(paths: Sequence[Path], categories: Sequence[str]) -> dict[str, Any]:
-    """Labelled images in a manifest: hashes of their contents by name, and of the labels."""
-    return {
-        "categories": sha256(json.dumps(list(categories)).encode()),
-        "files": {path.as_posix() if twice else path.name: file_sha256(path) for path, twice in _named(paths)},
-    }
-
-
-def _named(paths: Sequence[Path]) -> list[tuple[Path, bool]]:
-    """Each path, and whether its name alone does not tell it from the others."""
-    counts = Counter(path.name for path in paths)
-    return [(path, counts[path.name] > 1) for path in paths]
-
-
-def _example(paths: Sequence[Path]) -> Any:
-    """The first image that can be read."""
-    example = ImageSource(paths, None, keep_digest=False).example()
-    if example is None:
-        raise ValueError(f"none of {len(paths)} images can be read")
-    return example
 
 
 def _kept_indices(

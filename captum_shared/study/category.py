@@ -19,6 +19,7 @@ from captum_shared.encoder.identity import ImageTransform
 from captum_shared.labels import read_labels
 from captum_shared.readout import fit_readout, latent_transform
 from captum_shared.selection import Drivers, Pairs, find_drivers, find_pairs, is_crossed, make_rule, rule_center
+from captum_shared.study.contents import describe_images, describe_network
 from captum_shared.study.network import device_of, transform_image
 from captum_shared.study.settings import CategorySettings
 
@@ -78,6 +79,33 @@ class CategoryFindings:
     responses: np.ndarray
     drivers: Drivers
     pairs: Pairs
+
+
+def category_manifest(
+    images: str | Path,
+    labels: str | Path,
+    preferred: str,
+    network: tuple[LatentEncoder, ImageTransform],
+    settings: CategorySettings,
+    about: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Everything that the answer depends on; arguments as in `explain_category`.
+
+    Raises
+    ------
+    FileNotFoundError, TypeError, ValueError
+        If files are missing, the categories do not suffice, or the network or the transform is random.
+    """
+    paths, categories = read_labels(images, labels)
+    check_membership(categories, preferred, settings.folds)
+    return {
+        "command": "category",
+        "configuration": {
+            "preferred": preferred, "settings": settings.as_json(), "network": dict(about or {}),
+            **describe_network(*network, paths),
+        },
+        "images": describe_images(paths, categories),
+    }  # fmt: skip
 
 
 def open_category(

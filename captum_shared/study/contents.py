@@ -1,14 +1,22 @@
-"""What a report's manifest says of the recording."""
+"""What a manifest says of images, recordings and networks."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from PIL import Image
+from torch import nn
 
-from captum_shared.files import sha256
-from captum_shared.images import decode_rgb
+from captum_shared.encoder.identity import ImageTransform, identify_network, identify_transform
+from captum_shared.encoder.images import evaluating, report_unreadable
+from captum_shared.files import file_sha256, sha256
+from captum_shared.images import decode_rgb, reason_of
 from captum_shared.recording import Recording
 
 
@@ -34,6 +42,51 @@ def inspect_stimuli(recording: Recording) -> tuple[dict[str, str], dict[str, str
         except ValueError as error:
             failures[name] = str(error)
     return hashes, failures
+
+
+def describe_images(paths: Sequence[Path], categories: Sequence[str]) -> dict[str, Any]:
+    """Hashes of labelled images: of each file, by its name or, where names are there twice, its path; of the labels."""
+    counts = Counter(path.name for path in paths)
+    names = [path.name if counts[path.name] == 1 else path.as_posix() for path in paths]
+    return {
+        "categories": sha256(json.dumps(list(categories)).encode()),
+        "files": {name: file_sha256(path) for name, path in zip(names, paths, strict=True)},
+    }
+
+
+def describe_network(network: nn.Module, transform: ImageTransform, paths: Sequence[Path]) -> dict[str, Any]:
+    """What latents depend on apart from the images: what the network and the transform of the images do.
+
+    Raises
+    ------
+    ValueError
+        If the network or the transform is random, or no image can be read.
+    """
+    picture = example_of(paths)
+    with evaluating(network):
+        return {
+            "network_does": identify_network(network, transform(picture)).as_json(),
+            "image_transform_does": identify_transform(transform, picture).as_json(),
+            "dtype": str(torch.get_default_dtype()),
+        }
+
+
+def example_of(paths: Sequence[Path]) -> Image.Image:
+    """The first image that can be read.
+
+    Raises
+    ------
+    ValueError
+        If there is none; all are named.
+    """
+    failures = {}
+    for index, path in enumerate(paths):
+        try:
+            return decode_rgb(path.read_bytes())
+        except (OSError, ValueError) as error:
+            failures[index] = reason_of(error)
+    report_unreadable(failures, list(paths), "raise", len(paths))
+    raise ValueError("there are no images")
 
 
 def describe_recording(recording: Recording, stimulus_hashes: dict[str, str]) -> dict[str, Any]:

@@ -7,18 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import nn
 from torchvision.transforms.functional import to_tensor
 
-from captum_shared.encoder.identity import ImageTransform, identify_network, identify_transform
-from captum_shared.images import open_rgb
+from captum_shared.encoder.identity import ImageTransform
 from captum_shared.recording import Recording
-from captum_shared.study.contents import describe_recording, inspect_stimuli
+from captum_shared.study.contents import describe_network, describe_recording, inspect_stimuli
 from captum_shared.study.network import Network, find_network
 from captum_shared.study.settings import MIN_IMAGES, POOLS, RecordingSettings
 
@@ -86,7 +83,8 @@ class Study:
             "command": "recording",
             "configuration": {
                 "settings": self.settings.as_json(), "network": dict(self.about),
-                **_describe_network(self.network, self.recording.stimuli[0]),
+                "candidates": [f"{layer} {pool}" for layer, pool in self.network.candidates],
+                **describe_network(self.network.scanner, self.network.transform, self.recording.stimuli),
                 "estimator": None if self.estimator is None else repr(self.estimator),
             },
             "recording": {**describe_recording(self.recording, self.hashes), "unreadable": self.unreadable},
@@ -180,14 +178,3 @@ def _readable(recording: Recording, unreadable: dict[str, str]) -> Recording:
         raise ValueError(message)
     warnings.warn(f"{message}. They are left out.", stacklevel=4)
     return recording.select(np.array([name not in unreadable for name in recording.stimulus_names]))
-
-
-def _describe_network(network: Network, example: Path) -> dict[str, Any]:
-    """What the latents depend on: what the network and the image transform do, layers, poolings."""
-    picture = open_rgb(example)
-    return {
-        "candidates": [f"{layer} {pool}" for layer, pool in network.candidates],
-        "network_does": identify_network(network.scanner, network.transform(picture)).as_json(),
-        "image_transform_does": identify_transform(network.transform, picture).as_json(),
-        "dtype": str(torch.get_default_dtype()),
-    }
