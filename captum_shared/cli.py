@@ -201,6 +201,13 @@ def _add_recording(commands: Any) -> None:
     command.add_argument(
         "--jobs", dest="n_jobs", type=int, metavar="N", help="processes; -1 for all cores (default: 1)"
     )
+    parts = command.add_mutually_exclusive_group()
+    parts.add_argument(
+        "--shard", metavar="K/N", help="make the K-th of N parts of the maps, beside DIR; for jobs on many machines"
+    )
+    parts.add_argument(
+        "--gather", action="store_true", help="take over what the shards have made, and write the report"
+    )
     _add_common(command, out="report")
 
 
@@ -331,6 +338,8 @@ def _recording(**options: Any) -> str:
     options = {**options, "pca": options["pca"] or None}
     check_recording(**options)
     summary = run_recording(**options)
+    if options["shard"]:
+        return f"shard {summary['shard']} is done, in {summary['folder']}; when all are, run the command with --gather"
     said = [f"{summary['n_explained']} of {summary['n_neurons']} neurons explained, {summary['n_pairs']} pairs"]
     if summary["median_cv_r"] is not None:
         said.append(f"median cross-validated r {summary['median_cv_r']:.3f}")

@@ -91,7 +91,7 @@ def report_folder(
         folder = ReportFolder(path, json.loads(json.dumps({**about, "versions": versions()})))
         folder.begin(overwrite)
         yield folder
-        if not folder.finished:
+        if not folder.finished and not folder.left:
             folder.finish()
 
 
@@ -105,12 +105,15 @@ class ReportFolder:
         What the report depends on.
     finished : bool
         Whether the report was there already, whole and of the same configuration.
+    left : bool
+        Whether it is left unfinished on purpose, with its working files.
     """
 
     def __init__(self, path: Path, about: dict[str, Any]) -> None:
         self.path = path
         self.about = about
         self.finished = False
+        self.left = False
         self._known: dict[str, set[str]] = {}  # hashes under which a name was written, by this run or those before
         self._made: dict[str, str] = {}  # what this run wrote, or found whole
         self._damaged: set[str] = set()  # said once
@@ -203,6 +206,31 @@ class ReportFolder:
         else:
             self._made = {}
             self._write_manifest(complete=False)
+
+    def leave(self) -> None:
+        """Leave the report unfinished, so that another folder can take over its working files; see `adopt`."""
+        self.left = True
+
+    def adopt(self, other: str | os.PathLike[str]) -> None:
+        """Take over the whole working files of an unfinished run of the same configuration in another folder.
+
+        Raises
+        ------
+        ValueError
+            If that folder holds no such run.
+        """
+        source = ReportFolder(Path(other), self.about)
+        if not (source / MANIFEST).is_file():
+            raise ValueError(f"{source.path} holds no run of this program, for it has no {MANIFEST}")
+        different = differences(read_manifest(source / MANIFEST), self.about)
+        if different:
+            raise ValueError(
+                f"{source.path} is of another configuration. Different (there -> now): {'; '.join(different[:12])}"
+            )
+        source._read_journal()
+        for name in [name for name in source._known if name.startswith(f"{WORK}/") and source.holds(name)]:
+            if not self.holds(name):
+                self.write(name, (source / name).read_bytes())
 
     def finish(self) -> None:
         """Delete what earlier runs wrote and this one did not, complete the manifest, and clear the working files."""

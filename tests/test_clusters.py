@@ -30,8 +30,8 @@ def main(place, kill, recording, weights, out):
     def killer():
         while not list(pathlib.Path(out).glob(".work/maps_*")):
             time.sleep(0.005)
-        workers = [p for p in psutil.Process().children(recursive=True)
-                   if "spawn_main" in " ".join(p.cmdline()) or "ray::" in p.name() or "ray::" in " ".join(p.cmdline())]
+        words = [(p, p.cmdline()) for p in psutil.Process().children(recursive=True)]
+        workers = [p for p, word in words if any("spawn_main" in w for w in word) or word[0].startswith("ray::_call")]
         workers[0].kill()
         pathlib.Path(out + ".killed").write_text(str(workers[0].pid))
 

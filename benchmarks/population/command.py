@@ -174,9 +174,10 @@ def table(points: Sequence[Measurement], setup: Setup) -> str:
         "|---" * (9 + len(STAGES)) + "|",
     ]  # fmt: skip
     for p in points:
-        cells = [p.neurons, p.workers, p.pairs, *(f"{getattr(p, stage):.1f}" for stage in STAGES), f"{p.seconds:.1f}",
-                 f"{1000 * p.maps / max(p.pairs, 1):.1f}", p.peak_mb, f"{p.disk_mb:.0f}", f"{p.truth_r:.2f}"]  # fmt: skip
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+        stages = [f"{getattr(p, stage):.1f}" for stage in STAGES]
+        each = f"{1000 * p.maps / max(p.pairs, 1):.1f}"
+        cells = [p.neurons, p.workers, p.pairs, *stages, f"{p.seconds:.1f}", each, p.peak_mb]
+        lines.append(f"| {' | '.join(map(str, cells))} | {p.disk_mb:.0f} | {p.truth_r:.2f} |")
     for n in sorted({p.neurons for p in points}):
         alone, more = ([p for p in points if p.neurons == n and (p.workers == 1) == first] for first in (True, False))
         lines += [f"\n{n} neurons, {p.workers} workers: maps {alone[0].maps / p.maps:.2f} times as fast as with one."
@@ -187,8 +188,8 @@ def table(points: Sequence[Measurement], setup: Setup) -> str:
         hours = largest.maps / largest.pairs * pairs / 3600
         lines.append(
             f"\nComputed, not run: {CLUSTER['neurons']:,} neurons with {CLUSTER['pairs']} pairs are {pairs:,} pairs, "
-            f"{hours:.1f} hours of one such core for the maps at the time per pair above; {CLUSTER['gpus']} GPUs take "
-            f"{hours / CLUSTER['gpus']:.2f} hours divided by how many such cores a GPU is worth, if work is spread evenly."
+            f"{hours:.1f} hours of one such core for the maps at the time per pair above. {CLUSTER['gpus']} GPUs take "
+            f"{hours / CLUSTER['gpus']:.2f} hours, divided by how many such cores a GPU is worth."
         )
     return "\n".join(lines) + "\n"
 

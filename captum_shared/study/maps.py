@@ -29,6 +29,7 @@ from captum_shared.study.network import device_of, transform_image
 from captum_shared.study.neurons import NeuronFindings
 from captum_shared.study.run import Job, Run, Share, array_bytes
 from captum_shared.study.settings import RecordingSettings
+from captum_shared.study.shards import Shard
 from captum_shared.study.study import Findings, Study
 
 _AT_ONCE = 64  # maps of one image that share a forward pass: more would fill memory with gradients
@@ -92,8 +93,8 @@ def file_stem(name: str) -> str:
     return f"{plain[:40]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def make_maps(study: Study, findings: Findings, run: Run) -> None:
-    """Write the maps of all explained neurons; see `map_path`."""
+def make_maps(study: Study, findings: Findings, run: Run, shard: Shard | None = None) -> None:
+    """Write the maps of all explained neurons, see `map_path`; or make a shard's part of the work for them."""
     standardized = lru_cache(maxsize=1)(findings.latents.standardized)
     chosen = findings.models.candidate
     for candidate in sorted({int(chosen[neuron.index]) for neuron in findings.explained}):
@@ -104,8 +105,9 @@ def make_maps(study: Study, findings: Findings, run: Run) -> None:
             groups = cut_by_image(table.image, study.settings.maps_per_unit)
             candidates = _Candidate(study, findings, candidate, table, standardized)
             jobs = [candidates.job(run.folder, number, rows) for number, rows in enumerate(groups)]
-            run.carry_out(jobs, f"maps of {study.network.layer(candidate)}")
-            _put_together(table, groups, [job.paths for job in jobs], study.settings, run)
+            run.carry_out(shard.part(jobs) if shard else jobs, f"maps of {study.network.layer(candidate)}")
+            if shard is None:
+                _put_together(table, groups, [job.paths for job in jobs], study.settings, run)
 
 
 def list_maps(neurons: Sequence[NeuronFindings]) -> MapTable:

@@ -21,6 +21,7 @@ from captum_shared.study.maps import make_maps
 from captum_shared.study.neurons import select_neurons
 from captum_shared.study.run import Run
 from captum_shared.study.settings import POOLS, RecordingSettings, make_settings
+from captum_shared.study.shards import gather_shards, parse_shard
 from captum_shared.study.study import Findings, open_study
 from captum_shared.study.tuning import find_tuning
 
@@ -38,6 +39,8 @@ def explain_recording(
     progress: bool = True,
     about: dict[str, Any] | None = None,
     overwrite: bool = False,
+    shard: str | None = None,
+    gather: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """Explain a whole recording: fit every neuron, choose its drivers and references, draw what they share.
@@ -72,13 +75,17 @@ def explain_recording(
         What to say of the network in the methods paragraph.
     overwrite : bool, default False
         Whether a report of another configuration in `out` is replaced.
+    shard : str, optional
+        Such as "3/20": make the third of twenty parts of the maps, in a folder beside `out`, and no report.
+    gather : bool, default False
+        Take over what the shards beside `out` have made. They must have been run with the same arguments.
     **options
         The choices, each documented with its default in `RecordingSettings`.
 
     Returns
     -------
     dict
-        The content of ``summary.json``.
+        The content of ``summary.json``; of a shard its number and its folder.
 
     Raises
     ------
@@ -86,21 +93,26 @@ def explain_recording(
         If an argument is wrong, the recording does not suffice, or `out` holds a report of another configuration (the
         difference is shown).
     """
-    settings = make_settings(RecordingSettings, options, "explain_recording")
+    settings, part = make_settings(RecordingSettings, options, "explain_recording"), parse_shard(shard)
     with evaluating(encoder):
         study = open_study(
             recording, encoder, transform, settings, layers=layers, pools=pools, estimator=estimator, about=about
         )
-        with report_folder(out, study.manifest(), overwrite) as folder:
+        with report_folder(part.folder(out) if part else out, study.manifest(), overwrite) as folder:
             if folder.finished:
                 return dict(folder.read_json("summary.json"))
+            if gather:
+                gather_shards(out, folder)
             run = Run(folder, n_jobs, progress)
             tuning = find_tuning(study)
             latents = encode_stimuli(study, run)
             models = fit_models(study, tuning, latents, run)
             neurons = select_neurons(study, tuning, latents, models)
             findings = Findings(tuning, latents, models, neurons)
-            make_maps(study, findings, run)
+            make_maps(study, findings, run, part)
+            if part is not None:
+                folder.leave()
+                return {"shard": str(part), "folder": str(folder.path)}
             return write_report(study, findings, run)
 
 
