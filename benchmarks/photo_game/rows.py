@@ -16,7 +16,8 @@ LAYER = "LayerParallelBackprop"
 RIDGES = (5.0, 5.0)
 """The default of `moment_rule`."""
 CANDIDATES = ((0.3, 3.0), (1.0, 10.0), (1.0, 30.0), (10.0, 10.0))
-"""Others; the first was the default until it was found no better; the rest chosen on the tuning split, played on validation, and frozen before they were played on the held-out one."""
+"""Others. The first was the default until it was found no better. The rest were chosen on the tuning split, played on
+validation, and frozen before they were played on the held-out one."""
 
 
 @dataclass(frozen=True)
