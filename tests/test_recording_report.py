@@ -191,6 +191,33 @@ def test_a_finished_report_is_not_computed_again(
     assert explain(recording, tiny, Path("out")) == first
 
 
+class Faded:
+    """A transform whose ``repr`` says nothing of what it does."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def __call__(self, image: Any) -> torch.Tensor:
+        return preprocessing(SIZE)(image) * self.factor
+
+
+def test_a_report_of_another_transform_or_forward_pass_is_not_given_back(
+    recording: Path, tiny: torch.nn.Module
+) -> None:
+    """Failed before: transforms and networks were known by their ``repr``, without addresses."""
+    data = Recording.load(recording)
+    options: dict[str, Any] = {"out": "out", "n_steps": 2, "drivers": 2, "n_splits": 5, "progress": False}
+    encoder = LatentEncoder(tiny, "3")
+    explain_recording(data, encoder, lambda image: Faded(1.0)(image), **options)
+    explain_recording(data, encoder, Faded(1.0), **options)  # does the same
+    for other in (Faded(0.9), lambda image: Faded(1.1)(image)):
+        with pytest.raises(ValueError, match=r"another configuration.*configuration\.image_transform_does\.probe"):
+            explain_recording(data, encoder, other, **options)
+    tiny[1].forward = torch.nn.functional.gelu
+    with pytest.raises(ValueError, match=r"another configuration.*configuration\.network_does\.probe"):
+        explain_recording(data, encoder, Faded(1.0), **options)
+
+
 class Links(HTMLParser):
     def __init__(self) -> None:
         super().__init__()

@@ -125,3 +125,30 @@ def test_local_dask_cluster_of_two_processes_gives_the_same_files(recording: Pat
         with joblib.parallel_config(backend="dask"):
             explain(recording, tiny, Path("there"), images_per_unit=30, maps_per_unit=8)
     assert files_of(Path("here")) == files_of(Path("there"))
+
+
+@pytest.mark.parametrize("kept", ["latents_00000.npy", "fit_000_000.safetensors"])
+def test_a_flipped_bit_in_a_working_file_changes_nothing(
+    kept: str, recording: Path, tiny: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Failed before: whatever was there under the name was taken for whole."""
+    from captum_shared.report.recording import writing
+
+    monkeypatch.setattr(writing, "_draw", lambda *_: (b"figure", b"small"))
+    monkeypatch.setattr("captum_shared.report.recording.figures.png_bytes", lambda *_, **__: b"population")
+    explain(recording, tiny, Path("peace"))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        patch.setattr(writing, "write_report", interrupt)
+        patch.setattr("captum_shared.report.recording.explain.write_report", interrupt)
+        explain(recording, tiny, Path("out"))
+    path = Path("out/.work") / kept
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 64
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match=f"{kept} is damaged or was changed; it is made again"):
+        explain(recording, tiny, Path("out"))
+    assert files_of(Path("out")) == files_of(Path("peace"))
+
+
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt

@@ -11,7 +11,8 @@ from typing import Any
 import jinja2
 import pytest
 
-from captum_shared.report import files, html
+from captum_shared import files
+from captum_shared.report import html
 
 
 def test_output_folder(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common.intervals import unit_interval
-from captum_shared.report.files import write_csv, write_json, write_text
+from captum_shared.files import write_csv, write_json, write_text
 
 HEADER = ("game", "condition", "method", "rule", "image", "metric", "value", "ci_low", "ci_high")
 
@@ -133,7 +133,7 @@ def plot_bars(path: Path, figures: Sequence[Result], condition: str, metric: str
     """One point with its interval for each method, in the order of the table; nothing if there is none."""
     from matplotlib.figure import Figure
 
-    from captum_shared.report.files import write_figure
+    from captum_shared.files import write_figure
 
     chosen = [f for f in figures if (f.condition, f.metric, f.image) == (condition, metric, "query")]
     if not chosen:
@@ -161,7 +161,7 @@ def plot_axis(
     """A metric along an axis, one line for each method; nothing if there are fewer than two conditions to join."""
     from matplotlib.figure import Figure
 
-    from captum_shared.report.files import write_figure
+    from captum_shared.files import write_figure
 
     chosen = {(f.condition, f.method, f.rule): f for f in figures if f.metric == metric and f.image == "query"}
     if len({f.condition for f in chosen.values()} & set(conditions.values())) < 2:

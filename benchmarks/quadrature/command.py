@@ -28,10 +28,10 @@ from benchmarks.common.results import finish
 from benchmarks.quadrature.rules import FINE, RULES, Array, Recorded, Rule, bisected, graded_grid, rescaled
 from captum_shared.attribution import quadrature
 from captum_shared.encoder import LatentEncoder, encode_images, load_encoder
+from captum_shared.files import output_folder, write_csv, write_figure, write_json
 from captum_shared.labels import read_labels
 from captum_shared.matcher import ReferenceMatcher
 from captum_shared.readout import fit_readout
-from captum_shared.report.files import output_folder, write_csv, write_figure, write_json
 from captum_shared.similarity import shared_weights
 from captum_shared.study.category import standardized
 from captum_shared.visualization import display_heat

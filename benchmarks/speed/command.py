@@ -25,7 +25,7 @@ from tqdm import tqdm
 from benchmarks.common.results import Store, finish, write_table
 from benchmarks.speed import alternatives, bulk, memory, paths
 from benchmarks.speed.timing import Timing
-from captum_shared.report.files import output_folder, write_json
+from captum_shared.files import output_folder, write_json
 
 # What the rows must reach: (at most, None) for a cost over the floor, (None, at least) for a gain.
 BOUNDS: dict[str, tuple[float | None, float | None]] = {

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from benchmarks.speed.memory import in_a_fresh_process, peak_so_far
 from benchmarks.speed.timing import seconds_of
 from captum_shared import LatentEncoder, ParallelBackprop, ReferenceMatcher
-from captum_shared.report.files import output_folder, write_csv, write_figure
+from captum_shared.files import output_folder, write_csv, write_figure
 
 MODEL, LAYER, SIZE = "resnet18", "layer2", 112
 Run = Callable[[], Any]

@@ -33,7 +33,7 @@ from benchmarks.common.results import (
 from benchmarks.common.scores import Scores, mean_scores, pair_scores, reference_scores, to_heat
 from benchmarks.synthetic_game.correspondence import METHOD, correspondence_rows, correspondence_scores
 from benchmarks.synthetic_game.neurons import Case, Setting, make_neuron, settings
-from captum_shared.report.files import output_folder, write_csv
+from captum_shared.files import output_folder, write_csv
 
 GAME = "shared_parts"
 HELD_OUT_SEED = 1
