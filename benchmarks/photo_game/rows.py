@@ -130,7 +130,7 @@ def _moments_row(contrast: float, ridges: tuple[float, float] = RIDGES) -> Row:
     return Row(LAYER, name, _moments(contrast, ridges), of_second=of_second, origin="mean")
 
 
-@lru_cache(maxsize=6)
+@lru_cache(maxsize=16)
 def _moment_rule(gallery: Tensor, contrast: float, ridges: tuple[float, float]) -> MomentRule:
     """Once for a gallery: tensors are told apart by identity."""
     with warnings.catch_warnings():
