@@ -16,7 +16,7 @@ from PIL import Image
 from benchmarks.common.basis import basis_rotation
 from benchmarks.common.intervals import category_interval, exact_interval
 from benchmarks.common.results import HEADER
-from benchmarks.photo_game import command, splits
+from benchmarks.photo_game import command, pixels, splits
 from benchmarks.photo_game.composites import Composite, draw_both_swaps, draw_pair_grid
 from benchmarks.photo_game.neurons import FOLDS, Knowledge, Photographs, driving, learn, make_folds
 from benchmarks.photo_game.pixels import cell_sums
@@ -242,6 +242,7 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: Any, monkeypatch: pyt
     from torchvision.models import squeezenet1_1
 
     monkeypatch.setattr(splits, "LEDGER", tmp_path / "ledger.csv")
+    monkeypatch.setattr(pixels, "STEPS", 2)
     torch.manual_seed(0)
     torch.save(squeezenet1_1().state_dict(), tmp_path / "w.pth")
     arguments = words(folder, tmp_path, "red,blue,green,yellow", "red,grey")
@@ -253,8 +254,8 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: Any, monkeypatch: pyt
     assert {(r["game"], r["condition"]) for r in table} == {
         (game, condition) for game in ("pair_grid", "both_swaps") for condition in ("native", "random rotation")
     }
-    pixels = [r for r in table if r["method"] == "ParallelBackprop(IntegratedGradients)"]
-    assert {(r["game"], r["image"]) for r in pixels} == {
+    fine = [r for r in table if r["method"] == "ParallelBackprop(IntegratedGradients)"]
+    assert {(r["game"], r["image"]) for r in fine} == {
         (game, image) for game in ("pair_grid", "both_swaps") for image in ("query", "reference")
     }
     assert all(float(r["ci_low"]) <= float(r["value"]) + 1e-6 <= float(r["ci_high"]) + 2e-6 for r in table)
