@@ -48,9 +48,9 @@ def moment_rule(
         How much of what is shared with every driver of the neuron is taken away, from 0 to 1; the more, the more the
         map follows the reference, and forgets the neuron.
     ridges : float or (float, float), default 5.0
-        In units of the mean eigenvalue of the covariance; from 3 to 10 the games do not change. A pair (l, m) has l for
+        In units of the mean eigenvalue of the covariance; from 3 to 10 the games hardly change. A pair (l, m) has l for
         the image that a constant is made from and m for the image that it is for, so that T is not symmetric; with
-        (0.3, 3.0) maps of the image won both swaps a little more often, and maps of the reference less often.
+        (0.3, 3.0) maps of the reference won both swaps less often.
     cells : int, default 1
         Number of cells of latents that are a grid of K channels, channels first: 16 for pool=4. Each cell is taken as a
         neuron of its own, with its part of w and of z, and all cells of all images are samples of the moments.
