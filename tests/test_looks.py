@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from captum_shared import LatentEncoder, LayerParallelBackprop
+from captum_shared import LatentEncoder, LayerParallelBackprop, moment_rule
 from captum_shared.report.pair_views import (
     ImageShelf,
     hub_warnings,
@@ -108,3 +108,15 @@ def test_an_image_is_shown_once(tmp_path: object) -> None:
         ("a", "x", 8, 6),
     ]
     assert sorted(written) == ["images/00000.jpg", "images/00002.jpg"]
+
+
+def test_constants_of_moments_are_the_two_gradients_of_one_similarity() -> None:
+    """So that the maps of a driver and of its reference have the same sum, though the rule is not symmetric."""
+    torch.manual_seed(0)
+    z, w = torch.rand(300, 6).square().double(), torch.randn(6).double()
+    rule = moment_rule(z, contrast=0.5, ridges=(0.3, 3.0))
+    places = np.arange(300)
+    constants = References(z, rule, "dot").constants(Drivers(places[:9], places[9:20], places), (3, 11), w)
+    similarity = rule.similarity(z[[3]], z[[11]], w).item()
+    assert (constants[0] @ (z[3] - rule.mean)).item() == pytest.approx(similarity)
+    assert (constants[1] @ (z[11] - rule.mean)).item() == pytest.approx(similarity)

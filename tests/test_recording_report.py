@@ -29,11 +29,10 @@ COLUMNS = ["neuron", "status", "reason", "reliability", "layer", "cv_r", "cv_r_c
 
 
 @pytest.fixture(autouse=True)
-def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures take most of the time of a small run; only tests that look at them have them drawn."""
+def no_pictures(request: pytest.FixtureRequest) -> None:
+    """Only tests that look at the pictures have them drawn."""
     if "pictures" not in request.keywords:
-        monkeypatch.setattr("captum_shared.report.recording.writing._draw", lambda *_: (b"figure" * 99, b"small" * 199))
-        monkeypatch.setattr("captum_shared.report.recording.figures.png_bytes", lambda *_, **__: b"population" * 99)
+        request.getfixturevalue("undrawn")
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from captum_shared.attribution import LayerCorrespondence
 from captum_shared.attribution.layer import layer_maps
 from captum_shared.selection import Drivers, Pairs, find_pairs, is_crossed, rule_center
-from captum_shared.similarity import MomentRule, Rule, origin_of, shared_weights
+from captum_shared.similarity import MomentRule, Rule, origin_of, shared_weights, transposed
 
 N_REFERENCES = 5
 """How many references of a driver can be looked at, the most similar first."""
@@ -106,10 +106,11 @@ class References:
         z, z_ref = self.latents[i], self.latents[j]
         others_ref = self._mean_without(drivers.candidates, j)
         others = self._mean_without(drivers.outside, i)
-        sides = [(z, z_ref), (z_ref, z), (z, others_ref), (z_ref, others)]
+        back = transposed(self.rule)  # for the reference, from the driver
+        sides = [(z, z_ref, self.rule), (z_ref, z, back), (z, others_ref, self.rule), (z_ref, others, back)]
         if not is_crossed(self.rule):  # one constant for both, made from driver and reference in this order
-            sides = [(z, z_ref), (z, z_ref), (z, others_ref), (others, z_ref)]
-        return torch.cat([shared_weights(a[None], b[None], weight.to(a), self.rule, center) for a, b in sides])
+            sides = [(a, b, self.rule) for a, b in ((z, z_ref), (z, z_ref), (z, others_ref), (others, z_ref))]
+        return torch.cat([shared_weights(a[None], b[None], weight.to(a), rule, center) for a, b, rule in sides])
 
     def _mean_without(self, places: Sequence[int] | np.ndarray, left_out: int) -> Tensor:
         others = [int(place) for place in places if place != left_out] or [left_out]
