@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from captum_shared.checks import check_choice, check_encoded, check_images, check_integer, network_refusals
+from captum_shared.checks import check_choice, check_encoded, check_images, check_integer, is_finite, network_refusals
 from captum_shared.encoder.cache import LatentCache
 from captum_shared.encoder.identity import ImageTransform, as_tensor, identify
 from captum_shared.encoder.loading import batches
@@ -74,8 +74,8 @@ def encode_images(
     Raises
     ------
     TypeError, ValueError
-        If there are no images, all are unreadable, their sizes differ, or an argument is out of range; with `cache`, if
-        the encoder or the transform is random.
+        If there are no images, all are unreadable, their sizes differ, latents are not finite, or an argument is out of
+        range; with `cache`, if the encoder or the transform is random.
 
     Examples
     --------
@@ -97,7 +97,9 @@ def encode_images(
     ):
         for batch in loader:
             failures.update({item.index: item.failure for item in batch if item.failure})
-            rows.update(_encode_batch(encoder, [item for item in batch if not item.failure], store, device, autocast))
+            found = _encode_batch(encoder, [item for item in batch if not item.failure], store, device, autocast)
+            _check_finite(found, images)
+            rows.update(found)
             bar.update(len(batch))
     report_unreadable(failures, images, unreadable, len(source))
     return _stacked(rows, len(source))
@@ -186,6 +188,14 @@ def _encode_batch(
         if store:
             store.put({item.digest: row for item, row in zip(new, latents, strict=True)})
     return rows
+
+
+def _check_finite(rows: dict[int, Tensor], images: Images) -> None:
+    """NaN is what unreadable images have; an encoder that gives it must not pass for them."""
+    if rows and not is_finite(torch.stack(list(rows.values()))):
+        index = next(index for index, row in rows.items() if not is_finite(row))
+        name = images[index] if isinstance(images[index], (str, Path)) else f"image {index}"
+        raise ValueError(f"the encoder gives NaN or infinite latents for {name}")
 
 
 def stack_images(items: list[ImageItem]) -> Tensor:

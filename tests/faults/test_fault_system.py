@@ -46,10 +46,26 @@ def failing_network(error: str) -> Callable[[], Any]:
     return change
 
 
+def network_of_nan() -> None:
+    """A network that gives NaN for some of the images, in the module ``failing``."""
+    failing_network("KeyError")()
+    text = Path("failing.py").read_text()
+    Path("failing.py").write_text(
+        text.replace(
+            "raise KeyError",
+            "y = self.conv(x); return y * torch.where(x.sum((1, 2, 3)) > 0, torch.nan, 1)[:, None, None, None]",
+        )
+    )
+
+
 FAILING = {"--model": "failing:make", "--weights": "failing.pth"}
 FAULTS = [
     *(Fault(f"a network with {name}", text, command, FAILING, failing_network(code), status, early=False)
       for command in ("category", "selectivity", "recording") for name, (code, status, text) in RAISED.items()),
+    *(Fault("a network that gives NaN", text, command, FAILING, network_of_nan, early=False) for command, text in (
+        ("category", "the encoder gives NaN or infinite latents for images/.*png"),
+        ("recording", "the encoder gives NaN or infinite latents for recording/stimuli/.*png"),
+        ("selectivity", "layer '1' gives NaN or infinite activations for image"))),
     *(Fault("images beyond all memory", "error: out of memory", command, {"--image-size": 2_000_000}, status=1, early=False)
       for command in ("category", "selectivity")),
     *(Fault("--out where nothing can be made", "No such file or directory: '/proc/nowhere'", command, {"--out": "/proc/nowhere/out"}, early=False)
