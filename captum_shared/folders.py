@@ -180,7 +180,7 @@ class ReportFolder:
     def begin(self, overwrite: bool) -> None:
         """See what is there, and note what is to come; see `report_folder`."""
         if not os.path.lexists(self / MANIFEST):
-            self._refuse_foreign()
+            self.refuse_foreign()
             self._sweep()
             self._write_manifest(complete=False)
             return
@@ -254,7 +254,8 @@ class ReportFolder:
                 raise ValueError(f"{what} behind the symbolic link {'/'.join(parts[:depth])}, not inside {self.path}")
         return self / name
 
-    def _refuse_foreign(self) -> None:
+    def refuse_foreign(self) -> None:
+        """Refuse a folder without a manifest that holds files; see `report_folder`."""
         temporary = (TEMPORARY.fullmatch(item.name) for item in self.path.iterdir())
         own = {match.group() for match in temporary if match and match["name"] == MANIFEST}
         foreign = sorted({item.name for item in self.path.iterdir()} - own - set(_NOT_CONTENT))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 
 from captum_shared.checks import check_integer, check_number
 from captum_shared.encoder.latents import POOLS
+from captum_shared.folders import MANIFEST, ReportFolder
 from captum_shared.labels import read_labels
 from captum_shared.report.device import find_device
 from captum_shared.study.category import check_membership
@@ -72,6 +74,8 @@ def _check_common(options: dict[str, Any]) -> None:
     for folder in (out, *out.parents):
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"`out` must be a folder, got the file {folder}")
+    if out.is_dir() and not os.path.lexists(out / MANIFEST):
+        ReportFolder(out, {}).refuse_foreign()
     find_device(options["device"])
 
 

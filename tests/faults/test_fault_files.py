@@ -14,7 +14,7 @@ import pytest
 
 from faults.faulty import COMMANDS, run, words_of, write
 
-REPORTS = ("selectivity", "recording")  # commands whose folders are owned
+REPORTS = ("category", "selectivity", "recording")
 FLAGS: dict[str, dict[str, str]] = {"recording": {"--threshold": "-9"}}
 TABLES = {"category": "pairs.csv", "selectivity": "units.csv", "recording": "neurons.csv"}
 MINE = ("out/mine.txt", "out/sub/mine.txt", "out/.mine.txt.123.tmp", "victim.txt")
@@ -53,7 +53,7 @@ def made(pristine: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         patch.chdir(folder)
         patch.syspath_prepend(str(folder))
         shutil.copytree(pristine, folder, dirs_exist_ok=True)
-        for command in ("category", *REPORTS):
+        for command in REPORTS:
             assert run(words(command, out=f"out_{command}")) == 0
             found[command] = folder / f"out_{command}"
         patch.setattr("captum_shared.report.recording.explain.write_report", interrupt)
@@ -82,7 +82,7 @@ FOREIGN: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-@pytest.mark.parametrize("command", REPORTS)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_folder_of_others_is_refused(command: str, name: str, world: Path, capsys: Any) -> None:
     put_mine()
     FOREIGN[name]()
@@ -204,6 +204,25 @@ def test_another_configuration_is_shown(command: str, report: Any, capsys: Any) 
 
 
 @pytest.mark.parametrize("command", REPORTS)
+def test_a_report_is_replaced_on_demand(command: str, report: Any) -> None:
+    """And nothing of the old one is left beside the new one; files of others stay."""
+    report(command)
+    put_mine()
+    assert run([*words(command, seed="1"), "--overwrite"]) == 0
+    listed = json.loads(Path("out/manifest.json").read_text())["files"]
+    left = {name.removeprefix("out/") for name in files() if name not in MINE and ".cache/" not in name}
+    assert left == {*(name for name in listed if not name.startswith(".cache/")), "manifest.json"}
+    assert_mine()
+
+
+def test_fewer_pairs_leave_none_of_the_old_ones(report: Any, world: Path) -> None:
+    assert run(words("category", top="2")) == 0
+    assert Path("out/pair_02.png").exists()
+    assert run([*words("category", top="1"), "--overwrite"]) == 0
+    assert not Path("out/pair_02.png").exists()
+
+
+@pytest.mark.parametrize("command", REPORTS)
 def test_files_of_mine_in_a_report_stay(command: str, report: Any) -> None:
     report(command)
     put_mine()
@@ -270,7 +289,3 @@ def test_files_kept_for_going_on(state: str, name: str, report: Any, made: dict[
     assert "damaged" in error or (state, name) == ("category", "empty")  # an empty file is a new database
     assert "Traceback" not in error
     assert_alike(Path("out") / table, made[command] / table)
-
-
-def test_every_command_is_here() -> None:
-    assert {*REPORTS, "category", "demo"} == set(COMMANDS)

@@ -107,6 +107,7 @@ def test_a_full_disk(command: str, size: int, world: Path, capsys: Any) -> None:
     assert status == 1
     assert len(lines) == 1
     assert re.match(r"captum-shared: error: (no space left|the disk is full or fails) \(", lines[0])
+    assert "out" in lines[0]
     assert_untouched(before)
     assert run(words_of(command, {})) == 0
     assert_untouched(before)
