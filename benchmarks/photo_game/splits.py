@@ -1,7 +1,7 @@
 """Which categories and photographs rules are tuned, validated and judged on, and who has looked at them.
 
 `splits.json` was committed before any rule was tuned on it; `ledger.csv` has a line for every run on one of its splits,
-written by the command itself.
+written by the command itself. A script that tries variants on a split calls `enter`, too.
 """
 
 from __future__ import annotations
