@@ -390,8 +390,9 @@ def test_a_thousand_neurons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     few = list(views.neurons(5, 20, 5, 500, pixels=224, cells=13))
     entries = list(views.neurons(1000, 20, 1, 500, cells=2))
     (tmp_path / "data").mkdir()
+    scripts = [viewer.neuron_script(-1, neuron) for neuron in few]
     for number in range(1000):
-        script = viewer.neuron_script(number, few[number % 5])
+        script = scripts[number % 5].replace('"neuron",-1,', f'"neuron",{number},', 1)
         (tmp_path / "data" / f"neuron_{number}.js").write_text(script)
     index = viewer.index_script(images, views.COLUMNS, [viewer.neuron_entry(neuron) for neuron in entries])
     (tmp_path / "data" / "index.js").write_text(index)

@@ -193,6 +193,18 @@ def quantized(values: np.ndarray) -> list[Any]:
     return [list(positive.shape), float(f"{top:.5g}"), code]
 
 
+def restored(packed: Sequence[Any]) -> np.ndarray:
+    """The array that `quantized` has packed, as far as 8 bits go."""
+    shape, top, code = packed
+    levels = np.frombuffer(base64.b64decode(code), np.uint8).astype(np.float64)
+    return top * (levels / 255).reshape(shape) ** 2
+
+
+def from_data_url(url: str) -> bytes:
+    """The content of a data URL in base64."""
+    return base64.b64decode(url.split(",", 1)[1])
+
+
 def density(values: np.ndarray, total: float | None = None) -> np.ndarray:
     """Where a signed map (h, w) has its share, relative to an even spread: 1 everywhere if it were even.
 

@@ -79,7 +79,7 @@ def show_heat(ax: Axes, heat: np.ndarray, vmax: float, colours: Colormap) -> Non
     )
 
 
-def show_scale(ax: Axes, top: float | None, colours: Colormap) -> None:
+def show_scale(ax: Axes, top: float | None, colours: Colormap, label: str = "heat", size: float = 8) -> None:
     """The colours of heat as they look over mid-grey; `top` is the heat at the hot end, if there is any."""
     rgba = colours(np.linspace(0, 1, 256))
     opaque = rgba[:, :3] * rgba[:, 3:] + 0.6 * (1 - rgba[:, 3:])
@@ -88,11 +88,11 @@ def show_scale(ax: Axes, top: float | None, colours: Colormap) -> None:
     ax.set_frame_on(False)
     ax.grid(False)
     ax.set_xticks([])
-    ax.set_yticks(list(ends), list(ends.values()), fontsize=8, **PLAIN)
+    ax.set_yticks(list(ends), list(ends.values()), fontsize=size, **PLAIN)
     ax.yaxis.tick_right()
     ax.tick_params(length=0, pad=3)
     beside: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
-    ax.annotate("heat", (1, 0.5), rotation=270, fontsize=8, **beside, **PLAIN)
+    ax.annotate(label, (1, 0.5), rotation=270, fontsize=size, **beside, **PLAIN)
 
 
 def single_axes(aspect: float) -> Axes:
