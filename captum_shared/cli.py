@@ -75,6 +75,7 @@ def build_parser() -> Parser:
     _add_category(commands)
     _add_selectivity(commands)
     _add_recording(commands)
+    _add_figure(commands)
     return parser
 
 
@@ -119,6 +120,7 @@ def _add_explanation(choices: Any, defaults: type[Settings]) -> None:
     choice("--similarity", "how references are chosen: dot, as in the paper, or cosine", "KIND")
     choice("--rule", "what is shared: product, as in the paper, dot, centered, contrast, matched or moments")
     choice("--maps", "maps of pixels, of the layer, or both: pixel,layer", "KINDS")
+    choice("--format", "files of the figures: png,svg,pdf", "KINDS", dest="formats")
     choice("--engine", f"Captum's method for maps of pixels: {', '.join(ENGINES)}")
     choice("--steps", "steps of integrated gradients", "N", type=int, dest="n_steps")
     choices.add_argument(
@@ -276,6 +278,27 @@ def _add_common(command: argparse.ArgumentParser, out: str) -> None:
     command.add_argument(
         "--batch-size", type=int, default=32, metavar="N", help="images per forward pass (default: 32)"
     )
+
+
+def _add_figure(commands: Any) -> None:
+    command = _command(commands, "figure", "draw pairs of a report for a paper, as PDF, SVG or PNG", _figure)
+    command.add_argument("--report", required=True, metavar="DIR", help="folder of a report of category or recording")
+    command.add_argument("--neuron", required=True, metavar="NAME", help="the neuron, by its name in the report")
+    command.add_argument("--pairs", default="1", metavar="N,N", help="its pairs, from 1 (default: 1)")
+    command.add_argument(
+        "--width", default="double", choices=("single", "double"),
+        help="one column, 3.5 inches, or two, 7.2 inches (default: double)",
+    )  # fmt: skip
+    command.add_argument(
+        "--map", dest="kind", metavar="NAME", help="which map, by its name in the report (default: the first there)"
+    )
+    command.add_argument("--out", default="figure.pdf", metavar="FILE", help="the file (default: figure.pdf)")
+
+
+def _figure(**options: Any) -> str:
+    from captum_shared.report.published import run_figure
+
+    return f"open {run_figure(**options)}"
 
 
 def _add_traceback(parser: argparse.ArgumentParser) -> None:

@@ -85,10 +85,17 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     return buffer.getvalue().encode()
 
 
-def figure_bytes(figure: Figure, dpi: int = 150) -> bytes:
-    """A figure as PNG, without a date in it: the same figure gives the same bytes."""
+def figure_bytes(figure: Figure, dpi: int = 150, kind: str = "png") -> bytes:
+    """A figure as PNG, SVG or PDF, without a date in it: the same figure gives the same bytes.
+
+    Text stays text: an SVG names its font, a PDF holds it.
+    """
+    from matplotlib import rc_context
+
+    undated = {"png": "Software", "svg": "Date", "pdf": "CreationDate"}
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "captum_shared", "pdf.fonttype": 42}):
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata={undated[kind]: None})
     return buffer.getvalue()
 
 

@@ -360,3 +360,10 @@ def test_the_viewer_shows_five_references_and_what_goes_with_what(photographs: P
             "layer, dot similarity",
         ]
         assert references[0]["correspondence"][0] == [8, 8, 8, 8]
+
+
+def test_figures_in_every_format_have_text_as_text(run: Any) -> None:
+    assert run(format="png,svg,pdf", top="1") == 0
+    assert sorted(path.name for path in Path("out").glob("pair_*")) == ["pair_01.pdf", "pair_01.png", "pair_01.svg"]
+    assert ">reference: " in Path("out/pair_01.svg").read_text()
+    assert b"/FontFile2" in Path("out/pair_01.pdf").read_bytes()

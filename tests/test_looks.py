@@ -10,6 +10,7 @@ from captum_shared import LatentEncoder, LayerParallelBackprop, moment_rule
 from captum_shared.report.pair_views import (
     ImageShelf,
     hub_warnings,
+    preference,
     preference_warnings,
     reference_view,
     same_as_control,
@@ -97,6 +98,11 @@ def test_hubs_weak_preferences_and_low_r_are_named() -> None:
     assert preference_warnings("dog", 1.2, 0.6) == []
     assert "d\u2032 for chair is 0.32" in preference_warnings("chair", 0.32)[0]
     assert "cross-validated r 0.21" in preference_warnings("dog", 1.2, 0.21)[0]
+
+
+def test_a_weak_preference_is_not_called_one() -> None:
+    assert preference("bodies", 1.21) == "prefers bodies (d' 1.21)"
+    assert preference("chair", 0.32) == "no clear preference: largest d' is 0.32, for chair"
 
 
 def test_an_image_is_shown_once(tmp_path: object) -> None:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from captum_shared.attribution import LayerParallelBackprop
 from captum_shared.encoder import LatentEncoder, load_encoder
 from captum_shared.encoder.identity import ImageTransform
+from captum_shared.files import figure_bytes
 from captum_shared.folders import ReportFolder, report_folder
 from captum_shared.report.device import find_device
 from captum_shared.report.html import Section, page, table, text
@@ -144,7 +145,9 @@ def _draw_pairs(
     for rank, kinds in enumerate(tqdm(maps, total=len(findings.pairs.images), disable=not progress, unit="pair")):
         for kind, both in kinds.items():
             ending = "" if kind == study.settings.maps[0] else f"_{kind}"
-            folder.write_figure(f"pair_{rank + 1:02d}{ending}.png", _draw_pair(study, findings, rank, both))
+            figure = _draw_pair(study, findings, rank, both)
+            for suffix in study.settings.formats:
+                folder.write(f"pair_{rank + 1:02d}{ending}.{suffix}", figure_bytes(figure, kind=suffix))
         views.append(look.pair(rank, kinds.get("pixel")))
     return views, shelf
 

@@ -80,18 +80,26 @@ def reference_view(
     """
     maps = {}
     if look.layer is not None and look.control is not None:
-        unit = SHARE if is_crossed(rule) else OWN_SHARE
-        total = max(float(look.layer[0].sum()), 0.0) or None
-        maps["layer"] = MapView(*look.layer, unit)
+        if is_crossed(rule):  # both maps sum to the similarity
+            unit, total = SHARE, _positive(look.layer[0].sum())
+            own = total
+        else:
+            unit, total, own = OWN_SHARE, None, _positive(np.maximum(look.layer[0], 0).sum())
+        maps["layer"] = MapView(*look.layer, unit, total)
         if pixel is not None:
             maps["pixels"] = MapView(*pixel)
-        maps["control: average partner"] = MapView(*look.control, unit, total)
+        maps["control: average partner"] = MapView(*look.control, unit, own)
         if look.part is not None and not is_crossed(rule):
-            maps["layer, dot similarity"] = MapView(look.part.sum((2, 3)), look.part.sum((0, 1)), SHARE)
+            sums = look.part.sum((2, 3)), look.part.sum((0, 1))
+            maps["layer, dot similarity"] = MapView(*sums, SHARE, _positive(look.part.sum()))
     elif pixel is not None:
         maps["pixels"] = MapView(*pixel)
     said = [*warnings, *([control_warning(look)] if same_as_control(look) else [])]
     return ReferenceView(number, look.similarity, maps, look.part, response, said)
+
+
+def _positive(value: Any) -> float | None:
+    return float(value) if value > 0 else None
 
 
 def same_as_control(look: Look) -> bool:
@@ -120,6 +128,13 @@ def hub_warnings(references: Sequence[int]) -> dict[int, str]:
         for reference, count in counts.items()
         if count >= max(HUB_LEAST, HUB_SHARE * len(references))
     }
+
+
+def preference(category: str, d_prime: float) -> str:
+    """What a neuron prefers, in words that a weak preference does not earn."""
+    if d_prime < WEAK_D_PRIME:
+        return f"no clear preference: largest d' is {d_prime:.2f}, for {category}"
+    return f"prefers {category} (d' {d_prime:.2f})"
 
 
 def preference_warnings(preferred: str, d_prime: float, r: float | None = None) -> list[str]:

@@ -23,7 +23,7 @@ from captum_shared.visualization import display_heat
 from captum_shared.visualization.canvas import heat_colours
 
 MOST_CELLS, MOST_PLACES = 64, 8  # on a side, of a map and of each image of a correspondence
-SHARE, OWN_SHARE = "share of the similarity", "share of the map's sum"
+SHARE, OWN_SHARE = "share of the similarity", "share of the map's heat"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class MapView:
     unit : str
         What a map's values are a share of.
     total : float, optional
-        The sum that is a share of 1; by default each map's own sum.
+        The sum that is a share of 1; by default the sum of each map's positive part.
     """
 
     x: np.ndarray
@@ -208,11 +208,11 @@ def from_data_url(url: str) -> bytes:
 def density(values: np.ndarray, total: float | None = None) -> np.ndarray:
     """Where a signed map (h, w) has its share, relative to an even spread: 1 everywhere if it were even.
 
-    Pixel maps are smoothed, as for every picture, and made smaller. Without a `total` it is the map's sum, or where
-    that is not positive, the sum of what is.
+    Pixel maps are smoothed, as for every picture, and made smaller. Without a `total` the whole is the sum of the
+    positive part: a signed map may sum to nearly nothing.
     """
     signed = np.asarray(values, dtype=np.float64)
-    whole = float(signed.sum()) if total is None else float(total)
+    whole = 0.0 if total is None else float(total)
     heat = np.maximum(signed, 0)
     if max(signed.shape) > MOST_CELLS:
         heat = _mean_of_bins(display_heat(signed).astype(np.float64), MOST_CELLS)

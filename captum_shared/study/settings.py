@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 POOLS: tuple[str | int, ...] = ("avg", 2, 4)
 ENGINES = ("IntegratedGradients", "Saliency", "InputXGradient", "GuidedBackprop", "Deconvolution", "DeepLift")
 MAPS = ("pixel", "layer")
+FORMATS = ("png", "svg", "pdf")
 MIN_IMAGES = 5
 """A category with fewer images is never chosen as preferred."""
 
@@ -37,6 +38,8 @@ class Settings:
         One of Captum's methods, for maps of pixels: a name in `ENGINES`.
     maps : tuple of {"pixel", "layer"}
         Maps of the image's pixels, and coarse maps at the layer, which need no backward pass through the network.
+    formats : tuple of {"png", "svg", "pdf"}
+        Of the figures' files; in SVG and PDF text is text.
     n_steps : int
         Steps of integrated gradients.
     seed : int
@@ -52,6 +55,7 @@ class Settings:
     references_averaged: int = 1
     engine: str = "IntegratedGradients"
     maps: tuple[str, ...] = ("pixel",)
+    formats: tuple[str, ...] = ("png",)
     n_steps: int = 32
     seed: int = 0
     batch_size: int = 32
@@ -71,8 +75,10 @@ class Settings:
         choices = {"references": REFERENCES, "similarity": SIMILARITIES, "rule": rule_names(), "engine": ENGINES}
         for name, among in choices.items():
             check_choice(name, getattr(self, name), among)
-        if not self.maps or set(self.maps) - set(MAPS) or len(set(self.maps)) < len(self.maps):
-            raise ValueError(f"`maps` must be one or more of {MAPS}, got {self.maps}")
+        for name, among in (("maps", MAPS), ("formats", FORMATS)):
+            chosen = getattr(self, name)
+            if not chosen or set(chosen) - set(among) or len(set(chosen)) < len(chosen):
+                raise ValueError(f"`{name}` must be one or more of {among}, got {chosen}")
 
     @property
     def engine_arguments(self) -> dict[str, Any]:
@@ -175,7 +181,7 @@ def make_settings(kind: type[Kind], options: Mapping[str, Any], caller: str) -> 
     ----------
     kind : class
     options : mapping
-        By name. `maps` may be text with commas, `neurons` text such as "0,3,7-9".
+        By name. `maps` and `formats` may be text with commas, `neurons` text such as "0,3,7-9".
     caller : str
         The function that the user called, for messages.
 
@@ -189,11 +195,12 @@ def make_settings(kind: type[Kind], options: Mapping[str, Any], caller: str) -> 
     if unknown:
         raise TypeError(f"{caller} takes no option {unknown[0]!r}; it takes {names}")
     values = dict(options)
-    if isinstance(values.get("maps"), str):
-        values["maps"] = [name.strip() for name in values["maps"].split(",")]
+    for name in ("maps", "formats"):
+        if isinstance(values.get(name), str):
+            values[name] = [part.strip() for part in values[name].split(",")]
     if isinstance(values.get("neurons"), str):
         values["neurons"] = parse_numbers(values["neurons"])
-    for name in ("maps", "neurons", "preferred"):
+    for name in ("maps", "formats", "neurons", "preferred"):
         value = values.get(name)
         if isinstance(value, Sequence) and not isinstance(value, str):
             values[name] = tuple(str(each) for each in value)

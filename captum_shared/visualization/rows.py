@@ -16,8 +16,8 @@ from captum_shared.visualization.image import soft_grey
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TITLES = ("driver", "shared (driver)", "shared (reference)", "reference")
-GAP, EDGE, LINE, BAR, ROOM = 0.06, 0.04, 0.15, 0.07, 0.52  # inches
+TITLES = ("driver", "shared", "shared", "reference")
+GAP, EDGE, LINE, BAR, ROOM = 0.06, 0.04, 0.15, 0.07, 0.4  # inches
 TEXT = {"fontsize": 7, **canvas.PLAIN}
 
 
@@ -55,9 +55,11 @@ def pairs_figure(rows: Sequence[PairRow], width: float) -> Figure:
                 canvas.show_heat(axes, _enlarged(row.heats[i - 1], picture.shape[:2]), peak, colours)
         for left, label in zip((lefts[0], lefts[2]), row.labels, strict=True):
             line = _fitted(label, 2 * side + GAP)
-            figure.text((left + side + GAP / 2) / width, 1 - (top + side + 0.02) / height, line, ha="center", va="top", **TEXT)
+            figure.text(
+                (left + side + GAP / 2) / width, 1 - (top + side + 0.02) / height, line, ha="center", va="top", **TEXT
+            )
         bar = figure.add_axes(box(lefts[3] + side + GAP, top, BAR, side))
-        canvas.show_scale(bar, peak, colours, "\u00d7 even spread", 6)
+        canvas.show_scale(bar, peak, colours, "\u00d7 even spread" if side > 1 else "\u00d7 even", 6)
     return figure
 
 

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from captum_shared.encoder.identity import ImageTransform
+from captum_shared.files import figure_bytes
 from captum_shared.folders import ReportFolder
 from captum_shared.readout import ceiling_corrected
 from captum_shared.report.html import LinkedPicture
+from captum_shared.report.pair_views import preference
 from captum_shared.report.pictures import black_and_white, pictures_of
 from captum_shared.report.recording import figures
 from captum_shared.report.recording.methods import methods_text
@@ -88,11 +90,11 @@ def _draw_neurons(study: Study, findings: Findings, run: Run) -> None:
         stimuli, shown = study.recording.stimuli, neuron.shown
         paths = [(stimuli[image], stimuli[reference]) for image, reference, _ in shown]
         maps = [load_maps(map_path(run.folder, neuron), kind) for kind in study.settings.maps]
-        return _plots(study, findings, neuron), paths, maps, study.network.transform, ends
+        return _plots(study, findings, neuron), paths, maps, study.network.transform, ends, study.settings.formats
 
     jobs = [
         Job(
-            tuple(_picture_path(run.folder, kind, neuron) for kind in ("figures", "thumbnails")),
+            _picture_paths(run.folder, neuron, study.settings.formats),
             _draw,
             partial(arguments, neuron),
         )
@@ -106,7 +108,7 @@ def _plots(study: Study, findings: Findings, n: NeuronFindings) -> dict[str, Any
     k, models, responses, categories = n.index, findings.models, study.responses[n.index], study.categories
     corrected = ceiling_corrected(models.cv_r, findings.tuning.reliability)[k]
     heading = (
-        f"neuron {n.name}   ·   prefers {n.preferred} (d' {n.d_prime:.2f})   ·   r {models.cv_r[k]:.2f}"
+        f"neuron {n.name}   ·   {preference(str(n.preferred), n.d_prime)}   ·   r {models.cv_r[k]:.2f}"
         + (f", {corrected:.2f} of the noise ceiling" if np.isfinite(corrected) else "")
         + f"   ·   {model_name(study.network, int(models.candidate[k]))}"
     )
@@ -128,14 +130,17 @@ def _draw(
     maps: Sequence[np.ndarray],
     transform: ImageTransform,
     ends: tuple[Tensor, Tensor],
-) -> tuple[bytes, bytes]:
-    """The figure of a neuron and its thumbnail, as PNG; `maps` has the maps (P, 2, h, w) of each kind."""
+    formats: Sequence[str],
+) -> list[bytes]:
+    """The figure of a neuron in each format, then its thumbnail; `maps` has the maps (P, 2, h, w) of each kind."""
     seen = {path: pictures_of(transform_image(transform, path), ends) for path in {p for pair in paths for p in pair}}
     images = [(seen[image], seen[reference]) for image, reference in paths]
     enlarged = [_enlarged(each, tuple(images[0][0].shape[1:])) for each in maps]
     picture = figures.NeuronPicture(**plots, images=images, maps=enlarged)
     small = figures.thumbnail(images[0], enlarged[0][0])
-    return figures.png_bytes(figures.neuron_figure(picture)), figures.png_bytes(small, dpi=120)
+    figure = figures.neuron_figure(picture)
+    contents = [figures.png_bytes(figure) if kind == "png" else figure_bytes(figure, 110, kind) for kind in formats]
+    return [*contents, figures.png_bytes(small, dpi=120)]
 
 
 def _enlarged(maps: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
@@ -193,8 +198,14 @@ def _thumbnail(neuron: NeuronFindings, study: Study) -> LinkedPicture | None:
         f"Neuron {neuron.name}: heat on {image} and on its reference {reference} of {neuron.preferred}, where they "
         "share what drives the neuron"
     )
-    name = _picture_path(Path(), "", neuron).name
-    return LinkedPicture(f"thumbnails/{name}", f"figures/{name}", alt, size=(293, 144))
+    name, kind = _picture_path(Path(), "", neuron), study.settings.formats[0]
+    return LinkedPicture(f"thumbnails/{name}", f"figures/{name.with_suffix('.' + kind)}", alt, size=(293, 144))
+
+
+def _picture_paths(folder: ReportFolder, neuron: NeuronFindings, formats: Sequence[str]) -> tuple[Path, ...]:
+    """What `_draw` gives the content of."""
+    figure = _picture_path(folder, "figures", neuron)
+    return *(figure.with_suffix(f".{kind}") for kind in formats), _picture_path(folder, "thumbnails", neuron)
 
 
 def _picture_path(folder: Path | ReportFolder, kind: str, neuron: NeuronFindings) -> Path:
