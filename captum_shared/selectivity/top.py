@@ -113,9 +113,8 @@ def top_activations(  # type: ignore[misc]  # the overloads are for the first ar
         evaluating(model),
         torch.no_grad(),
         closing(batches(source, batch_size, num_workers, source.of_paths, scan.next)) as loader,
-        tqdm(total=len(source), disable=not progress, unit="image") as bar,
+        tqdm(total=len(source), initial=scan.next, disable=not progress, unit="image") as bar,
     ):
-        bar.update(scan.next)
         for batch in loader:
             scan.take(reader, batch, device)
             bar.update(len(batch))
