@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from captum_shared import __version__
 from captum_shared.files import (
     TEMPORARY,
     csv_bytes,
@@ -29,7 +26,7 @@ from captum_shared.files import (
     write_bytes,
     write_json,
 )
-from captum_shared.store import close
+from captum_shared.manifests import differences, read_manifest, versions
 
 try:
     import fcntl
@@ -42,7 +39,6 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 WORK = ".work"
 JOURNAL = f"{WORK}/journal"
-PACKAGES = ("torch", "torchvision", "captum", "numpy", "scipy", "scikit-learn", "matplotlib", "pillow")
 _NOT_CONTENT = (".DS_Store", "Thumbs.db", "desktop.ini")  # what file managers leave in a folder that is empty
 
 
@@ -329,52 +325,6 @@ class ReportFolder:
             (self / WORK).rmdir()
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """A report's manifest.
-
-    Raises
-    ------
-    ValueError
-        If it is not one of this program's, or damaged.
-    """
-    advice = "restore it, or choose another folder"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); {advice}") from error
-    expected = {"complete": bool, "files": dict, "versions": dict}
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is not a manifest of this program: it holds {_short(content)}; {advice}")
-    for key, kind in expected.items():
-        if not isinstance(content.get(key), kind):
-            raise ValueError(f"{path} is not a manifest of this program: it lacks {key!r}; {advice}")
-    if not all(isinstance(digest, str) for digest in content["files"].values()):
-        raise ValueError(f"{path} is not a manifest of this program: 'files' must give hashes; {advice}")
-    return content
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What is different between two manifests, one "key: before -> now" each, in everything but the files."""
-    old, new = (_flat({k: v for k, v in each.items() if k not in ("complete", "files")}) for each in (before, now))
-    nothing = "(none)"
-    return [
-        f"{key}: {_short(old.get(key, nothing))} -> {_short(new.get(key, nothing))}"
-        for key in dict.fromkeys([*old, *new])
-        if not _same(key, old.get(key, nothing), new.get(key, nothing))
-    ]
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers and pictures depend on."""
-    found = {"captum-shared": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
-
-
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Alone in the folder, as far as this machine's other processes go; the lock ends with the process."""
@@ -393,28 +343,3 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(content, dict):
-        return {prefix: content}
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
-
-
-def _same(key: str, old: Any, new: Any) -> bool:
-    """Whether two values say the same; what was computed for fixed inputs need not agree to the bit."""
-    if key.split(".")[-1] == "probe" and {type(old), type(new)} == {list}:
-        with suppress(TypeError):  # not rows of numbers
-            return close(old, new)
-    return bool(old == new)
-
-
-def _short(value: Any) -> str:
-    """For people: hashes and long lists shortened."""
-    if isinstance(value, str):
-        return value[:12] if len(value) == 64 else value
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:76]} ..."

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from recordings import files_of
 
 from captum_shared import files
-from captum_shared.folders import MANIFEST, ReportFolder, read_manifest, report_folder
+from captum_shared.folders import MANIFEST, ReportFolder, report_folder
+from captum_shared.manifests import read_manifest
 
 ABOUT = {"command": "test", "configuration": {"top": 3, "rule": "product"}}
 

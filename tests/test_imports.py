@@ -14,7 +14,7 @@ import captum_shared
 PACKAGE = Path(captum_shared.__file__).parent
 
 # The ground floor: all above may import it, and it imports nothing of the package.
-GROUND = {"checks", "files", "folders", "images", "store", "tables", "turns", "workers"}
+GROUND = {"checks", "files", "folders", "images", "manifests", "store", "tables", "turns", "workers"}
 
 # What each unit, a module or a folder, may import of the package besides itself and the ground floor.
 BELOW_STUDY = (
@@ -29,7 +29,8 @@ ALLOWED = {
     "tables": set(),
     "labels": set(),
     "files": set(),
-    "folders": {"files", "store"},
+    "folders": {"files", "manifests"},
+    "manifests": {"store"},
     "store": {"files"},
     "encoder": set(),
     "readout": set(),
