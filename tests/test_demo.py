@@ -13,7 +13,7 @@ import torch
 
 from captum_shared import cli
 from captum_shared.report import demo
-from captum_shared.study.demo import share_of_heat
+from captum_shared.study.demo import find_swap, open_demo, share_of_heat
 from captum_shared.synthetic import SharedParts
 
 METHODS = ["ParallelBackprop", "Saliency", "IntegratedGradients", "GradCAM"]
@@ -34,11 +34,27 @@ def test_files(result: Any) -> None:
         *pictures,
         "shares.csv",
         "summary.json",
+        "swap.png",
     ]
     assert json.loads((out / "summary.json").read_text()) == summary
     page = (out / "index.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 4  # the swap first
     assert "not standardised" in page
+
+
+def test_the_heat_moves_with_the_reference() -> None:
+    """Measured on masks of the two parts: each has more heat with the reference that shares it."""
+    study = open_demo("creature", False, 0, torch.device("cpu"), progress=False)
+    swap = find_swap(study, top=12)
+    assert swap is not None
+    (a, b), (c, d) = swap.shares
+    assert a > b
+    assert d > c
+    one, two = swap.cases
+    assert torch.equal(one.images[0], two.images[0])
+    assert not torch.equal(one.images[1], two.images[1])
+    assert len(one.shared.kinds) == len(two.shared.kinds) == 1
+    assert one.shared.kinds != two.shared.kinds
 
 
 def test_heat_is_on_the_shared_parts_and_more_so_than_the_readouts(result: Any) -> None:

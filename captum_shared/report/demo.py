@@ -14,11 +14,28 @@ from captum_shared.checks import check_integer
 from captum_shared.folders import ReportFolder, report_folder
 from captum_shared.report.device import find_device
 from captum_shared.report.html import Picture, gallery, page, table
-from captum_shared.study.demo import Case, DemoStudy, find_cases, map_methods, open_demo, share_of_heat, summarise
+from captum_shared.report.viewer import density
+from captum_shared.study.demo import (
+    Case,
+    DemoStudy,
+    find_cases,
+    find_swap,
+    heat_by_kind,
+    map_methods,
+    open_demo,
+    share_of_heat,
+    summarise,
+)
+from captum_shared.synthetic import render
 from captum_shared.visualization import pair_figure
+from captum_shared.visualization.rows import PairRow, pairs_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+SHARP = 288
+"""Pixels of the images that the demo opens with; the network sees 96."""
 
 
 def run_demo(
@@ -43,7 +60,7 @@ def run_demo(
     Parameters
     ----------
     out : path
-        Gets ``pair_*.png``, ``index.html``, ``summary.json``, ``manifest.json`` and ``shares.csv``.
+        Gets ``swap.png``, ``pair_*.png``, ``index.html``, ``summary.json``, ``manifest.json`` and ``shares.csv``.
     preferred : str, default "creature"
         The neuron's category, one of ``captum_shared.synthetic.CATEGORIES``.
     top : int, default 6
@@ -82,18 +99,20 @@ def run_demo(
 def _explain(study: DemoStudy, asked: dict[str, Any], folder: ReportFolder, progress: bool) -> None:
     """Explain case by case, writing each picture as soon as it is there, then the report."""
     cases, passed_over = find_cases(study, asked["top"])
+    swap = _draw_swap(study, folder, asked["preferred"])
     methods, preferred = map_methods(study), asked["preferred"]
     shares, pictures = [], []
     for rank, case in enumerate(tqdm(cases, disable=not progress, unit="pair"), start=1):
         maps = {name: method(case.images) for name, method in methods.items()}
         shares.append({name: share_of_heat(pair, case.shared) for name, pair in maps.items()})
         figure, caption, alt = _draw(case, maps["ParallelBackprop"], shares[-1], preferred)
+        caption += _miss(case, maps["ParallelBackprop"], shares[-1])
         pictures.append(Picture(folder.write_figure(f"pair_{rank:02d}.png", figure), caption, alt))
     summary = {
         "command": "demo", "preferred": preferred, "standardized": asked["standardize"], "seed": asked["seed"],
         "passed_over_without_shared_part": passed_over, **summarise(study, cases, shares),
     }  # fmt: skip
-    _write_report(folder, summary, cases, shares, pictures)
+    _write_report(folder, summary, cases, shares, [*swap, *pictures])
 
 
 def _draw(case: Case, maps: Sequence[Tensor], shares: dict[str, float], preferred: str) -> tuple[Figure, str, str]:
@@ -111,6 +130,44 @@ def _draw(case: Case, maps: Sequence[Tensor], shares: dict[str, float], preferre
     caption = f"Truly shared: {truth}. Share of heat on it: {shares['ParallelBackprop']:.2f}"
     alt = f"A {case.name} and a {preferred} that share {truth}, plain above, with heat on what they share below"
     return figure, caption, alt
+
+
+def _draw_swap(study: DemoStudy, folder: ReportFolder, preferred: str) -> list[Picture]:
+    """One image with two references: the heat moves with the reference, which a method of one image cannot do."""
+    swap = find_swap(study)
+    if swap is None:
+        return []
+    first, second = (", ".join(case.shared.kinds) for case in swap.cases)
+    rows = []
+    for case, maps, kind in zip(swap.cases, swap.maps, (first, second), strict=True):
+        images = [(render(scene, SHARP)[0].permute(1, 2, 0) * 255).byte().numpy() for scene in case.scenes]
+        heats = [density(m.cpu().sum(0).numpy()) for m in maps]
+        labels = f"the same {case.name}", f"a {preferred} that shares its {kind}"
+        rows.append(PairRow((images[0], images[1]), (heats[0], heats[1]), labels))
+    png = folder.write_figure("swap.png", pairs_figure(rows, 9.0), 160)
+    (a, b), (c, d) = swap.shares
+    caption = (
+        f"One image, two references. With the one that shares its {first}, {a:.2f} of the image's heat lies on the "
+        f"{first} and {b:.2f} on the {second}; with the one that shares its {second}, {c:.2f} and {d:.2f}. A method "
+        f"that sees the image alone gives it the same map twice. This is the clearest of {swap.tried} such swaps among "
+        "the strongest images; the pairs below are not chosen."
+    )
+    return [Picture(png, caption, f"The heat on a {swap.cases[0].name} moves from {first} to {second}")]
+
+
+def _miss(case: Case, maps: Sequence[Tensor], shares: dict[str, float]) -> str:
+    """Why the heat is elsewhere, if another method puts more of it on what is shared."""
+    name, best = max(shares.items(), key=lambda item: item[1])
+    if name == "ParallelBackprop":
+        return ""
+    elsewhere = {k: v for k, v in heat_by_kind(maps, case).items() if k not in case.shared.kinds}
+    if not elsewhere:
+        return f". A miss: {name} has {best:.2f} there"
+    kind, share = next(iter(elsewhere.items()))
+    return (
+        f". A miss: {name} has {best:.2f} there. Of the heat here {share:.2f} lies on the {kind}, which is not among "
+        "the parts that both responses depend on."
+    )
 
 
 def _rows(cases: Sequence[Case], shares: Sequence[dict[str, float]]) -> Iterator[list[Any]]:
@@ -144,7 +201,8 @@ def _write_report(
 ) -> None:
     header, rows = _header(shares), list(_rows(cases, shares))
     sections = [
-        gallery("Pairs", pictures),
+        *([gallery("The reference decides", pictures[:1], wide=True)] if len(pictures) > len(cases) else []),
+        gallery("Pairs", pictures[len(pictures) - len(cases) :]),
         table("Share of heat on the truly shared part, mean of both images", header, rows),
         table("Settings", ("setting", "value"), [(key, str(value)) for key, value in summary.items()]),
     ]

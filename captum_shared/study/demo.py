@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,20 @@ from captum_shared.encoder import LatentEncoder, encode_images
 from captum_shared.metrics import relevance_mass_accuracy
 from captum_shared.readout import LinearReadout, fit_readout
 from captum_shared.selection import find_drivers, find_pairs
+from captum_shared.similarity import neuron_similarity
 from captum_shared.study.category import area_under_curve, standardized
 from captum_shared.study.network import device_of
-from captum_shared.synthetic import DEMO_LAYER, DemoImages, SharedParts, demo_images, demo_network, shared_masks
+from captum_shared.synthetic import (
+    DEMO_LAYER,
+    DemoImages,
+    Scene,
+    SharedParts,
+    demo_images,
+    demo_network,
+    removal_effects,
+    render,
+    shared_masks,
+)
 from captum_shared.visualization import display_heat
 
 BASELINE = 0.8  # the mean brightness of the images; black would put heat on every bright background
@@ -54,6 +66,11 @@ class DemoStudy:
         """(n,) bool array: in the category."""
         return np.arange(len(self.data.images)) < len(self.data.gallery)
 
+    def respond(self, images: Tensor) -> Tensor:
+        """Responses (n,) to images."""
+        responses: Tensor = self.readout(self.encoder(images.to(device_of(self.encoder))))
+        return responses[:, 0]
+
 
 @dataclass(frozen=True)
 class Case:
@@ -61,6 +78,7 @@ class Case:
 
     name: str
     images: tuple[Tensor, Tensor]
+    scenes: tuple[Scene, Scene]
     shared: SharedParts
     similarity: float
     response: float
@@ -90,21 +108,93 @@ def find_cases(study: DemoStudy, top: int) -> tuple[list[Case], int]:
     drivers = find_drivers(study.responses, study.member, top=None, references="category")
     pairs = find_pairs(study.latents, drivers, study.readout.weight[0].to(study.latents))
 
-    def respond(images: Tensor) -> Tensor:
-        responses: Tensor = study.readout(study.encoder(images.to(device)))
-        return responses[:, 0]
-
     cases: list[Case] = []
     columns = (pairs.images, pairs.references[:, 0], pairs.similarity[:, 0])
     for tried, (i, j, similarity) in enumerate(zip(*columns, strict=True)):
         if len(cases) == top:
             return cases, tried - top
         scenes = data.others.scenes[i - len(data.gallery)], data.gallery.scenes[j]
-        shared = shared_masks(*scenes, respond, min_drop=DRIVES)
+        shared = shared_masks(*scenes, study.respond, min_drop=DRIVES)
         if shared.kinds:
             images = (data.images[i : i + 1].to(device), data.images[j : j + 1].to(device))
-            cases.append(Case(data.categories[i], images, shared, float(similarity), float(study.responses[i])))
+            cases.append(Case(data.categories[i], images, scenes, shared, float(similarity), float(study.responses[i])))
     return cases, len(pairs.images) - len(cases)
+
+
+@dataclass(frozen=True)
+class Swap:
+    """One image with two references, each of which shares another part with it.
+
+    Attributes
+    ----------
+    cases : two Cases
+    maps : for each case the maps of both images
+    shares : for each case the share of the image's heat on the first and on the second part
+    tried : int
+        Of how many such swaps this is the clearest.
+    """
+
+    cases: tuple[Case, Case]
+    maps: tuple[Maps, Maps]
+    shares: tuple[tuple[float, float], tuple[float, float]]
+    tried: int
+
+
+def find_swap(study: DemoStudy, top: int = 40) -> Swap | None:
+    """The swap in which the heat moves most with the reference, among the `top` strongest out-of-category images.
+
+    References share one part alone with the image, and are the most similar that share this one. None if no image has
+    two such references.
+    """
+    method, swaps = map_methods(study)["ParallelBackprop"], []
+    for cases in _with_two_references(study, top):
+        maps = tuple(method(case.images) for case in cases)
+        masks = [case.shared.mask_x for case in cases]
+        shares = tuple(tuple(_on(m[0], mask) for mask in masks) for m in maps)
+        swaps.append((min(shares[0][0] - shares[0][1], shares[1][1] - shares[1][0]), cases, maps, shares))
+    if not swaps:
+        return None
+    _, cases, maps, shares = max(swaps, key=lambda swap: swap[0])
+    return Swap(cases, maps, shares, len(swaps))  # type: ignore[arg-type]
+
+
+def _with_two_references(study: DemoStudy, top: int) -> Iterator[tuple[Case, Case]]:
+    data, n = study.data, len(study.data.gallery)
+    effects = [removal_effects(scene, study.respond) for scene in data.gallery.scenes]
+    weight = study.readout.weight[0].to(study.latents)
+    for i in find_drivers(study.responses, study.member, top=top, references="category").outside.tolist():
+        own = removal_effects(data.others.scenes[i - n], study.respond)
+        similarity = neuron_similarity(study.latents[[i]], study.latents[:n], weight)[0]
+        best: dict[str, int] = {}
+        for j in similarity.argsort(descending=True).tolist():
+            both = sorted(own.keys() & effects[j].keys())
+            kinds = [kind for kind in both if min(own[kind], effects[j][kind]) >= DRIVES]
+            if len(kinds) == 1:
+                best.setdefault(kinds[0], j)
+        for one, two in combinations(best.values(), 2):
+            yield _case(study, i, one, float(similarity[one])), _case(study, i, two, float(similarity[two]))
+
+
+def _on(heat: Tensor, mask: np.ndarray) -> float:
+    return float(relevance_mass_accuracy(display_heat(heat.cpu()), mask))
+
+
+def _case(study: DemoStudy, i: int, j: int, similarity: float) -> Case:
+    data, device = study.data, device_of(study.encoder)
+    scenes = data.others.scenes[i - len(data.gallery)], data.gallery.scenes[j]
+    images = (data.images[i : i + 1].to(device), data.images[j : j + 1].to(device))
+    shared = shared_masks(*scenes, study.respond, min_drop=DRIVES)
+    return Case(data.categories[i], images, scenes, shared, similarity, float(study.responses[i]))
+
+
+def heat_by_kind(maps: Maps, case: Case) -> dict[str, float]:
+    """Share of the heat on the parts of each kind, mean of both images; the largest first."""
+    shares: dict[str, float] = {}
+    for m, scene in zip(maps, case.scenes, strict=True):
+        heat = display_heat(m.cpu())
+        for kind, mask in render(scene)[1].items():
+            shares[kind] = shares.get(kind, 0.0) + float(relevance_mass_accuracy(heat, mask)) / 2
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
 def map_methods(study: DemoStudy) -> dict[str, Callable[[tuple[Tensor, Tensor]], Maps]]:
