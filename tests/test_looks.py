@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from captum_shared import LatentEncoder, LayerParallelBackprop, moment_rule
+from captum_shared.attribution.layer import see_layer
 from captum_shared.report.pair_views import (
     ImageShelf,
     hub_warnings,
@@ -32,7 +33,12 @@ def encoder() -> LatentEncoder:
 
 def look(encoder: LatentEncoder, rule: str) -> Look:
     constants = References(encoder(IMAGES), rule, "dot").constants(DRIVERS, (6, 2), WEIGHT)
-    return look_at(encoder, rule, (IMAGES[6:7], IMAGES[2:3]), LookRequest(6, 2, 1.5, WEIGHT, constants))
+    return look_at(
+        encoder,
+        rule,
+        (see_layer(encoder, IMAGES[6:7]), see_layer(encoder, IMAGES[2:3])),
+        LookRequest(6, 2, 1.5, WEIGHT, constants),
+    )
 
 
 @pytest.mark.parametrize("rule", ["product", "contrast"])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from captum_shared.attribution.base import warn_if_training
 from captum_shared.attribution.inputs import Pair, check_pair, resolve_weight
-from captum_shared.attribution.layer import check_map_encoder
+from captum_shared.attribution.layer import LayerOutput, check_map_encoder, see_layer
 from captum_shared.attribution.shares import Shares, position_shares
 from captum_shared.checks import describe, network_refusals
 from captum_shared.similarity import MomentRule, shared_weights
@@ -101,7 +101,7 @@ class LayerCorrespondence(GradientAttribution):
         with torch.inference_mode(mode=False), torch.no_grad():
             x, x_ref = check_pair(inputs, self.encoder)
             warn_if_training(self.encoder)
-            shares, shares_ref = self._shares(x), self._shares(x_ref)
+            shares, shares_ref = (self._shares(self._see(image)) for image in (x, x_ref))
             weight = resolve_weight(readout, target, shares.rest)
             weights = weight.expand_as(shares.rest)
             return torch.stack([self._of_pair(n, shares, shares_ref, w) for n, w in enumerate(weights)])
@@ -110,12 +110,19 @@ class LayerCorrespondence(GradientAttribution):
         """Not implemented, as for most of Captum's methods."""
         raise NotImplementedError(f"attribute_future is not implemented for {type(self).__name__}")
 
-    def _shares(self, x: Tensor) -> Shares:
-        size = x.shape[-2:]
-        origin = self.center if isinstance(self.similarity, str) else self.similarity.origin
+    def of_outputs(self, outputs: tuple[LayerOutput, LayerOutput], weight: Tensor) -> Tensor:
+        """The same for one pair, (h, w, h', w'), of which the layer's outputs are known; `weight` is (D,)."""
+        with torch.inference_mode(mode=False), torch.no_grad():
+            shares, shares_ref = (self._shares(output) for output in outputs)
+            return self._of_pair(0, shares, shares_ref, weight.to(shares.rest))
+
+    def _see(self, x: Tensor) -> LayerOutput:
         with network_refusals(x, self.encoder, "the encoder"):
-            output = self._maps.layer_output(x)
-        return position_shares(self._maps, self._maps.as_map(output, size), origin)
+            return see_layer(self.encoder, x)
+
+    def _shares(self, seen: LayerOutput) -> Shares:
+        origin = self.center if isinstance(self.similarity, str) else self.similarity.origin
+        return position_shares(self._maps, self._maps.as_map(seen.output, seen.size), origin)
 
     def _of_pair(self, n: int, shares: Shares, shares_ref: Shares, weight: Tensor) -> Tensor:
         """R (h, w, h', w') of pair n: for some positions of the reference at a time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -124,13 +125,28 @@ class LayerParallelBackprop(PairAttribution):
             return self._maps.layer_output(x)
 
 
-def layer_maps(encoder: nn.Module, x: Tensor, shared: Tensor, origin: Tensor | None = None) -> Tensor:
-    """Maps of one image for many constants, from one forward pass and none back through the network.
+@dataclass(frozen=True)
+class LayerOutput:
+    """What the encoder's layer gave for images of `size` (H, W): kept, it serves any number of maps."""
+
+    output: Any
+    size: torch.Size
+
+
+def see_layer(encoder: nn.Module, x: Tensor) -> LayerOutput:
+    """The layer's output for images `x`, (N, C, H, W), from one forward pass and without gradients."""
+    with torch.no_grad():
+        return LayerOutput(check_map_encoder(encoder).layer_output(x), x.shape[-2:])
+
+
+def layer_maps(encoder: nn.Module, seen: LayerOutput, shared: Tensor, origin: Tensor | None = None) -> Tensor:
+    """Maps of one image for many constants, with no pass back through the network.
 
     Parameters
     ----------
     encoder : LatentEncoder
-    x : Tensor (1, C, H, W)
+    seen : LayerOutput
+        Of one image, as `see_layer` gives it.
     shared : Tensor (K, D)
     origin : Tensor (D,), optional
         Latents that count as nothing, as `origin_of` a rule gives them.
@@ -140,10 +156,7 @@ def layer_maps(encoder: nn.Module, x: Tensor, shared: Tensor, origin: Tensor | N
     Tensor (K, h, w)
         As `LayerParallelBackprop` gives them one by one.
     """
-    maps = check_map_encoder(encoder)
-    with torch.no_grad():
-        output = maps.layer_output(x)
-    return _coarse_maps(maps, output, x.shape[-2:], shared.unsqueeze(0), origin)[0]
+    return _coarse_maps(check_map_encoder(encoder), seen.output, seen.size, shared.unsqueeze(0), origin)[0]
 
 
 def _coarse_maps(encoder: MapEncoder, output: Any, size: torch.Size, shared: Tensor, origin: Tensor | None) -> Tensor:

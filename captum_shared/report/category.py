@@ -33,8 +33,8 @@ from captum_shared.study.category import (
     pair_maps,
     summarise,
 )
-from captum_shared.study.looks import LookRequest, References, look_at
-from captum_shared.study.network import device_of, transform_image
+from captum_shared.study.looks import LookRequest, References, look_at, remembered_output
+from captum_shared.study.network import transform_image
 from captum_shared.study.settings import CategorySettings, make_settings
 from captum_shared.visualization import pair_figure
 
@@ -171,9 +171,8 @@ class _Looks:
         return PairView(self.shelf.number(image), float(self.findings.responses[image]), references)
 
     def _reference(self, request: LookRequest, pixel: tuple[np.ndarray, np.ndarray] | None) -> ReferenceView:
-        study, device = self.study, device_of(self.study.encoder)
-        images = (request.image, request.reference)
-        x, x_ref = (transform_image(study.transform, study.paths[i])[None].to(device) for i in images)
+        study, images = self.study, (request.image, request.reference)
+        x, x_ref = (remembered_output(study.encoder, study.transform, study.paths[i]) for i in images)
         look = look_at(study.encoder, self.rule, (x, x_ref), request)
         said = [self.hubs[request.reference]] if request.reference in self.hubs else []
         response = float(self.findings.responses[request.reference])

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from captum_shared.attribution import LayerCorrespondence
-from captum_shared.attribution.layer import layer_maps
+from captum_shared.attribution.layer import LayerOutput, layer_maps, see_layer
+from captum_shared.encoder.identity import ImageTransform
 from captum_shared.selection import Drivers, Pairs, find_pairs, is_crossed, rule_center
 from captum_shared.similarity import MomentRule, Rule, origin_of, shared_weights, transposed
+from captum_shared.study.network import device_of, transform_image
 
+_MOST_BYTES = 2**30  # of layers' outputs that are remembered
 N_REFERENCES = 5
 """How many references of a driver can be looked at, the most similar first."""
 
@@ -117,25 +122,50 @@ class References:
         return self.latents[others].mean(0)
 
 
-def look_at(encoder: nn.Module, rule: str | Rule, images: tuple[Tensor, Tensor], request: LookRequest) -> Look:
-    """A driver and a reference, (1, C, H, W) each."""
+_seen: WeakKeyDictionary[nn.Module, dict[Path, LayerOutput]] = WeakKeyDictionary()
+
+
+def remembered_output(encoder: nn.Module, transform: ImageTransform, path: Path) -> LayerOutput:
+    """The layer's output for an image: of many neurons' jobs in one process, each image takes one forward pass.
+
+    Raises
+    ------
+    TypeError
+        If the encoder's layer has no map.
+    """
+    known = _seen.setdefault(encoder, {})
+    if path not in known:
+        seen = see_layer(encoder, transform_image(transform, path)[None].to(device_of(encoder)))
+        each = seen.output.numel() * seen.output.element_size() if isinstance(seen.output, Tensor) else _MOST_BYTES
+        if (len(known) + 1) * each > _MOST_BYTES:
+            known.clear()
+        known[path] = seen
+    return known[path]
+
+
+def look_at(
+    encoder: nn.Module, rule: str | Rule, outputs: tuple[LayerOutput, LayerOutput], request: LookRequest
+) -> Look:
+    """A driver and a reference, by the layer's output for each."""
     places, similarity = (request.image, request.reference), request.similarity
     origin = origin_of(rule, None)
     try:
         x, x_ref = (
-            layer_maps(encoder, image, request.constants[side::2].to(image), origin)
-            for side, image in enumerate(images)
+            layer_maps(encoder, seen, request.constants[side::2].to(seen.output), origin)
+            for side, seen in enumerate(outputs)
         )
     except (TypeError, ValueError):  # a layer without positions
         return Look(*places, similarity, None, None, None)
     layer, control = ((x[k].cpu().numpy(), x_ref[k].cpu().numpy()) for k in (0, 1))
-    return Look(*places, similarity, layer, control, _part(encoder, rule, images, request.weight))
+    return Look(*places, similarity, layer, control, _part(encoder, rule, outputs, request.weight))
 
 
-def _part(encoder: nn.Module, rule: str | Rule, images: tuple[Tensor, Tensor], weight: Tensor) -> np.ndarray | None:
+def _part(
+    encoder: nn.Module, rule: str | Rule, outputs: tuple[LayerOutput, LayerOutput], weight: Tensor
+) -> np.ndarray | None:
     try:
         method = LayerCorrespondence(encoder, rule if isinstance(rule, MomentRule) else "dot")
-        part: np.ndarray = method.attribute(images, readout=weight.to(images[0]))[0].cpu().numpy()
+        part: np.ndarray = method.of_outputs(outputs, weight).cpu().numpy()
         return part
     except (TypeError, ValueError):  # a pool such as the maximum, or a transform that is not affine
         return None

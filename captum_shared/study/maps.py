@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from captum_shared.attribution import ParallelBackprop
-from captum_shared.attribution.layer import layer_maps
+from captum_shared.attribution.layer import layer_maps, see_layer
 from captum_shared.attribution.neurons import neuron_maps
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.folders import WORK, ReportFolder
@@ -248,7 +248,8 @@ def _pixel_maps(encoder: nn.Module, settings: RecordingSettings, x: Tensor, shar
 
 def _layer_maps(encoder: nn.Module, options: MapOptions, x: Tensor, shared: Tensor) -> Tensor:
     """Maps (k, h, w) of an image's positions at the layer."""
-    return layer_maps(encoder, x, shared, None if options.origin is None else options.origin.to(x))
+    origin = None if options.origin is None else options.origin.to(x)
+    return layer_maps(encoder, see_layer(encoder, x), shared, origin)
 
 
 def _put_together(

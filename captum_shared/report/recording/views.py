@@ -29,9 +29,9 @@ from captum_shared.report.viewer import (
 )
 from captum_shared.selection import make_rule
 from captum_shared.similarity import Rule
-from captum_shared.study.looks import LookRequest, References, look_at
+from captum_shared.study.looks import LookRequest, References, look_at, remembered_output
 from captum_shared.study.maps import load_maps, map_path
-from captum_shared.study.network import device_of, transform_image
+from captum_shared.study.network import transform_image
 from captum_shared.study.neurons import NeuronFindings
 from captum_shared.study.run import Job, Run, Share
 from captum_shared.study.study import Findings, Study
@@ -173,13 +173,12 @@ def _script(
     shown: _Shown,
 ) -> list[bytes]:
     """The script of a neuron."""
-    device = device_of(encoder)
-    images = {place: transform_image(transform, path)[None].to(device) for place, path in shown.paths.items()}
+    outputs = {place: remembered_output(encoder, transform, path) for place, path in shown.paths.items()}
     hubs, pairs = hub_warnings([each[0].reference for each in requests]), []
     for rank, each in enumerate(requests):
         references: list[ReferenceView] = []
         for request in each:
-            look = look_at(encoder, rule, (images[request.image], images[request.reference]), request)
+            look = look_at(encoder, rule, (outputs[request.image], outputs[request.reference]), request)
             first = _of_pixels(shown, rank) if not references else None
             said = [hubs[request.reference]] if request.reference in hubs else []
             response, place = shown.responses[request.reference], shown.numbers[request.reference]
