@@ -233,6 +233,9 @@ def _add_selection(choices: Any) -> None:
     number("--min-r", float, "least cross-validated correlation", "min_cv_r")
     number("--min-d-prime", float, "least d' of the preferred category")
     _add_explanation(choices, RecordingSettings)
+    number("--figures", int, "neurons whose figures are drawn in advance, the best predicted first")
+    number("--map-bits", int, "bits per number in the files of maps: 8, 16 or 32")
+    number("--map-reduction", int, "sum maps of pixels over blocks of N x N pixels")
     number("--folds", int, "outer folds of cross-validation")
     number("--pca", int, "components before the ridge regression; 0 for no PCA")
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from recordings import explain, files_of
 
-from captum_shared.study.maps import cut_by_image, pack
+from captum_shared.study.maps import cut_by_image, load_maps, pack
 
 
 @given(st.lists(st.integers(0, 9), max_size=60), st.integers(1, 20))
@@ -34,3 +39,44 @@ def test_packed_maps_are_within_half_a_step(bits: int, error: float) -> None:
     largest = np.abs(maps).max(axis=(1, 2), keepdims=True)
     assert (np.abs(back - maps) <= error * largest * 1.0001).all()
     assert not back[2].any()
+
+
+def test_each_image_passes_once_for_all_neurons(recording: Path, tiny: torch.nn.Module) -> None:
+    """Gradients in one step: one forward pass for each image that has a map, however many neurons look at it."""
+    explain(recording, tiny, Path("out"), layers="3", pools=("avg",), engine="Saliency", drivers=4, min_d_prime=-9)
+    with Path("out/pairs.csv").open() as file:
+        pairs = list(csv.DictReader(file))
+    images = {row[side] for row in pairs for side in ("image", "reference")}
+    for path in Path("out/maps").iterdir():
+        path.unlink()
+    seen: list[int] = []
+    handle = tiny[2].register_forward_hook(lambda module, inputs, output: seen.append(int(output.requires_grad)))
+    explain(recording, tiny, Path("out"), layers="3", pools=("avg",), engine="Saliency", drivers=4, min_d_prime=-9)
+    handle.remove()
+    assert sum(seen) == len(images) < 2 * len(pairs)  # those with a graph; others are of encoding and of the viewer
+
+
+def test_maps_in_few_bits_and_blocks(recording: Path, tiny: torch.nn.Module) -> None:
+    explain(recording, tiny, Path("full"), map_bits=32)
+    explain(recording, tiny, Path("small"), map_bits=8, map_reduction=2)
+    for path in Path("full/maps").iterdir():
+        full, small = (load_maps(Path(out, "maps", path.name), "pixel") for out in ("full", "small"))
+        p, _, h, w = full.shape
+        blocks = full.reshape(p, 2, h // 2, 2, w // 2, 2).sum((3, 5))
+        assert np.abs(small - blocks).max() <= 0.51 / 127 * np.abs(blocks).max()
+    assert (
+        sum(map(len, files_of(Path("small/maps")).values())) < sum(map(len, files_of(Path("full/maps")).values())) / 5
+    )
+
+
+@pytest.mark.pictures
+def test_figures_of_the_best_neurons_only(recording: Path, tiny: torch.nn.Module) -> None:
+    explain(recording, tiny, Path("out"), figures=1)
+    with Path("out/neurons.csv").open() as file:
+        best = max(
+            (row for row in csv.DictReader(file) if row["status"] == "explained"), key=lambda r: float(r["cv_r"])
+        )
+    assert [path.stem for path in Path("out/thumbnails").iterdir()] == [f"neuron_{best['neuron']}"]
+    index = Path("out/data/index.js").read_text()
+    assert index.count("thumbnails/") == 1
+    assert all(Path(f"out/data/neuron_{k}.js").exists() for k in range(3))

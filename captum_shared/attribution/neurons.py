@@ -8,7 +8,13 @@ import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor
 
-from captum_shared.attribution.engine import SharedForward, run_engine, with_defaults
+from captum_shared.attribution.engine import (
+    SharedForward,
+    differentiable,
+    is_plain_gradient,
+    run_engine,
+    with_defaults,
+)
 from captum_shared.attribution.quadrature import integrated_maps
 
 
@@ -17,6 +23,11 @@ def neuron_maps(method: Any, forward: SharedForward, x: Tensor, shared: Tensor, 
     if type(method) is IntegratedGradients:
         own = with_defaults(method, forward, x, arguments)
         return integrated_maps(method, forward.encoder, x, shared, own)
+    if is_plain_gradient(method):
+        leaf = x.detach().requires_grad_()
+        with torch.enable_grad(), differentiable(forward):
+            maps = vector_jacobian_products(forward.encoder(leaf), leaf, shared)
+        return maps.abs() if arguments.get("abs") else maps
     return torch.stack([run_engine(method, forward, x, c, arguments) for c in shared.unbind(1)], dim=1)
 
 

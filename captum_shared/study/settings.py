@@ -132,6 +132,9 @@ class RecordingSettings(Settings):
         Standard deviations above the mean that make a driver, of the recorded and of the predicted response.
     drivers : int
         How many drivers outside the category to explain for a neuron at most, the strongest first.
+    figures : int
+        How many neurons have their figure and thumbnail drawn in advance, the best predicted first. The page draws
+        every pair from data, and ``captum-shared figure`` makes the figures for a paper.
     map_bits : {8, 16, 32}
         Bits per number in the files of maps; in 8 and 16 each map has a scale of its own.
     map_reduction : int
@@ -151,6 +154,7 @@ class RecordingSettings(Settings):
     min_d_prime: float = 0.0
     threshold: float = 1.0
     drivers: int = 5
+    figures: int = 100
     map_bits: int = 16
     map_reduction: int = 1
     images_per_unit: int = 64
@@ -163,6 +167,7 @@ class RecordingSettings(Settings):
         super().check()
         for name in ("n_splits", "drivers", "map_reduction", "images_per_unit", "maps_per_unit"):
             check_integer(name, getattr(self, name))
+        check_integer("figures", self.figures, 0)
         check_choice("map_bits", self.map_bits, (8, 16, 32))
         check_integer("folds", self.folds, 2)
         if self.pca is not None:

@@ -59,7 +59,7 @@ def write_views(
 ) -> Section:
     """Write ``data`` and ``images``; the section for the page.
 
-    `rows` are those of ``neurons.csv``, and `thumbnails` belong to them; None where a neuron is not explained.
+    `rows` are those of ``neurons.csv``, and `thumbnails` belong to them; None where a neuron has no figure.
     """
     views = _Views(study, findings, run)
     run.carry_out(views.jobs(), "views")
@@ -127,12 +127,13 @@ class _Views:
     def entry(self, neuron: NeuronFindings, row: dict[str, Any], picture: LinkedPicture | None) -> dict[str, Any]:
         """What the tables show of a neuron; its pairs are read from its script."""
         values = {column.key: None if row[column.key] == "" else row[column.key] for column in COLUMNS}
-        if picture is None:
+        if not neuron.explained:
             return neuron_entry(NeuronView(neuron.name, values))
         r = float(self.findings.models.cv_r[neuron.index])
         said = preference_warnings(str(neuron.preferred), neuron.d_prime, r)
-        size = picture.size or (293, 144)
-        entry = neuron_entry(NeuronView(neuron.name, values, (), said, picture.target, (picture.source, *size)))
+        figure = picture.target if picture else None
+        small = (picture.source, *(picture.size or (293, 144))) if picture else None
+        entry = neuron_entry(NeuronView(neuron.name, values, (), said, figure, small))
         text = (self.run.folder / "data" / f"neuron_{neuron.index}.js").read_text()
         pairs = json.loads(text.split(",", 2)[2].rsplit("]);", 1)[0])["pairs"]
         images = [image for image, _, _ in neuron.shown]

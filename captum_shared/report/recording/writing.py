@@ -51,7 +51,7 @@ def write_report(study: Study, findings: Findings, run: Run) -> dict[str, Any]:
     folder.write_csv("layers.csv", LAYER_COLUMNS, layer_rows(study, findings))
     _draw_neurons(study, findings, run)
     population = _draw_population(study, findings, summary, folder)
-    versions = folder.about["versions"]
+    versions, pictured = folder.about["versions"], {neuron.index for neuron in drawn(study, findings)}
     folder.write_json("summary.json", summary)
     page = report_page(
         f"What out-of-category stimuli share with the preferred category: {len(findings.neurons)} neurons",
@@ -63,7 +63,7 @@ def write_report(study: Study, findings: Findings, run: Run) -> dict[str, Any]:
             findings,
             run,
             [dict(zip(NEURON_COLUMNS, row, strict=True)) for row in rows],
-            [_thumbnail(neuron, study) for neuron in findings.neurons],
+            [_thumbnail(neuron, study) if neuron.index in pictured else None for neuron in findings.neurons],
         ),
         methods_text(study, summary, versions),
         [(key, str(value)) for key, value in {**study.settings.as_json(), **study.about, **versions}.items()],
@@ -98,9 +98,16 @@ def _draw_neurons(study: Study, findings: Findings, run: Run) -> None:
             _draw,
             partial(arguments, neuron),
         )
-        for neuron in findings.explained
+        for neuron in drawn(study, findings)
     ]
     run.carry_out(jobs, "figures")
+
+
+def drawn(study: Study, findings: Findings) -> list[NeuronFindings]:
+    """The neurons that have a figure: the best predicted of those that are explained."""
+    best = sorted(findings.explained, key=lambda neuron: -findings.models.cv_r[neuron.index])
+    chosen = {neuron.index for neuron in best[: study.settings.figures]}
+    return [neuron for neuron in findings.explained if neuron.index in chosen]
 
 
 def _plots(study: Study, findings: Findings, n: NeuronFindings) -> dict[str, Any]:
@@ -190,9 +197,7 @@ def _panels(study: Study, findings: Findings, summary: dict[str, Any]) -> list[P
     ]  # fmt: skip
 
 
-def _thumbnail(neuron: NeuronFindings, study: Study) -> LinkedPicture | None:
-    if not neuron.explained:
-        return None
+def _thumbnail(neuron: NeuronFindings, study: Study) -> LinkedPicture:
     image, reference = (study.recording.stimulus_names[place] for place in neuron.shown[0][:2])
     alt = (
         f"Neuron {neuron.name}: heat on {image} and on its reference {reference} of {neuron.preferred}, where they "
