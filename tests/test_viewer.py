@@ -348,6 +348,17 @@ def test_a_missing_file_is_named(browser: Any, report: Path, tmp_path: Path) -> 
     complaints(browser)  # of the missing file
 
 
+def test_neurons_without_pairs_have_a_table_and_nothing_to_look_at(browser: Any, tmp_path: Path) -> None:
+    complaints(browser)
+    section = viewer.inline_viewer([], views.COLUMNS, list(views.neurons(3, 0, 0, 1)))
+    path = tmp_path / "index.html"
+    path.write_text(page("A report", [], [section]))
+    go(browser, path)
+    assert not find(browser, "#viewer").is_displayed()
+    assert text(browser, "#neurons-table .count") == "3 of 3 neurons"
+    assert complaints(browser) == []
+
+
 def test_one_page_with_everything_inside(browser: Any, tmp_path: Path) -> None:
     section = viewer.inline_viewer(views.images(9), views.COLUMNS, list(views.neurons(1, 2, 2, 9)))
     path = tmp_path / "index.html"

@@ -550,7 +550,8 @@ function thumbnail(index, entry) {
 
 function startViewer(index) {
   const viewer = new Viewer(index), toTop = () => byId("viewer").scrollIntoView({ block: "start" });
-  byId("viewer").hidden = byId("pairs-table").hidden = !index.neurons.some((entry) => entry.pairs.length);
+  const empty = !index.neurons.some((entry) => entry.pairs.length);
+  byId("viewer").hidden = byId("pairs-table").hidden = empty;
   const columns = index.columns.map(([key, name, kind]) => ({ key, name, kind, value: (row) => row.entry.values[key] ?? null }));
   const neurons = index.neurons.map((entry, number) => ({ entry, number, text: [entry.name, ...Object.values(entry.values).filter((v) => typeof v === "string"), ...entry.warnings].join(" ").toLowerCase() }));
   const open = (label, go) => make("button", { type: "button", class: "link", onclick: go }, label);
@@ -588,7 +589,7 @@ function startViewer(index) {
     table?.mark(neurons[number]);
     plot?.mark(neurons[number]);
   };
-  return viewer.follow().then(() => byId("viewer").setAttribute("data-ready", String(performance.now())));
+  return (empty ? Promise.resolve() : viewer.follow()).then(() => byId("viewer").setAttribute("data-ready", String(performance.now())));
 }
 
 (window.captumShared || []).forEach(receive);
