@@ -27,11 +27,11 @@ class Match:
     Attributes
     ----------
     index : Tensor (Q, k) or (K, Q, k), int64
-        Their places in the gallery, best first; of equal ones the lower index first.
+        Indices into the gallery, best first; among equals, the lower index comes first.
     similarity : Tensor, same shape
         Their similarities, in the dtype of the gallery or a wider one.
     counts : Tensor (G,), int64
-        How often each image of the gallery was chosen. One that is everybody's reference is a hub.
+        How often each image of the gallery was chosen. A reference reused for most queries is a hub.
     """
 
     index: Tensor
@@ -46,17 +46,17 @@ class ReferenceMatcher:
     ----------
     gallery_latents : Tensor or array (G, D)
         Latents of the candidates: the within-category images, in the paper those that drive the neuron. A memory-mapped
-        array is read in blocks. The search runs where the gallery is, in its dtype: queries, readouts and exclusions
-        are moved there, the gallery never is, and the match is there, too. Where similarities might overflow or vanish
-        in that dtype, they are taken in a wider one: float32 for half precision, else float64.
+        array is read in blocks. The search runs on the gallery's device, in its dtype: queries, readouts and exclusions
+        are moved there, the gallery never moves, and the match is returned there. Where similarities might overflow or
+        vanish in that dtype, they are computed in a wider one: float32 for half precision, else float64.
     similarity : str, rule or callable, default "dot"
-        A name in `SIMILARITIES`, or a rule that has a similarity, such as that of `moment_rule`, as in
+        A name in `SIMILARITIES`, a rule that has a similarity, such as `moment_rule`, or a callable, as in
         `neuron_similarity`.
 
     Raises
     ------
     TypeError, ValueError
-        If the gallery is empty, not (G, D), or holds NaN; if the similarity is unknown.
+        If the gallery is empty, not (G, D), or not finite; if the similarity is unknown.
 
     Examples
     --------
@@ -82,10 +82,10 @@ class ReferenceMatcher:
         k: int = 1,
         exclude: Tensor | np.ndarray | None = None,
     ) -> Match:
-        """The k best references of each query.
+        """Find the k best references of each query.
 
-        The gallery is read once. Memory is bounded: similarities exist for one block of neurons, queries and gallery
-        at a time, some 100 MB at most.
+        The gallery is read once. Memory is bounded: similarities are held for one block of neurons, queries and gallery
+        at a time, about 100 MB at most.
 
         Parameters
         ----------
@@ -94,8 +94,8 @@ class ReferenceMatcher:
             Readout of one neuron, or of K neurons.
         k : int, default 1
         exclude : optional
-            What each query must not get, such as itself: an index into the gallery per query, (Q,), or several,
-            (Q, m), negative for none; or a boolean (Q, G), True where excluded.
+            What to exclude for each query, such as the query itself: one index into the gallery per query, (Q,), or
+            several, (Q, m), negative for none; or a boolean mask (Q, G), True where excluded.
 
         Returns
         -------
@@ -105,7 +105,8 @@ class ReferenceMatcher:
         Raises
         ------
         TypeError, ValueError
-            If a shape does not fit, a value is NaN, fewer than k candidates remain, or similarities may exceed float64.
+            If a shape does not fit, a value is not finite, fewer than k candidates remain, or similarities may exceed
+            float64.
         """
         query, largest = _as_latents("query_latents", query_latents, self.gallery.shape[1])
         weights, weights_largest = self._check_weight(weight)

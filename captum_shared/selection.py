@@ -2,12 +2,13 @@
 
 One definition of each, for the commands, the benchmarks, the tutorials and you:
 
-- A *driver* is an image that drives the neuron: its response reaches a level. It may be in or out of the category.
+- A *driver* is an image that drives the neuron: its response reaches a given level. It may be inside or outside the
+  category.
 - The images to explain are the drivers *outside* the category, strongest first.
-- The *candidates* for their references are the drivers inside it.
-- A *pair* is a driver outside with the candidate that is most similar to it for the neuron.
-- The *center* that some rules compare the reference with is the mean of all images ("centered"), or of the strongest
-  drivers, in or out of the category ("contrast", "matched").
+- The *candidates* for their references are the drivers inside the category.
+- A *pair* is a driver outside the category and the candidate that is most similar to it for the neuron.
+- The *center* with which some rules compare the reference is the mean of all images ("centered"), or of the strongest
+  drivers, inside or outside the category ("contrast", "matched").
 """
 
 from __future__ import annotations
@@ -24,23 +25,23 @@ from captum_shared.similarity import RULES, MomentRule, Rule, moment_rule
 
 REFERENCES = ("drivers", "category")
 N_STRONGEST = 20
-"""The center of "contrast" and "matched" is the mean of at most so many drivers, as in the benchmarks."""
+"""The center of "contrast" and "matched" is the mean of at most this many drivers, as in the benchmarks."""
 NEEDS_DRIVERS = ("contrast", "matched")
 MOMENTS = "moments"
 
 
 @dataclass(frozen=True)
 class Drivers:
-    """Places among the images of what drives a neuron.
+    """Indices of the images that drive a neuron.
 
     Attributes
     ----------
     outside : (m,) int array
         Drivers outside the category, strongest first, at most as many as were asked for: the images to explain.
     candidates : (c,) int array
-        Where references are sought: drivers inside the category, or the whole category, in the order of the images.
+        Candidates for the references: drivers inside the category, or the whole category, in the order of the images.
     everywhere : (a,) int array
-        All drivers, in or out of the category, strongest first.
+        All drivers, inside or outside the category, strongest first.
     """
 
     outside: np.ndarray
@@ -50,14 +51,14 @@ class Drivers:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Drivers with their references: places among the images.
+    """Drivers and their references, as indices of images.
 
     Attributes
     ----------
     images : (m,) int array
         Drivers outside the category, strongest first.
     references : (m, k) int array
-        The k most similar candidates of each, best first.
+        The k candidates most similar to each, best first.
     similarity : (m, k) array
         Their similarities.
     """
@@ -76,25 +77,25 @@ def find_drivers(
     top: int | None = 12,
     references: str = "drivers",
 ) -> Drivers:
-    """The images outside a category that drive a neuron, and the candidates for their references.
+    """Find the images outside a category that drive a neuron, and the candidates for their references.
 
-    A driver's response reaches a level, and so does its predicted response, where there is one. For recorded neurons
-    give the level as a `threshold`. For a neuron that is a category, a readout of labels, no image outside may respond
-    much: without a threshold, the level is the highest that half of the category and the `top` strongest other images
-    reach. The paper (Lappe et al. 2024) has drivers, too; the levels are ours.
+    A driver's response reaches a given level, and so does its predicted response, if there is one. For recorded
+    neurons, set the level by `threshold`. For a readout of category labels, images outside the category may all respond
+    weakly: without a threshold, the level is the highest that both half of the category and the `top` strongest other
+    images reach. The paper (Lappe et al. 2024) has drivers, too; the levels are ours.
 
     Parameters
     ----------
     responses : (n,) array or Tensor
-        The neuron's responses; NaN where there is none: such an image is neither driver nor candidate.
+        The neuron's responses; NaN where there is none: such an image is neither a driver nor a candidate.
     member : (n,) bool array or Tensor
         Whether each image is in the category.
     predicted : (n,) array or Tensor, optional
-        Responses that a model predicts for images that it has not seen; these must reach their level, too.
+        Responses that a model predicts for images that it has not seen; these must also reach their level.
     threshold : float, optional
         Standard deviations above the mean over all images, for responses and for predictions.
     top : int or None, default 12
-        How many drivers outside the category to give at most; None for all.
+        The largest number of drivers outside the category to return; None for all.
     references : {"drivers", "category"}, default "drivers"
         Whether the candidates are the drivers inside the category, as in the paper, or the whole category.
 
@@ -106,7 +107,7 @@ def find_drivers(
     Raises
     ------
     ValueError
-        If a shape does not fit, no image is inside or none outside, or an option is out of range.
+        If a shape does not fit, no image is inside or none is outside the category, or an option is out of range.
 
     Examples
     --------
@@ -139,7 +140,7 @@ def find_drivers(
 
 
 def strongest_drivers(responses: Any, *, predicted: Any = None, threshold: float = 1.0) -> np.ndarray:
-    """All drivers of a neuron, strongest first, where no category matters: `Drivers.everywhere` at a threshold.
+    """Find all drivers of a neuron, strongest first, regardless of category: `Drivers.everywhere` at a threshold.
 
     Parameters
     ----------
@@ -172,20 +173,20 @@ def strongest_drivers(responses: Any, *, predicted: Any = None, threshold: float
 def find_pairs(
     latents: Tensor, drivers: Drivers, weight: Tensor, *, similarity: str = "dot", n_references: int = 1
 ) -> Pairs:
-    """Each driver outside the category with the candidates that are most similar to it for the neuron.
+    """Pair each driver outside the category with the candidates that are most similar to it for the neuron.
 
     Parameters
     ----------
     latents : Tensor (n, D)
         Of all images.
     drivers : Drivers
-        As `find_drivers` gives them.
+        From `find_drivers`.
     weight : Tensor (D,)
         Readout of the neuron.
     similarity : str, default "dot"
         A name in `SIMILARITIES`.
     n_references : int, default 1
-        How many to give for each driver; fewer if there are fewer candidates.
+        How many references to return for each driver; fewer if there are fewer candidates.
 
     Returns
     -------
@@ -219,18 +220,18 @@ def rule_center(rule: str | Rule, latents: Tensor, drivers: np.ndarray | Drivers
     Parameters
     ----------
     rule : str or callable
-        A name in `RULES`, or a rule of your own.
+        A name in `RULES`, or your own rule.
     latents : Tensor (n, D)
         Of all images, the gallery.
     drivers : (a,) int array, or Drivers
-        Places of all drivers, in or out of the category, strongest first: `find_drivers(...)`, or
-        `strongest_drivers(responses)` where no category matters.
+        Indices of all drivers, inside or outside the category, strongest first: `find_drivers(...)`, or
+        `strongest_drivers(responses)` regardless of category.
 
     Returns
     -------
     Tensor (D,) or None
         "centered": the mean of the gallery. "contrast" and "matched": the mean of the strongest drivers, at most 20.
-        None for a rule without a center, such as "product", and for a rule of your own.
+        None for a rule without a center, such as "product", and for your own rule.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""`LayerParallelBackprop`: coarse maps at the encoder's layer, in the manner of Grad-CAM."""
+"""`LayerParallelBackprop`: coarse maps at the encoder's layer, similar to Grad-CAM."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from captum_shared.similarity import Rule, origin_of
 
 
 class LayerParallelBackprop(PairAttribution):
-    """Parallel backpropagation down to the encoder's layer: where on its map, coarse, the shared features are.
+    """Parallel backpropagation down to the encoder's layer: a coarse map of where the shared features are.
 
-    Where the pooling is a sum over positions ("avg", "flatten", a grid) and the encoder's transform affine, the map at
-    p is c . a(p), a(p) the position's share of the latents: what it contributes to them, the offset of the transform
-    shared out (see `LayerCorrespondence`). The map's sum is c . z, of latents minus the center for the rules "product"
-    and "dot" with a center, minus the gallery's mean for `moment_rule`. Without a transform and a center this is, for
-    pool="avg", Grad-CAM of c . z(x) before its positive part is taken (Selvaraju et al. 2017), and HiResCAM for the
-    others (Draelos & Carin 2020); so it is for other poolings: A * dc.z/dA summed over channels, A the layer's output.
-    The paper has maps of pixels only; this one is ours.
+    Where the pooling is a sum over positions ("avg", "flatten", a grid) and the encoder's transform is affine, the map
+    at p is c . a(p), where a(p) is the position's share of the latents: what it contributes to them, with the offset of
+    the transform split among the positions (see `LayerCorrespondence`). The map sums to c . z, with the center
+    subtracted from the latents for the rules "product" and "dot" if one is given, and the gallery's mean for
+    `moment_rule`. Without a transform and a center this is, for pool="avg", Grad-CAM of c . z(x) before its positive
+    part is taken (Selvaraju et al. 2017), and for the others HiResCAM (Draelos & Carin 2020). Other poolings also give
+    HiResCAM: A * dc.z/dA summed over channels, with A the layer's output. The paper only has maps of pixels; this one
+    is ours.
 
-    Each image goes through the network once, and nothing is differentiated but the pooling, where it is not linear.
+    Each image goes through the network once, and only the pooling is differentiated, where it is not linear.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ class LayerParallelBackprop(PairAttribution):
 
     @property
     def multiplies_by_inputs(self) -> bool:
-        """True: the layer's output is multiplied in."""
+        """True: the map contains the layer's output as a factor."""
         return True
 
     @log_usage(part_of_slo=True)
@@ -81,7 +82,7 @@ class LayerParallelBackprop(PairAttribution):
         center: Tensor | None = None,
         reference_latents: Tensor | None = None,
     ) -> Pair:
-        """The two coarse maps of each pair.
+        """Compute the two coarse maps of each pair.
 
         Parameters
         ----------

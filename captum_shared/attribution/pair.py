@@ -38,17 +38,16 @@ class ParallelBackprop(PairAttribution):
         Images to latents, (N, C, H, W) -> (N, D), such as a `LatentEncoder`; in evaluation mode.
     engine : class or callable, default captum.attr.IntegratedGradients
         A Captum class, or any callable that takes the forward module and returns a Captum method:
-        ``lambda f: NoiseTunnel(IntegratedGradients(f))``. `Saliency` is called with ``abs=False`` unless told
-        otherwise: the map is signed. The paper uses gradients and integrated gradients.
+        ``lambda f: NoiseTunnel(IntegratedGradients(f))``. `Saliency` is called with ``abs=False`` by default, so that
+        the map is signed. The paper uses gradients and integrated gradients.
     rule : str or callable, default "product"
-        How c is made: a name in `RULES`, of which "product" is the paper's, or a rule of your own, as in
-        `shared_weights`.
+        How c is made: a name in `RULES` ("product" is the paper's), or your own rule, as in `shared_weights`.
     center : Tensor (D,), optional
         What the latents are compared with, as in `shared_weights`.
     constants : {"common", "crossed"}, default "common"
         "common" is the paper's: one c for both images. "crossed": each image's constant is made from the other image,
-        c for x from y and c for y from x, so that both maps are gradients of one similarity (with the rule "dot":
-        w z(y) for x and w z(x) for y, of the paper's similarity). The rule "product" makes the same c either way.
+        c for x from y and c for y from x, so that both maps are gradients of one similarity (with the rule "dot", the
+        paper's similarity: w z(y) for x and w z(x) for y). The rule "product" makes the same c either way.
 
     Raises
     ------
@@ -57,12 +56,12 @@ class ParallelBackprop(PairAttribution):
 
     Notes
     -----
-    Inside `NoiseTunnel` (``engine=lambda f: NoiseTunnel(...)``) c is that of the clean pair. Around it
-    (``NoiseTunnel(ParallelBackprop(...))``), and in `sensitivity_max`, c is computed anew for each noisy pair; to hold
-    it, pass ``additional_forward_args=(c,)`` with `c` from `shared_weights`.
+    With `NoiseTunnel` as the engine (``engine=lambda f: NoiseTunnel(...)``), c is that of the clean pair. With
+    `NoiseTunnel` around this class (``NoiseTunnel(ParallelBackprop(...))``), and in `sensitivity_max`, c is recomputed
+    for each noisy pair; to keep it fixed, pass ``additional_forward_args=(c,)`` with `c` from `shared_weights`.
 
-    Captum's `LRP` starts from the gradient at the network's last module, which is c, where c z(x) would be the
-    relevance that is conserved: its maps are no decomposition of c . z(x).
+    Captum's `LRP` starts from the gradient at the network's last module, which is c, although the relevance to conserve
+    would be c z(x): its maps do not decompose c . z(x).
 
     Examples
     --------
@@ -93,7 +92,7 @@ class ParallelBackprop(PairAttribution):
         return bool(self.engine.multiplies_by_inputs)
 
     def has_convergence_delta(self) -> bool:
-        """Whether the engine gives a convergence delta."""
+        """Whether the engine returns a convergence delta."""
         return bool(self.engine.has_convergence_delta())
 
     @overload
@@ -140,53 +139,54 @@ class ParallelBackprop(PairAttribution):
         reference_latents: Tensor | None = None,
         **engine_arguments: Any,
     ) -> Pair | tuple[Pair, Tensor]:
-        """The two maps of what each pair shares for the neuron.
+        """Compute the two maps of what each pair shares for the neuron.
 
         Parameters
         ----------
         inputs : tuple of two Tensors
-            Out-of-category images and their references, (N, C, H, W) each, on the encoder's device, where baselines
-            and masks must be, too. Their sizes may differ.
+            Out-of-category images and their references, (N, C, H, W) each, on the encoder's device; baselines and masks
+            must be there, too. The sizes of the two may differ.
         baselines : number, Tensor or tuple of two, optional
-            As in Captum, for the engines that take baselines; a tuple holds one for each image of the pair. Captum's
-            default is zero, for normalised images the mean colour. The paper leaves it open.
+            As in Captum, for engines that take baselines; a tuple holds one for each image of the pair. Captum's
+            default is zero, the mean colour of normalised images. The paper leaves it open.
         target : int or one int per pair, optional
             The neuron, if `readout` is a `LinearReadout`.
         additional_forward_args : tuple of one or two Tensors (N, D), optional
-            Shared weights c to be used as they are, instead of `readout`: of both images, or of each.
+            Shared weights c to use as they are, instead of `readout`: one for both images, or one for each.
         return_convergence_delta : bool, default False
             Also return the sum of both images' deltas, (N,), for engines that have one.
         readout : Tensor (D,) or (N, D), or LinearReadout
             The neuron's readout w, or one per pair. `readout`, `center` and `reference_latents` may be on any device:
-            they are few numbers, often made on the CPU, and are copied to the images'.
+            they are small, often made on the CPU, and are copied to the images' device.
         center : Tensor (D,) or (N, D), optional
-            Instead of the center given to the class.
+            Used instead of the center given to the class.
         reference_latents : Tensor (D,) or (N, D), optional
-            Instead of z(x_ref) in c, such as the mean latents of several references: one backward pass serves all.
+            Used instead of z(x_ref) in c, such as the mean latents of several references, at the cost of one backward
+            pass for all of them.
         **engine_arguments
             Passed to the engine: `n_steps`, `sliding_window_shapes`, `nt_samples` ... As in Captum, `feature_mask`,
             `stdevs`, `strides` and `sliding_window_shapes` may be a tuple of two, one for each image.
 
-            Integrated gradients run in chunks of four to eight images whose activations fill 128 MB (on other devices
-            than the CPU of as many as fill 2 GB), measured with one forward pass per image size, unless
-            `internal_batch_size` is given: several steps of all pairs, or one step of some of them. With
-            ``n_steps="auto"`` each image takes the steps it needs: 18, then 36, 72 ..., until both the completeness
-            error, relative to the difference of c . z between image and baseline, and the estimated relative error of
-            the map are at most `tolerance` (default 0.015), or the next would be more than `max_steps` (default 288);
-            in `attribute_neurons`, until this holds for all neurons. The points are dense near the baseline: 36 of them
+            Unless `internal_batch_size` is given, integrated gradients run in chunks of four to eight images whose
+            activations fill 128 MB (on devices other than the CPU, of as many as fill 2 GB), measured with one forward
+            pass per image size: several steps of all pairs, or one step of some of them. With ``n_steps="auto"``, each
+            image takes the steps it needs: 18, then 36, 72 ..., until both the completeness error, relative to the
+            difference in c . z between image and baseline, and the estimated relative error of the map are at most
+            `tolerance` (default 0.015), or the next number would exceed `max_steps` (default 288); in
+            `attribute_neurons`, until this holds for all neurons. The points are dense near the baseline: 36 of them
             are as good as 50 of Captum's.
 
         Returns
         -------
         maps : tuple of two Tensors
-            Signed, in the shapes and the dtype of the inputs, on their device.
+            Signed, with the shapes, dtype and device of the inputs.
         delta : Tensor
             If `return_convergence_delta`.
 
         Raises
         ------
         TypeError, ValueError
-            If an input is malformed, saying what was received and what was expected.
+            If an input is malformed; the message says what was received and what was expected.
         """
         arguments = self._engine_arguments(baselines, return_convergence_delta, engine_arguments)
         recipe = self._recipe(readout, target, additional_forward_args, center, reference_latents)
@@ -197,7 +197,7 @@ class ParallelBackprop(PairAttribution):
                 return maps[0].squeeze(1), maps[1].squeeze(1)
             shared = self._constant(pair, recipe)
             sides = split_arguments(self.engine, arguments, pair)
-            results = [self._one_side(x, c, own) for x, c, own in zip(pair, shared, sides, strict=True)]
+            results = [self._one_side(x, c, side) for x, c, side in zip(pair, shared, sides, strict=True)]
         if return_convergence_delta:
             (map_x, delta), (map_ref, delta_ref) = results
             return (map_x, map_ref), delta + delta_ref
@@ -213,9 +213,9 @@ class ParallelBackprop(PairAttribution):
         reference_latents: Tensor | None = None,
         **engine_arguments: Any,
     ) -> Pair:
-        """The maps of K neurons on each pair, equal to K calls of `attribute`.
+        """Compute the maps of K neurons for each pair; they equal those of K calls to `attribute`.
 
-        Forward passes are shared between the neurons for gradients and integrated gradients.
+        With gradients and integrated gradients, the neurons share forward passes.
 
         Parameters
         ----------
@@ -242,8 +242,8 @@ class ParallelBackprop(PairAttribution):
             shared = self._constant(pair, recipe)
             sides = split_arguments(self.engine, arguments, pair)
             maps = [
-                neuron_maps(self.engine, self.forward_module, x, c, own)
-                for x, c, own in zip(pair, shared, sides, strict=True)
+                neuron_maps(self.engine, self.forward_module, x, c, side)
+                for x, c, side in zip(pair, shared, sides, strict=True)
             ]
         return maps[0], maps[1]
 
@@ -251,9 +251,9 @@ class ParallelBackprop(PairAttribution):
         """The map of one image of each pair, with its convergence delta if that is wanted."""
         if not is_automatic(self.engine, arguments):
             return run_engine(self.engine, self.forward_module, x, shared, arguments)
-        own = with_defaults(self.engine, self.forward_module, x, arguments)
-        maps, delta = automatic_maps(self.engine, self.forward_module.encoder, x, shared.unsqueeze(1), own)
-        return (maps.squeeze(1), delta.squeeze(1)) if own.get("return_convergence_delta") else maps.squeeze(1)
+        complete = with_defaults(self.engine, self.forward_module, x, arguments)
+        maps, delta = automatic_maps(self.engine, self.forward_module.encoder, x, shared.unsqueeze(1), complete)
+        return (maps.squeeze(1), delta.squeeze(1)) if complete.get("return_convergence_delta") else maps.squeeze(1)
 
     def _gradient_maps(self, pair: Pair, recipe: Recipe, arguments: dict[str, Any]) -> Pair:
         """Plain gradients (N, K, ...) for c (N, K, D): one forward pass gives both c and what is differentiated."""

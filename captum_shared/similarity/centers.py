@@ -17,13 +17,13 @@ def category_centers(
     """The mean of the references' category and the mean of its rivals, for a gallery whose categories are known.
 
     Rivals are the categories of the images outside `category` that drive the neuron most, each weighted by how far
-    these drive it above the gallery's mean. Every image of a category counts, not its strongest drivers only: these
-    are the ones that show what drives the neuron in the other categories, too, so that their means differ less.
+    these images drive it above the gallery's mean. All images of a category count, not just its strongest drivers: the
+    strongest drivers show what drives the neuron in the other categories, too, so that their means would differ less.
 
-    Give them to `ParallelBackprop` and the like as ``reference_latents=z_ref, center=center``, with the rule "matched".
-    The map then shows what belongs to the references' category rather than to its rivals, whichever reference of the
-    category is shown beside it. Ours, after contrastive corpus attribution (Lin et al., ICLR 2023). Evidence: the row
-    "matched, categories known" of ``benchmarks.pair_grid``.
+    Pass them to `ParallelBackprop` or its relatives as ``reference_latents=z_ref, center=center``, with the rule
+    "matched". The map then shows what belongs to the references' category rather than to its rivals, whichever
+    reference of the category is shown beside it. Ours, after contrastive corpus attribution (Lin et al., ICLR 2023).
+    Evidence: the row "matched, categories known" of ``benchmarks.pair_grid``.
 
     Parameters
     ----------
@@ -33,9 +33,9 @@ def category_centers(
         Readout of the neuron.
     categories : sequence of str, length G
     category : str
-        The category that the references are from.
+        The category of the references.
     n_drivers : int, default 10
-        How many drivers outside the category name the rivals.
+        How many drivers outside the category determine the rivals.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def category_centers(
     --------
     >>> gallery = torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 4.0], [0.0, 2.0], [-1.0, -1.0]])
     >>> z_ref, center = category_centers(gallery, torch.ones(2), ["dog", "dog", "cat", "cat", "bird"], "dog")
-    >>> z_ref.tolist(), center.round(decimals=3).tolist()  # of dogs, and of cats, which drive the neuron, too
+    >>> z_ref.tolist(), center.round(decimals=3).tolist()  # of dogs, and of cats, which also drive the neuron
     ([2.0, 0.0], [0.0, 3.0])
     """
     check_latents("gallery", gallery, "G")
@@ -73,7 +73,7 @@ def category_centers(
 
 
 def _drives(gallery: Tensor, weight: Tensor) -> Tensor:
-    """Responses (G,) up to their scale, of which shares do not depend."""
+    """Responses (G,) up to a scale, which does not affect the shares."""
     largest = gallery.abs().amax(0)
     return of_unit_size(gallery, like=largest) @ of_unit_size(weight)
 

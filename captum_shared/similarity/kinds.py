@@ -25,7 +25,7 @@ class HasSimilarity(Protocol):
 
 
 def dot(query: Tensor, gallery: Tensor, weight: Tensor) -> Tensor:
-    """sum_k w_k z_k(x) z_k(y), the paper's (Lappe et al. 2024). One matrix product, of however many neurons."""
+    """sum_k w_k z_k(x) z_k(y), the paper's (Lappe et al. 2024). One matrix product for any number of neurons."""
     return (query * weight.unsqueeze(-2)) @ gallery.mT
 
 
@@ -47,7 +47,7 @@ SIMILARITIES: dict[str, Similarity] = {"dot": dot, "cosine": cosine}
 def neuron_similarity(
     query: Tensor, gallery: Tensor, weight: Tensor, kind: str | Similarity | HasSimilarity = "dot"
 ) -> Tensor:
-    r"""How similar images are for a neuron.
+    r"""Compute how similar images are for a neuron.
 
     Parameters
     ----------
@@ -58,10 +58,10 @@ def neuron_similarity(
     weight : Tensor (D,) or (K, D)
         Readout of one neuron, or of K neurons.
     kind : str, rule or callable, default "dot"
-        A name in `SIMILARITIES`, a rule that has a similarity, such as that of `moment_rule`, or a callable
+        A name in `SIMILARITIES`, a rule that has a similarity, such as `moment_rule`, or a callable
         (query, gallery, weight) -> (Q, G) or (K, Q, G). "dot" is the paper's, sum_k w_k z_k(x) z_k(y); "cosine"
-        divides it by the lengths of both in the metric \|w\|, so that an image with large latents is not everybody's
-        reference.
+        divides it by the lengths of both in the metric \|w\|, so that an image with large latents does not become the
+        reference of most others.
 
     Returns
     -------
@@ -89,12 +89,12 @@ def neuron_similarity(
         raise ValueError(f"`weight` must be (D,) or (K, D) with D = {query.shape[1]}, got shape {tuple(weight.shape)}")
     check_one_device(query=query, gallery=gallery, weight=weight)
     check_one_dtype(query=query, gallery=gallery, weight=weight)
-    found = similarity(widened(query), widened(gallery), widened(weight))
-    return check_overflow("similarities", found, query, gallery, weight, instead="float64")
+    similarities = similarity(widened(query), widened(gallery), widened(weight))
+    return check_overflow("similarities", similarities, query, gallery, weight, instead="float64")
 
 
 def find_similarity(kind: str | Similarity | HasSimilarity) -> Similarity:
-    """The formula of a kind in `SIMILARITIES`, of a rule that has one, or the user's own.
+    """The similarity of that name in `SIMILARITIES`, the similarity of a rule, or the user's function.
 
     Raises
     ------

@@ -24,47 +24,47 @@ def moment_rule(
     ridges: float | tuple[float, float] = 5.0,
     cells: int = 1,
 ) -> MomentRule:
-    """A rule without a basis: shared weights from the third moments of a gallery's latents.
+    """Make a rule that does not depend on the basis: shared weights from the third moments of a gallery's latents.
 
-    The paper's product w z z_ref belongs to the axes of the latents: after a rotation of them it is another one. Here
-    the gallery says what goes together instead. With zeta the latents minus the gallery's mean, S their covariance plus
-    a ridge, and for each gallery image g its drive r = w . zeta_g and its likeness to an image k(x) = zeta_g . S^-1
-    zeta(x), what two images share for the neuron is
+    The paper's product w z z_ref depends on the axes of the latents: if they are rotated, it changes. Here the gallery
+    determines which latents go together instead. With zeta the latents minus the gallery's mean, S their covariance
+    plus a ridge, and for each gallery image g its drive r = w . zeta_g and its likeness to an image,
+    k(x) = zeta_g . S^-1 zeta(x), what two images share for the neuron is
 
         T(x, y) = E[r k(x) k(y)] - contrast / 2 (d(x) E[r k(y)] + d(y) E[r k(x)]),
 
     where d(x) = E[max(r, 0) k(x)] / E[max(r, 0)] is the likeness to the neuron's drivers. The shared weights for x are
-    the gradient of T in z(x), which depends on y only, and the other way round: take them with ``constants="crossed"``,
-    and both maps decompose T. Rotating latents and readout rotates them; for independent latents and no contrast they
-    are the product times the latents' skewness; they are linear in zeta(y), and need neither labels nor recorded
+    the gradient of T in z(x), which depends only on y, and vice versa: with ``constants="crossed"``, both maps
+    decompose T. If latents and readout are rotated, so are the shared weights; for independent latents and no contrast
+    they are the product times the latents' skewness; they are linear in zeta(y), and need neither labels nor recorded
     responses. Ours. Evidence: ``benchmarks.photo_game``.
 
     Parameters
     ----------
     gallery_latents : Tensor or array (G, D)
-        Latents of several hundred images or more, of any kind. They are kept, not copied, and read in blocks of some
-        megabytes, so that a memory-mapped array will do.
+        Latents of several hundred images or more, of any kind. They are kept, not copied, and read in blocks of a few
+        megabytes, so that a memory-mapped array works, too.
     contrast : float, default 0.5
-        How much of what is shared with every driver of the neuron is taken away, from 0 to 1; the more, the more the
-        map follows the reference, and forgets the neuron.
+        How much of what is shared with every driver of the neuron is removed, from 0 to 1; the larger, the more closely
+        the map follows the reference, and the less the neuron.
     ridges : float or (float, float), default 5.0
         In units of the mean eigenvalue of the covariance; from 3 to 10 the games hardly change. A pair (l, m) has l for
         the image that a constant is made from and m for the image that it is for, so that T is not symmetric; with
         (0.3, 3.0) maps of the reference won both swaps less often.
     cells : int, default 1
-        Number of cells of latents that are a grid of K channels, channels first: 16 for pool=4. Each cell is taken as a
-        neuron of its own, with its part of w and of z, and all cells of all images are samples of the moments.
+        Number of cells if the latents are a grid of K channels, channels first: 16 for pool=4. Each cell is treated as
+        a separate neuron, with its part of w and of z, and the moments are taken over all cells of all images.
 
     Returns
     -------
     MomentRule
-        Callable (z, z_ref, weight) -> (N, D), for ``rule=`` anywhere. It computes where the gallery is, in at least
-        single precision, and returns what is like z. Its `similarity` serves `ReferenceMatcher`.
+        Callable (z, z_ref, weight) -> (N, D), for ``rule=`` anywhere. It computes on the gallery's device, in at least
+        single precision, and returns the dtype and device of z. `ReferenceMatcher` can use its `similarity`.
 
     Raises
     ------
     TypeError, ValueError
-        If the gallery is not (G, D) with G >= 2, not finite or does not vary, or an option is out of range.
+        If the gallery is not (G, D) with G >= 2, is not finite or does not vary, or an option is out of range.
 
     Warns
     -----
@@ -118,13 +118,13 @@ class MomentRule:
         Raises
         ------
         ValueError
-            If a `center` is given, or the latents are not as many as the gallery's.
+            If a `center` is given, or the number of latents is not the gallery's.
         """
         _check_no_center(center)
         return self._to_latents(self._constant(weight, z_ref, self._likeness, self._front), z).expand_as(z)
 
     def transposed(self, z: Tensor, z_ref: Tensor, weight: Tensor, center: Any = None) -> Tensor:
-        """The same for the reference, from the image, `z_ref` here: with one ridge it is the rule itself."""
+        """The same for the reference, made from the image (`z_ref` here): with one ridge it is the rule itself."""
         _check_no_center(center)
         return self._to_latents(self._constant(weight, z_ref, self._front, self._likeness), z).expand_as(z)
 
@@ -135,7 +135,7 @@ class MomentRule:
         ----------
         query : Tensor (Q, D)
         gallery : Tensor (G, D)
-            Latents of candidates for the reference, often others than the gallery of the moments.
+            Latents of candidates for the reference, often not those of the moments' gallery.
         weight : Tensor (D,) or (K, D)
         """
         weights = weight.reshape(-1, weight.shape[-1])
@@ -146,7 +146,7 @@ class MomentRule:
 
     @property
     def origin(self) -> Tensor:
-        """The latents that are like nothing, (D,): the gallery's mean."""
+        """The latents that count as zero, (D,): the gallery's mean."""
         return self.mean.repeat_interleave(self.cells)
 
     def to(self, device: torch.device | str) -> MomentRule:

@@ -41,8 +41,8 @@ def centered(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor
 def contrast(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor:
     """|w| (z_ref - center), the center being the mean of the neuron's strongest drivers.
 
-    What sets the reference apart from everything that drives the neuron; what every driver shares is erased. Its parent
-    is contrastive corpus attribution (Lin et al., ICLR 2023): likeness to a corpus, minus that to a foil.
+    What sets the reference apart from everything that drives the neuron; what every driver shares is erased. It derives
+    from contrastive corpus attribution (Lin et al., ICLR 2023): similarity to a corpus, minus similarity to a foil.
     """
     return weight.abs() * (z_ref - center)
 
@@ -51,9 +51,9 @@ def matched(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor) -> Tensor:
     """|w| (z_ref - s center), the center being the mean of the neuron's strongest drivers, scaled to the same drive.
 
     s = w . z_ref / w . center, in [0, 1]: the scaled center drives the neuron as much as the reference does, so that
-    the difference is in what the drive is made of, not in its size. Without the scale, a reference that drives the
-    neuron less than the drivers do is erased. What every driver has in the same proportion is erased still. Ours; z_ref
-    should be the mean of several references. Evidence: ``benchmarks.shared_parts`` and ``benchmarks.pair_grid``.
+    the difference is in what the drive consists of, not in its size. Without the scale, a reference that drives the
+    neuron less than the drivers do would be erased. What every driver has in the same proportion is still erased. Ours;
+    z_ref should be the mean of several references. Evidence: ``benchmarks.shared_parts``, ``benchmarks.pair_grid``.
     """
     sized = (of_unit_size(z_ref, like=center), of_unit_size(center, like=z_ref))  # s depends on no scale
     drive, whole = ((of_unit_size(weight) * value).sum(-1, keepdim=True) for value in sized)
@@ -74,7 +74,7 @@ _NEED_CENTER = {"centered", "contrast", "matched"}
 def shared_weights(
     z: Tensor, z_ref: Tensor, weight: Tensor, rule: str | Rule = "product", center: Tensor | None = None
 ) -> Tensor:
-    r"""How much each latent dimension is shared by image and reference, for a neuron: the constant c of the method.
+    r"""Compute how much image and reference share each latent for a neuron: the constant c of the method.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def shared_weights(
         A name in `RULES`: "product" w z z_ref, the paper's; "dot" w z_ref, the gradient of the dot similarity;
         "centered" w^2 (z_ref - center); "contrast" \|w\| (z_ref - center); "matched" \|w\| (z_ref - s center),
         s = w . z_ref / w . center.
-        Or a rule of your own, (z, z_ref, weight, center) -> (N, D); its center is None unless given.
+        Or your own rule, (z, z_ref, weight, center) -> (N, D); its center is None unless given.
     center : Tensor (D,) or (N, D), optional
         What the reference is compared with: the mean latents of the gallery for "centered", of the neuron's strongest
         drivers for "contrast" and "matched", which require it. "product" and "dot" subtract it, if given, from the
@@ -131,12 +131,12 @@ def shared_weights(
 
 
 def check_shared(shared: Tensor) -> Tensor:
-    """Shared weights without NaN and infinity, which half precision makes of large latents.
+    """Refuse shared weights with NaN or infinity, which large latents give in half precision.
 
     Raises
     ------
     ValueError
-        Otherwise.
+        If a value is not finite.
     """
     if not is_finite(shared):
         raise ValueError(
@@ -147,7 +147,7 @@ def check_shared(shared: Tensor) -> Tensor:
 
 
 def find_rule(rule: str | Rule) -> Rule:
-    """The formula of a rule in `RULES`, or the user's own.
+    """The rule of that name in `RULES`, or the user's function.
 
     Raises
     ------
@@ -160,15 +160,15 @@ def find_rule(rule: str | Rule) -> Rule:
 
 
 def transposed(rule: str | Rule) -> str | Rule:
-    """The rule that makes the constant of the reference, from the image: the second gradient of one similarity.
+    """The rule that makes the reference's constant from the image: the other gradient of the same similarity.
 
-    That of `moment_rule`, whose similarity need not be symmetric, is another one; all others are their own.
+    The similarity of `moment_rule` need not be symmetric, so its transposed rule differs; all others are unchanged.
     """
     return getattr(rule, "transposed", rule)
 
 
 def origin_of(rule: str | Rule, center: Tensor | None) -> Tensor | None:
-    """The latents that a rule takes as nothing, (D,) or (N, D), and subtracts from those of both images; None for zero.
+    """The latents that a rule takes as zero, (D,) or (N, D), and subtracts from those of both images; None for zero.
 
     The center for "product" and "dot", the gallery's mean for `moment_rule`.
     """
