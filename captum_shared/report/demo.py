@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from tqdm import tqdm
 
+from captum_shared.attribution import LayerCorrespondence, LayerParallelBackprop
 from captum_shared.checks import check_integer
 from captum_shared.folders import ReportFolder, report_folder
 from captum_shared.report.device import find_device
-from captum_shared.report.html import Picture, gallery, page, table
-from captum_shared.report.viewer import density
+from captum_shared.report.html import Picture, Section, data_url, gallery, page, table, text
+from captum_shared.report.unit_sheets import jpeg
+from captum_shared.report.viewer import (
+    ImageView,
+    MapView,
+    NeuronView,
+    PairView,
+    ReferenceView,
+    density,
+    inline_viewer,
+)
 from captum_shared.study.demo import (
     Case,
     DemoStudy,
@@ -101,10 +111,11 @@ def _explain(study: DemoStudy, asked: dict[str, Any], folder: ReportFolder, prog
     cases, passed_over = find_cases(study, asked["top"])
     swap = _draw_swap(study, folder, asked["preferred"])
     methods, preferred = map_methods(study), asked["preferred"]
-    shares, pictures = [], []
+    shares, pictures, views = [], [], _Views(study, preferred)
     for rank, case in enumerate(tqdm(cases, disable=not progress, unit="pair"), start=1):
         maps = {name: method(case.images) for name, method in methods.items()}
         shares.append({name: share_of_heat(pair, case.shared) for name, pair in maps.items()})
+        views.add(case, maps)
         figure, caption, alt = _draw(case, maps["ParallelBackprop"], shares[-1], preferred)
         caption += _miss(case, maps["ParallelBackprop"], shares[-1])
         pictures.append(Picture(folder.write_figure(f"pair_{rank:02d}.png", figure), caption, alt))
@@ -112,7 +123,7 @@ def _explain(study: DemoStudy, asked: dict[str, Any], folder: ReportFolder, prog
         "command": "demo", "preferred": preferred, "standardized": asked["standardize"], "seed": asked["seed"],
         "passed_over_without_shared_part": passed_over, **summarise(study, cases, shares),
     }  # fmt: skip
-    _write_report(folder, summary, cases, shares, [*swap, *pictures])
+    _write_report(folder, summary, shares, [*swap, *pictures], (cases, views.section()))
 
 
 def _draw(case: Case, maps: Sequence[Tensor], shares: dict[str, float], preferred: str) -> tuple[Figure, str, str]:
@@ -130,6 +141,36 @@ def _draw(case: Case, maps: Sequence[Tensor], shares: dict[str, float], preferre
     caption = f"Truly shared: {truth}. Share of heat on it: {shares['ParallelBackprop']:.2f}"
     alt = f"A {case.name} and a {preferred} that share {truth}, plain above, with heat on what they share below"
     return figure, caption, alt
+
+
+class _Views:
+    """What the viewer shows of the pairs: the layer map, and the maps of each method."""
+
+    def __init__(self, study: DemoStudy, preferred: str) -> None:
+        self.study, self.preferred = study, preferred
+        self.images: list[ImageView] = []
+        self.pairs: list[PairView] = []
+
+    def add(self, case: Case, maps: Mapping[str, Sequence[Tensor]]) -> None:
+        """A pair with its maps by method."""
+        encoder, weight = self.study.encoder, self.study.readout.weight[0]
+        layer = [m[0, 0].cpu().numpy() for m in LayerParallelBackprop(encoder).attribute(case.images, readout=weight)]
+        kinds = {"layer": MapView(layer[0], layer[1])}
+        for name, (x, reference) in maps.items():
+            kinds[f"pixels, {name}"] = MapView(x.cpu().sum(0).numpy(), reference.cpu().sum(0).numpy())
+        part = LayerCorrespondence(encoder).attribute(case.images, readout=weight)[0].cpu().numpy()
+        names = f"{case.name} {len(self.pairs) + 1}", f"{self.preferred} {len(self.pairs) + 1}"
+        start = len(self.images)
+        for scene, name, category in zip(case.scenes, names, (case.name, self.preferred), strict=True):
+            pixels = (render(scene, SHARP)[0].permute(1, 2, 0) * 255).byte().numpy()
+            self.images.append(ImageView(data_url(jpeg(pixels, 90), "image/jpeg"), name, category, SHARP, SHARP))
+        said = [] if case.similarity > 0 else ["The similarity is not positive."]
+        best = ReferenceView(start + 1, case.similarity, kinds, part, warnings=said)
+        self.pairs.append(PairView(start, case.response, [best]))
+
+    def section(self) -> Section:
+        """All of them, inside the page."""
+        return inline_viewer(self.images, (), [NeuronView(self.preferred, {}, self.pairs)])
 
 
 def _draw_swap(study: DemoStudy, folder: ReportFolder, preferred: str) -> list[Picture]:
@@ -185,30 +226,33 @@ def _print_table(path: Path, summary: dict[str, Any]) -> None:
         header, *lines = csv.reader(file)
     mean = ["mean", "", "", summary["mean_area"], *summary["mean_share"].values()]
     rows: list[list[Any]] = [header, *([*line[:3], *map(float, line[3:])] for line in lines), mean]
-    text = [[f"{value:.2f}" if isinstance(value, float) else str(value) for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*text, strict=True)]
+    shown = [[f"{value:.2f}" if isinstance(value, float) else str(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     print("Share of heat on the truly shared part, mean of both images:")
-    for row in text:
+    for row in shown:
         print("  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _write_report(
     folder: ReportFolder,
     summary: dict[str, Any],
-    cases: Sequence[Case],
     shares: Sequence[dict[str, float]],
     pictures: Sequence[Picture],
+    explained: tuple[Sequence[Case], Section],
 ) -> None:
+    cases, viewer = explained
     header, rows = _header(shares), list(_rows(cases, shares))
     sections = [
         *([gallery("The reference decides", pictures[:1], wide=True)] if len(pictures) > len(cases) else []),
+        viewer,
+        text(_methods_text(summary)[1:], "What is known, and how"),
         gallery("Pairs", pictures[len(pictures) - len(cases) :]),
         table("Share of heat on the truly shared part, mean of both images", header, rows),
         table("Settings", ("setting", "value"), [(key, str(value)) for key, value in summary.items()]),
     ]
     folder.write_csv("shares.csv", header, rows)
     title = f"What excites a {summary['preferred']} neuron?"
-    folder.write_text("index.html", page(title, _methods_text(summary), sections))
+    folder.write_text("index.html", page(title, _methods_text(summary)[:1], sections))
     folder.write_json("summary.json", summary)
 
 
