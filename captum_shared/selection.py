@@ -280,7 +280,7 @@ def make_rule(rule: str | Rule, latents: Tensor, cells: int = 1) -> str | Rule:
     >>> make_rule("product", torch.rand(300, 4))
     'product'
     >>> make_rule("moments", torch.rand(300, 4))
-    moment_rule(gallery of 300 images, 4 latents, contrast=0.5, ridges=5.0, cells=1)
+    moment_rule(gallery of 300 images, 4 latents, contrast=0.5, ridges=(0.3, 3.0), cells=1)
     """
     if callable(rule):
         return rule

@@ -21,15 +21,15 @@ def moment_rule(
     gallery_latents: Tensor | np.ndarray,
     contrast: float = 0.5,
     *,
-    ridges: float | tuple[float, float] = 5.0,
+    ridges: float | tuple[float, float] = (0.3, 3.0),
     cells: int = 1,
 ) -> MomentRule:
     """Make a rule that does not depend on the basis: shared weights from the third moments of a gallery's latents.
 
     The paper's product w z z_ref depends on the axes of the latents: if they are rotated, it changes. Here the gallery
     determines which latents go together instead. With zeta the latents minus the gallery's mean, S their covariance
-    plus a ridge, and for each gallery image g its drive r = w . zeta_g and its likeness to an image,
-    k(x) = zeta_g . S^-1 zeta(x), what two images share for the neuron is
+    plus a ridge (one for the image, another for the reference), and for each gallery image g its drive r = w . zeta_g
+    and its likeness to an image, k(x) = zeta_g . S^-1 zeta(x), what two images share for the neuron is
 
         T(x, y) = E[r k(x) k(y)] - contrast / 2 (d(x) E[r k(y)] + d(y) E[r k(x)]),
 
@@ -47,10 +47,9 @@ def moment_rule(
     contrast : float, default 0.5
         How much of what is shared with every driver of the neuron is removed, from 0 to 1; the larger, the more closely
         the map follows the reference, and the less the neuron.
-    ridges : float or (float, float), default 5.0
-        In units of the mean eigenvalue of the covariance; from 3 to 10 the games hardly change. A pair (l, m) has l for
-        the image that a constant is made from and m for the image that it is for, so that T is not symmetric; with
-        (0.3, 3.0) maps of the reference won both swaps less often.
+    ridges : float or (float, float), default (0.3, 3.0)
+        In units of the mean eigenvalue of the covariance: the first for the reference, the second for the image; a
+        single number is for both. T is symmetric only if they are equal.
     cells : int, default 1
         Number of cells if the latents are a grid of K channels, channels first: 16 for pool=4. Each cell is treated as
         a separate neuron, with its part of w and of z, and the moments are taken over all cells of all images.
@@ -78,7 +77,7 @@ def moment_rule(
     >>> rule(gallery[:2], gallery[2:4], torch.ones(8)).shape
     torch.Size([2, 8])
     >>> rule
-    moment_rule(gallery of 500 images, 8 latents, contrast=0.0, ridges=5.0, cells=1)
+    moment_rule(gallery of 500 images, 8 latents, contrast=0.0, ridges=(0.3, 3.0), cells=1)
     """
     gallery = _checked_gallery(gallery_latents)
     return MomentRule(gallery, _checked_contrast(contrast), _checked_ridges(ridges), _checked_cells(cells, gallery))
