@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from captum_shared import LatentEncoder, LayerParallelBackprop, moment_rule
-from captum_shared.attribution.layer import see_layer
 from captum_shared.report.pair_views import (
     ImageShelf,
     hub_warnings,
@@ -17,7 +16,7 @@ from captum_shared.report.pair_views import (
     same_as_control,
 )
 from captum_shared.selection import Drivers
-from captum_shared.study.looks import Look, LookRequest, References, look_at
+from captum_shared.study.looks import Look, LookRequest, References, look_at, see
 
 IMAGES = torch.rand(9, 3, 21, 21, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 DRIVERS = Drivers(np.array([5, 6, 8]), np.array([0, 1, 2, 3]), np.array([0, 5, 1, 6]))
@@ -32,11 +31,12 @@ def encoder() -> LatentEncoder:
 
 
 def look(encoder: LatentEncoder, rule: str) -> Look:
-    constants = References(encoder(IMAGES), rule, "dot").constants(DRIVERS, (6, 2), WEIGHT)
+    pairs = np.array([6]), np.array([2])
+    constants = References(encoder(IMAGES).detach(), rule, "dot").constants(DRIVERS, *pairs, WEIGHT)[0]
     return look_at(
         encoder,
         rule,
-        (see_layer(encoder, IMAGES[6:7]), see_layer(encoder, IMAGES[2:3])),
+        (see(encoder, rule, IMAGES[6:7]), see(encoder, rule, IMAGES[2:3])),
         LookRequest(6, 2, 1.5, WEIGHT, constants),
     )
 
@@ -127,8 +127,24 @@ def test_constants_of_moments_are_the_two_gradients_of_one_similarity() -> None:
     torch.manual_seed(0)
     z, w = torch.rand(300, 6).square().double(), torch.randn(6).double()
     rule = moment_rule(z, contrast=0.5, ridges=(0.3, 3.0))
-    places = np.arange(300)
-    constants = References(z, rule, "dot").constants(Drivers(places[:9], places[9:20], places), (3, 11), w)
+    places, pair = np.arange(300), (np.array([3]), np.array([11]))
+    constants = References(z, rule, "dot").constants(Drivers(places[:9], places[9:20], places), *pair, w)[0]
     similarity = rule.similarity(z[[3]], z[[11]], w).item()
     assert (constants[0] @ (z[3] - rule.mean)).item() == pytest.approx(similarity)
     assert (constants[1] @ (z[11] - rule.mean)).item() == pytest.approx(similarity)
+
+
+def test_correspondences_of_places_are_sums_over_positions(encoder: LatentEncoder) -> None:
+    """Of eleven positions on at most eight places a side: as the whole correspondence, put into bins afterwards."""
+    from captum_shared import LayerCorrespondence
+    from captum_shared.report.viewer import binned
+
+    x, y = (torch.rand(1, 3, 45, 29, dtype=torch.float64) for _ in range(2))
+    whole = LayerCorrespondence(encoder).attribute((x, y), readout=WEIGHT)[0].numpy()
+    assert whole.shape == (11, 7, 11, 7)
+    both = (see(encoder, "product", x), see(encoder, "product", y))
+    constants = torch.zeros(4, 6, dtype=torch.float64)
+    seen = look_at(encoder, "product", both, LookRequest(0, 1, 1.0, WEIGHT, constants))
+    np.testing.assert_allclose(seen.part, binned(whole), atol=1e-12)
+    for found, wanted in zip(seen.dot, (whole.sum((2, 3)), whole.sum((0, 1))), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-12)

@@ -110,11 +110,20 @@ class LayerCorrespondence(GradientAttribution):
         """Not implemented, as for most of Captum's methods."""
         raise NotImplementedError(f"attribute_future is not implemented for {type(self).__name__}")
 
-    def of_outputs(self, outputs: tuple[LayerOutput, LayerOutput], weight: Tensor) -> Tensor:
-        """The same for one pair, (h, w, h', w'), of which the layer's outputs are known; `weight` is (D,)."""
-        with torch.inference_mode(mode=False), torch.no_grad():
-            shares, shares_ref = (self._shares(output) for output in outputs)
-            return self._of_pair(0, shares, shares_ref, weight.to(shares.rest))
+    def of_parts(self, parts: Tensor, parts_ref: Tensor, weight: Tensor) -> Tensor:
+        """The same for parts (h, w, D) and (h', w', D) of two images' latents, as `Shares.parts` gives them.
+
+        Returns
+        -------
+        Tensor (h, w, h', w')
+            Sums of what `attribute` gives over the positions of each part.
+        """
+        columns = self._constants(parts_ref.flatten(0, 1), weight.to(parts_ref))
+        return (parts.flatten(0, 1) @ columns.T).reshape(*parts.shape[:2], *parts_ref.shape[:2])
+
+    def shares(self, seen: LayerOutput) -> Shares:
+        """What each position contributes to the latents of images whose layer's output is known."""
+        return self._shares(seen)
 
     def _see(self, x: Tensor) -> LayerOutput:
         with network_refusals(x, self.encoder, "the encoder"):

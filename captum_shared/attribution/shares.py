@@ -99,6 +99,13 @@ class Shares:
             return linear + self.rest[n] / self.features[0, 0].numel()
         return linear + (self.rest[n].unflatten(0, self.grid) * weights.unsqueeze(1)).flatten(1)
 
+    def parts(self, n: int, most: int) -> Tensor:
+        """What at most `most` places a side contribute together, (h', w', D); a position on an edge is divided."""
+        sides = self.features.shape[2:]
+        down, across = (overlaps(side, min(side, most)).to(self.features) for side in sides)
+        shares = self.at(n, torch.arange(sides.numel(), device=self.features.device)).unflatten(0, sides)
+        return torch.einsum("ah,bw,hwd->abd", down, across, shares)
+
     @property
     def _keeps_layout(self) -> bool:
         return self.rest[0].numel() == self.shift[0].numel()
@@ -123,6 +130,12 @@ class Shares:
         with torch.enable_grad():
             leaf = shared.new_zeros(len(shared), self.shift[0].numel()).requires_grad_()
             return torch.autograd.grad(self.transform(leaf), leaf, shared)[0]
+
+
+def overlaps(n: int, m: int) -> Tensor:
+    """(m, n) float64: how much of each of n equal cells lies in each of m; every column sums to 1."""
+    edges = torch.arange(m + 1, dtype=torch.float64)[:, None] * n / m
+    return (edges - torch.arange(n)).clamp(0, 1).diff(dim=0)
 
 
 def position_shares(encoder: MapEncoder, features: Tensor, origin: Tensor | None = None) -> Shares:

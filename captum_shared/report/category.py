@@ -33,7 +33,7 @@ from captum_shared.study.category import (
     pair_maps,
     summarise,
 )
-from captum_shared.study.looks import LookRequest, References, look_at, remembered_output
+from captum_shared.study.looks import LookRequest, Memory, References
 from captum_shared.study.network import transform_image
 from captum_shared.study.settings import CategorySettings, make_settings
 from captum_shared.visualization import pair_figure
@@ -158,6 +158,7 @@ class _Looks:
     def __init__(self, study: CategoryStudy, findings: CategoryFindings, shelf: ImageShelf) -> None:
         self.study, self.findings, self.shelf = study, findings, shelf
         self.rule = make_rule(study.settings.rule, study.latents, cells_of(study.encoder))
+        self.memory = Memory(study.encoder, self.rule, study.transform)
         references = References(study.latents, self.rule, study.settings.similarity)
         self.requests = references.requests(findings.drivers, findings.weight)
         self.hubs = hub_warnings([best[0].reference for best in self.requests])
@@ -171,9 +172,8 @@ class _Looks:
         return PairView(self.shelf.number(image), float(self.findings.responses[image]), references)
 
     def _reference(self, request: LookRequest, pixel: tuple[np.ndarray, np.ndarray] | None) -> ReferenceView:
-        study, images = self.study, (request.image, request.reference)
-        x, x_ref = (remembered_output(study.encoder, study.transform, study.paths[i]) for i in images)
-        look = look_at(study.encoder, self.rule, (x, x_ref), request)
+        paths = self.study.paths
+        look = self.memory.look(request, paths[request.image], paths[request.reference])
         said = [self.hubs[request.reference]] if request.reference in self.hubs else []
         response = float(self.findings.responses[request.reference])
         shown = self.shelf.number(request.reference)

@@ -89,9 +89,8 @@ def reference_view(
         if pixel is not None:
             maps["pixels"] = MapView(*pixel)
         maps["control: average partner"] = MapView(*look.control, unit, own)
-        if look.part is not None and not is_crossed(rule):
-            sums = look.part.sum((2, 3)), look.part.sum((0, 1))
-            maps["layer, dot similarity"] = MapView(*sums, SHARE, _positive(look.part.sum()))
+        if look.dot is not None:
+            maps["layer, dot similarity"] = MapView(*look.dot, SHARE, _positive(look.dot[0].sum()))
     elif pixel is not None:
         maps["pixels"] = MapView(*pixel)
     said = [*warnings, *([control_warning(look)] if same_as_control(look) else [])]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from captum_shared.attribution.shares import overlaps
 from captum_shared.folders import ReportFolder
 from captum_shared.report.html import Section
 from captum_shared.visualization import display_heat
@@ -225,7 +226,7 @@ def binned(part: np.ndarray, most: int = MOST_PLACES) -> np.ndarray:
     """A correspondence (h, w, h', w') on at most `most` places a side; sums stay what they are."""
     for axis, size in enumerate(part.shape):
         if size > most:
-            part = np.moveaxis(np.tensordot(_overlaps(size, most), part, (1, axis)), 0, axis)
+            part = np.moveaxis(np.tensordot(overlaps(size, most).numpy(), part, (1, axis)), 0, axis)
     return part
 
 
@@ -244,15 +245,8 @@ def _reference(view: ReferenceView) -> dict[str, Any]:
 
 def _mean_of_bins(heat: np.ndarray, most: int) -> np.ndarray:
     sizes = [min(most, max(1, round(size * most / max(heat.shape)))) for size in heat.shape]
-    rows, columns = (_overlaps(n, m) * m / n for n, m in zip(heat.shape, sizes, strict=True))
+    rows, columns = (overlaps(n, m).numpy() * m / n for n, m in zip(heat.shape, sizes, strict=True))
     return rows @ heat @ columns.T
-
-
-def _overlaps(n: int, m: int) -> np.ndarray:
-    """(m, n): how much of each of n equal cells lies in each of m; every column sums to 1."""
-    edges = np.arange(m + 1)[:, None] * n / m
-    covered = np.clip(edges - np.arange(n), 0, 1)
-    return np.diff(covered, axis=0)
 
 
 def data_script(kind: str, key: int, value: Any) -> str:

@@ -1,14 +1,14 @@
 """A driver beside each of its best references: layer maps, their control, and what goes with what.
 
-None of it needs a backward pass through the network.
+None of it needs a backward pass through the network, and each image takes one forward pass for all neurons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from weakref import WeakKeyDictionary
+from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -16,14 +16,17 @@ from torch import Tensor, nn
 
 from captum_shared.attribution import LayerCorrespondence
 from captum_shared.attribution.layer import LayerOutput, layer_maps, see_layer
+from captum_shared.attribution.shares import Shares
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.selection import Drivers, Pairs, find_pairs, is_crossed, rule_center
 from captum_shared.similarity import MomentRule, Rule, origin_of, shared_weights, transposed
 from captum_shared.study.network import device_of, transform_image
 
-_MOST_BYTES = 2**30  # of layers' outputs that are remembered
 N_REFERENCES = 5
 """How many references of a driver can be looked at, the most similar first."""
+MOST_PLACES = 8
+"""A correspondence is between at most so many places on a side of each image."""
+_MOST_BYTES = 2**30  # of what is remembered of images
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,10 @@ class Look:
         The same with an average partner: the driver with the mean of the other candidates, the reference with the
         mean of the other drivers.
     part : (h, w, h', w') array, or None
-        What each position of both contributes to their similarity; None if it is no sum over positions.
+        What places of both contribute together to their similarity, at most 8 on a side; None if it is no sum over
+        positions.
+    dot : pair of (h, w) arrays, or None
+        The maps at the layer whose sums the dot similarity is; None with `part`, and where `layer` is one similarity's.
     """
 
     image: int
@@ -50,6 +56,7 @@ class Look:
     layer: tuple[np.ndarray, np.ndarray] | None
     control: tuple[np.ndarray, np.ndarray] | None
     part: np.ndarray | None
+    dot: tuple[np.ndarray, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,74 +105,135 @@ class References:
     def requests(self, drivers: Drivers, weight: Tensor) -> list[list[LookRequest]]:
         """For each driver a request for each of its best references, the most similar first."""
         best = self.best(drivers, weight)
-        columns = zip(best.images.tolist(), best.references.tolist(), best.similarity.tolist(), strict=True)
-        return [
-            [LookRequest(i, j, s, weight, self.constants(drivers, (i, j), weight)) for j, s in zip(js, ss, strict=True)]
-            for i, js, ss in columns
+        m, k = best.references.shape
+        images, references = best.images.repeat(k), best.references.reshape(-1)
+        constants = self.constants(drivers, images, references, weight)
+        requests = [
+            LookRequest(int(i), int(j), float(s), weight, c)
+            for i, j, s, c in zip(images, references, best.similarity.reshape(-1), constants, strict=True)
         ]
+        return [requests[row * k : (row + 1) * k] for row in range(m)]
 
-    def constants(self, drivers: Drivers, pair: tuple[int, int], weight: Tensor) -> Tensor:
-        """Shared weights (4, D): of the driver and the reference, and those of their controls."""
-        i, j = pair
+    def constants(self, drivers: Drivers, images: np.ndarray, references: np.ndarray, weight: Tensor) -> Tensor:
+        """Shared weights of m pairs, (m, 4, D): of the driver and the reference, and those of their controls."""
         center = rule_center(self.rule, self.latents, drivers)
-        z, z_ref = self.latents[i], self.latents[j]
-        others_ref = self._mean_without(drivers.candidates, j)
-        others = self._mean_without(drivers.outside, i)
+        z, z_ref = self.latents[images], self.latents[references]
+        others_ref = self._means_without(drivers.candidates, references)
+        others = self._means_without(drivers.outside, images)
         back = transposed(self.rule)  # for the reference, from the driver
         sides = [(z, z_ref, self.rule), (z_ref, z, back), (z, others_ref, self.rule), (z_ref, others, back)]
         if not is_crossed(self.rule):  # one constant for both, made from driver and reference in this order
             sides = [(a, b, self.rule) for a, b in ((z, z_ref), (z, z_ref), (z, others_ref), (others, z_ref))]
-        return torch.cat([shared_weights(a[None], b[None], weight.to(a), rule, center) for a, b, rule in sides])
+        return torch.stack([shared_weights(a, b, weight.to(a), rule, center) for a, b, rule in sides], dim=1)
 
-    def _mean_without(self, places: Sequence[int] | np.ndarray, left_out: int) -> Tensor:
-        others = [int(place) for place in places if place != left_out] or [left_out]
-        return self.latents[others].mean(0)
+    def _means_without(self, places: np.ndarray, left_out: np.ndarray) -> Tensor:
+        """Mean latents of the images at `places` but one, for each that is left out; of itself where it is alone."""
+        if len(places) < 2:
+            return self.latents[left_out]
+        return (self.latents[places].sum(0) - self.latents[left_out]) / (len(places) - 1)
 
 
-_seen: WeakKeyDictionary[nn.Module, dict[Path, LayerOutput]] = WeakKeyDictionary()
+@dataclass(frozen=True)
+class Seen:
+    """What is remembered of an image: its layer's output and, where latents are sums over positions, its shares.
 
-
-def remembered_output(encoder: nn.Module, transform: ImageTransform, path: Path) -> LayerOutput:
-    """The layer's output for an image: of many neurons' jobs in one process, each image takes one forward pass.
-
-    Raises
-    ------
-    TypeError
-        If the encoder's layer has no map.
+    Attributes
+    ----------
+    output : LayerOutput
+    shares : Shares or None
+    parts : Tensor (h, w, D) or None
+        The shares of at most 8 x 8 places.
     """
-    known = _seen.setdefault(encoder, {})
-    if path not in known:
-        seen = see_layer(encoder, transform_image(transform, path)[None].to(device_of(encoder)))
-        each = seen.output.numel() * seen.output.element_size() if isinstance(seen.output, Tensor) else _MOST_BYTES
-        if (len(known) + 1) * each > _MOST_BYTES:
-            known.clear()
-        known[path] = seen
-    return known[path]
+
+    output: LayerOutput
+    shares: Shares | None
+    parts: Tensor | None
+
+    @property
+    def n_bytes(self) -> int:
+        """What it takes in memory."""
+        kept = [value for value in (self.output.output, self.parts) if isinstance(value, Tensor)]
+        return sum(value.numel() * value.element_size() for value in kept)
 
 
-def look_at(
-    encoder: nn.Module, rule: str | Rule, outputs: tuple[LayerOutput, LayerOutput], request: LookRequest
-) -> Look:
-    """A driver and a reference, by the layer's output for each."""
-    places, similarity = (request.image, request.reference), request.similarity
-    origin = origin_of(rule, None)
+class Memory:
+    """An encoder and a rule, with what is known of images: each takes one forward pass, for many neurons.
+
+    In another process it begins with no images.
+
+    Parameters
+    ----------
+    encoder : LatentEncoder
+    rule : str or callable
+        As `make_rule` gives it.
+    transform : callable
+        Of the images.
+    """
+
+    def __init__(self, encoder: nn.Module, rule: str | Rule, transform: ImageTransform) -> None:
+        self.encoder, self.rule, self.transform = encoder, rule, transform
+        self._token = uuid4().hex  # so that a worker that is used again does not take it for that of another run
+        self._seen: dict[Path, Seen] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_seen": {}}
+
+    def see(self, path: Path) -> Seen:
+        """What there is to know of an image."""
+        seen = self._seen.get(path)
+        if seen is None:
+            x = transform_image(self.transform, path)[None].to(device_of(self.encoder))
+            seen = see(self.encoder, self.rule, x)
+            if (len(self._seen) + 1) * seen.n_bytes > _MOST_BYTES:
+                self._seen.clear()
+            self._seen[path] = seen
+        return seen
+
+    def look(self, request: LookRequest, image: Path, reference: Path) -> Look:
+        """A driver and a reference, by their files."""
+        return look_at(self.encoder, self.rule, (self.see(image), self.see(reference)), request)
+
+
+def see(encoder: nn.Module, rule: str | Rule, x: Tensor) -> Seen:
+    """What there is to know of an image (1, C, H, W)."""
+    output = see_layer(encoder, x)
     try:
-        x, x_ref = (
-            layer_maps(encoder, seen, request.constants[side::2].to(seen.output), origin)
-            for side, seen in enumerate(outputs)
-        )
+        shares = _method(encoder, rule).shares(output)
+    except (TypeError, ValueError):  # a pool such as the maximum, a transform that is not affine, no positions
+        return Seen(output, None, None)
+    return Seen(output, shares, shares.parts(0, MOST_PLACES))
+
+
+def look_at(encoder: nn.Module, rule: str | Rule, both: tuple[Seen, Seen], request: LookRequest) -> Look:
+    """A driver and a reference."""
+    places, similarity = (request.image, request.reference), request.similarity
+    try:
+        x, x_ref = (_maps(encoder, rule, seen, request.constants[side::2]) for side, seen in enumerate(both))
     except (TypeError, ValueError):  # a layer without positions
         return Look(*places, similarity, None, None, None)
     layer, control = ((x[k].cpu().numpy(), x_ref[k].cpu().numpy()) for k in (0, 1))
-    return Look(*places, similarity, layer, control, _part(encoder, rule, outputs, request.weight))
+    if both[0].parts is None or both[1].parts is None:
+        return Look(*places, similarity, layer, control, None)
+    part: np.ndarray = _method(encoder, rule).of_parts(both[0].parts, both[1].parts, request.weight).cpu().numpy()
+    return Look(*places, similarity, layer, control, part, None if is_crossed(rule) else _dot_maps(both, request))
 
 
-def _part(
-    encoder: nn.Module, rule: str | Rule, outputs: tuple[LayerOutput, LayerOutput], weight: Tensor
-) -> np.ndarray | None:
-    try:
-        method = LayerCorrespondence(encoder, rule if isinstance(rule, MomentRule) else "dot")
-        part: np.ndarray = method.of_outputs(outputs, weight).cpu().numpy()
-        return part
-    except (TypeError, ValueError):  # a pool such as the maximum, or a transform that is not affine
-        return None
+def _maps(encoder: nn.Module, rule: str | Rule, seen: Seen, constants: Tensor) -> Tensor:
+    """Maps (k, h, w) for constants (k, D)."""
+    origin = origin_of(rule, None)
+    if seen.shares is None or origin is not None:
+        return layer_maps(encoder, seen.output, constants.to(seen.output.output), origin)
+    return seen.shares.heat(constants.to(seen.shares.rest)[None])[0].detach()
+
+
+def _dot_maps(both: tuple[Seen, Seen], request: LookRequest) -> tuple[np.ndarray, np.ndarray]:
+    maps = []
+    for seen, other in (both, both[::-1]):
+        if seen.shares is not None and other.parts is not None:
+            constant = request.weight.to(other.parts) * other.parts.sum((0, 1))  # the other image's latents
+            maps.append(seen.shares.heat(constant[None, None])[0, 0].detach().cpu().numpy())
+    return maps[0], maps[1]
+
+
+def _method(encoder: nn.Module, rule: str | Rule) -> LayerCorrespondence:
+    return LayerCorrespondence(encoder, rule if isinstance(rule, MomentRule) else "dot")

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from captum_shared.encoder.identity import ImageTransform
 from captum_shared.report.html import LinkedPicture, Section
 from captum_shared.report.pair_views import ImageShelf, hub_warnings, preference_warnings, reference_view
 from captum_shared.report.pictures import black_and_white, pictures_of
@@ -28,8 +27,7 @@ from captum_shared.report.viewer import (
     viewer_section,
 )
 from captum_shared.selection import make_rule
-from captum_shared.similarity import Rule
-from captum_shared.study.looks import LookRequest, References, look_at, remembered_output
+from captum_shared.study.looks import LookRequest, Memory, References
 from captum_shared.study.maps import load_maps, map_path
 from captum_shared.study.network import transform_image
 from captum_shared.study.neurons import NeuronFindings
@@ -93,11 +91,12 @@ class _Views:
             z, encoder = latents.standardized(candidate), latents.encoder(candidate).eval()
             rule = make_rule(self.study.settings.rule, z, self.study.network.cells(candidate))
             references = References(z, rule, self.study.settings.similarity)
+            memory = Memory(encoder, rule, self.study.network.transform)
             for neuron in self.findings.explained:
                 if int(chosen[neuron.index]) == candidate:
                     self._number_images(neuron, references)
                     path = self.run.folder / "data" / f"neuron_{neuron.index}.js"
-                    made.append(Job((path,), _script, partial(self._arguments, neuron, encoder, references)))
+                    made.append(Job((path,), _script, partial(self._arguments, neuron, references, memory)))
         return made
 
     def _number_images(self, neuron: NeuronFindings, references: References) -> None:
@@ -109,7 +108,7 @@ class _Views:
     def _weight(self, neuron: NeuronFindings) -> Tensor:
         return torch.as_tensor(self.findings.models.weights[neuron.index]).double()
 
-    def _arguments(self, neuron: NeuronFindings, encoder: nn.Module, references: References, share: Share) -> Any:
+    def _arguments(self, neuron: NeuronFindings, references: References, memory: Memory, share: Share) -> Any:
         requests = references.requests(_drivers(neuron), self._weight(neuron))
         places = sorted({place for each in requests for r in each for place in (r.image, r.reference)})
         pixel = None
@@ -122,7 +121,7 @@ class _Views:
             {place: float(self.study.responses[neuron.index, place]) for place in places},
             pixel,
         )
-        return share(encoder), self.study.network.transform, share(references.rule), requests, shown
+        return share(memory), requests, shown
 
     def entry(self, neuron: NeuronFindings, row: dict[str, Any], picture: LinkedPicture | None) -> dict[str, Any]:
         """What the tables show of a neuron; its pairs are read from its script."""
@@ -166,24 +165,17 @@ def _drivers(neuron: NeuronFindings) -> Any:
     return neuron.drivers
 
 
-def _script(
-    encoder: nn.Module,
-    transform: ImageTransform,
-    rule: str | Rule,
-    requests: Sequence[Sequence[LookRequest]],
-    shown: _Shown,
-) -> list[bytes]:
+def _script(memory: Memory, requests: Sequence[Sequence[LookRequest]], shown: _Shown) -> list[bytes]:
     """The script of a neuron."""
-    outputs = {place: remembered_output(encoder, transform, path) for place, path in shown.paths.items()}
     hubs, pairs = hub_warnings([each[0].reference for each in requests]), []
     for rank, each in enumerate(requests):
         references: list[ReferenceView] = []
         for request in each:
-            look = look_at(encoder, rule, (outputs[request.image], outputs[request.reference]), request)
+            look = memory.look(request, shown.paths[request.image], shown.paths[request.reference])
             first = _of_pixels(shown, rank) if not references else None
             said = [hubs[request.reference]] if request.reference in hubs else []
             response, place = shown.responses[request.reference], shown.numbers[request.reference]
-            references.append(reference_view(look, place, rule, first, response=response, warnings=said))
+            references.append(reference_view(look, place, memory.rule, first, response=response, warnings=said))
         image = each[0].image
         pairs.append(PairView(shown.numbers[image], shown.responses[image], references))
     return [neuron_script(shown.neuron, NeuronView("", {}, pairs)).encode()]
