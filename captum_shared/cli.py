@@ -38,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: 0 only on success, 2 for a mistake of the user's, 1 where the machine did not suffice or the
-        program is wrong, 130 if interrupted.
+        The exit status: 0 only on success, 2 for an error that the user can correct, 1 if the machine or the program
+        failed, 130 if interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = build_parser()
@@ -63,7 +63,7 @@ def build_parser() -> Parser:
     """The parser of all commands."""
     parser = Parser(
         prog="captum-shared",
-        description="See what an out-of-category image shares with a neuron's preferred category: a pair of heat maps.",
+        description="Show in two heat maps what an out-of-category image shares with a neuron's preferred category.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -87,7 +87,7 @@ def _add_demo(commands: Any) -> None:
     command.add_argument("--top", type=int, default=6, metavar="N", help="how many pairs to explain (default: 6)")
     command.add_argument(
         "--standardize", action="store_true",
-        help="standardise the latents (default: not, for the demo network's are zero where a part is absent)",
+        help="standardise the latents (default: no, since the demo network's are zero where a part is absent)",
     )  # fmt: skip
     _add_common(command, out="demo")
 
@@ -114,14 +114,14 @@ def _add_explanation(choices: Any, defaults: type[Settings]) -> None:
         shown = ",".join(default) if isinstance(default, tuple) else default
         choices.add_argument(flag, default=shown, metavar=metavar, help=f"{text} (default: {shown})", **options)
 
-    choice("--references", "seek references among the drivers in the category, or in the whole category",
+    choice("--references", "choose references among the drivers in the category, or in the whole category",
            metavar="WHERE", choices=("drivers", "category"))  # fmt: skip
     choice("--references-averaged", "compare an image with the mean of its N most similar references", "N", type=int)
     choice("--similarity", "how references are chosen: dot, as in the paper, or cosine", "KIND")
-    choice("--rule", "what is shared: product, as in the paper, dot, centered, contrast, matched or moments")
+    choice("--rule", "what counts as shared: product, as in the paper, dot, centered, contrast, matched or moments")
     choice("--maps", "maps of pixels, of the layer, or both: pixel,layer", "KINDS")
     choice("--format", "files of the figures: png,svg,pdf", "KINDS", dest="formats")
-    choice("--engine", f"Captum's method for maps of pixels: {', '.join(ENGINES)}")
+    choice("--engine", f"Captum method for maps of pixels: {', '.join(ENGINES)}")
     choice("--steps", "steps of integrated gradients", "N", type=int, dest="n_steps")
     choices.add_argument(
         "--no-standardize", dest="standardize", action="store_false",
@@ -138,30 +138,30 @@ def _add_selectivity(commands: Any) -> None:
     _add_model(required, command)
     required.add_argument(
         "--layers", required=True, type=_names, metavar="A,B",
-        help="names of the layers, as in model.named_modules(), with commas between them",
+        help="names of the layers, as in model.named_modules(), separated by commas",
     )  # fmt: skip
     command.add_argument(
-        "--top", type=int, default=100, metavar="N", help="strongest images per unit that count (default: 100)"
+        "--top", type=int, default=100, metavar="N", help="strongest images to use for each unit (default: 100)"
     )
     command.add_argument(
         "--crops", type=int, default=10, metavar="N",
-        help="of these, how many are turned and mirrored, at two forward passes each (default: 10)",
+        help="how many of these to turn and mirror, at two forward passes each (default: 10)",
     )  # fmt: skip
     command.add_argument(
         "--sheets", type=int, default=6, metavar="N",
-        help="draw a sheet for the N units of each layer most selective for colour, and for class (default: 6)",
+        help="draw a sheet for each layer's N most colour-selective and N most class-selective units (default: 6)",
     )  # fmt: skip
     command.add_argument(
         "--grey", choices=("luminance", "opponent"), default="luminance",
-        help="which grey colour selectivity compares with (default: luminance)",
+        help="the grey that colour selectivity compares with (default: luminance)",
     )  # fmt: skip
     command.add_argument(
         "--class-threshold", type=float, default=0.8, metavar="F",
-        help="share of the weight that classes must reach in the class index by base rates (default: 0.8)",
+        help="share of the weight that the classes must reach in the base-rate-corrected class index (default: 0.8)",
     )  # fmt: skip
     command.add_argument(
         "--rare", type=int, default=10, metavar="N",
-        help="classes of fewer images take no part in the class index by base rates (default: 10)",
+        help="leave classes with fewer images out of the base-rate-corrected class index (default: 10)",
     )  # fmt: skip
     _add_common(command, out="selectivity")
 
@@ -181,14 +181,14 @@ def _add_recording(commands: Any) -> None:
         help="folder (responses.npy or .csv, stimuli.csv with the columns file and category, stimuli/), or a .csv, .nc "
         "or .nwb file",
     )  # fmt: skip
-    layers = "a layer, several with commas between, or auto: the network's blocks; chosen by nested cross-validation"
-    _add_network(required, command, None, "avg, max, or a grid's side (default: choose among avg, 2, 4)", layers)
+    layers = "one layer, several separated by commas, or auto (the network's blocks); nested cross-validation chooses"
+    _add_network(required, command, None, "avg, max, or the side of a grid (default: choose among avg, 2, 4)", layers)
     data = command.add_argument_group("data")
-    data.add_argument("--stimuli", metavar="DIR", help="folder of the images (default: stimuli, in or beside it)")
-    data.add_argument("--labels", metavar="CSV", help="label file, where the recording has no categories")
+    data.add_argument("--stimuli", metavar="DIR", help="folder of the images (default: stimuli, in or beside PATH)")
+    data.add_argument("--labels", metavar="CSV", help="label file, if the recording has no categories")
     data.add_argument(
         "--missing", choices=("raise", "drop"), default="raise",
-        help="listed images that are not there: an error, or leave them out (default: raise)",
+        help="if listed images do not exist: raise an error, or drop them (default: raise)",
     )  # fmt: skip
     data.add_argument(
         "--window", type=float, nargs=2, metavar=("START", "STOP"),
@@ -204,12 +204,8 @@ def _add_recording(commands: Any) -> None:
         "--jobs", dest="n_jobs", type=int, metavar="N", help="processes; -1 for all cores (default: 1)"
     )
     parts = command.add_mutually_exclusive_group()
-    parts.add_argument(
-        "--shard", metavar="K/N", help="make the K-th of N parts of the maps, beside DIR; for jobs on many machines"
-    )
-    parts.add_argument(
-        "--gather", action="store_true", help="take over what the shards have made, and write the report"
-    )
+    parts.add_argument("--shard", metavar="K/N", help="make the K-th of N parts of the maps, in a folder next to --out")
+    parts.add_argument("--gather", action="store_true", help="collect what the shards have made, and write the report")
     _add_common(command, out="report")
 
 
@@ -225,13 +221,13 @@ def _add_selection(choices: Any) -> None:
         "--neurons", metavar="NAMES", help="neurons to study, by name or number, such as 0,3,7-9 (default: all)"
     )
     choices.add_argument(
-        "--preferred", metavar="NAME", help="category that all neurons prefer (default: for each the largest d')"
+        "--preferred", metavar="NAME", help="category that all neurons prefer (default: for each, the largest d')"
     )
-    number("--drivers", int, "most out-of-category drivers to explain for a neuron")
-    number("--threshold", float, "standard deviations above the mean that make a driver, recorded and predicted")
-    number("--min-reliability", float, "least split-half reliability")
-    number("--min-r", float, "least cross-validated correlation", "min_cv_r")
-    number("--min-d-prime", float, "least d' of the preferred category")
+    number("--drivers", int, "how many out-of-category drivers to explain per neuron, at most")
+    number("--threshold", float, "level of a driver, in standard deviations above the mean, recorded and predicted")
+    number("--min-reliability", float, "lowest split-half reliability of a neuron to explain")
+    number("--min-r", float, "lowest cross-validated correlation", "min_cv_r")
+    number("--min-d-prime", float, "lowest d' of the preferred category")
     _add_explanation(choices, RecordingSettings)
     number("--figures", int, "neurons whose figures are drawn in advance, the best predicted first")
     number("--map-bits", int, "bits per number in the files of maps: 8, 16 or 32")
@@ -244,7 +240,7 @@ def _add_network(
     required: Any,
     command: argparse.ArgumentParser,
     pool: str | None = "avg",
-    pool_help: str = "avg, max, flatten, cls, or a grid's side (default: avg)",
+    pool_help: str = "avg, max, flatten, cls, or the side of a grid (default: avg)",
     layer_help: str = "name of the layer, as in model.named_modules()",
 ) -> None:
     _add_model(required, command)
@@ -258,9 +254,9 @@ def _add_model(required: Any, command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--weights", default="DEFAULT", metavar="PATH",
-        help="state dict (.pth or .safetensors), or a name of torchvision's, downloaded (default: DEFAULT)",
+        help="state dict (.pth or .safetensors), or the name of torchvision weights to download (default: DEFAULT)",
     )  # fmt: skip
-    command.add_argument("--image-size", type=int, metavar="N", help="side of the network's input in pixels")
+    command.add_argument("--image-size", type=int, metavar="N", help="side length of the network's input in pixels")
     for name in ("mean", "std"):
         command.add_argument(
             f"--{name}",
@@ -274,9 +270,9 @@ def _add_model(required: Any, command: argparse.ArgumentParser) -> None:
 def _add_common(command: argparse.ArgumentParser, out: str) -> None:
     command.add_argument("--out", default=out, metavar="DIR", help=f"folder for the results (default: {out})")
     command.add_argument(
-        "--overwrite", action="store_true", help="replace a report of another configuration in that folder"
+        "--overwrite", action="store_true", help="replace a report with another configuration in that folder"
     )
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything random (default: 0)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed for everything random (default: 0)")
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, mps ... (default: cuda if there is one)")
     command.add_argument(
         "--batch-size", type=int, default=32, metavar="N", help="images per forward pass (default: 32)"
@@ -306,7 +302,7 @@ def _figure(**options: Any) -> str:
 
 def _add_traceback(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--traceback", action="store_true", default=argparse.SUPPRESS, help="show where in the program an error arose"
+        "--traceback", action="store_true", default=argparse.SUPPRESS, help="show where an error occurred"
     )
 
 
@@ -365,7 +361,7 @@ def _recording(**options: Any) -> str:
     check_recording(**options)
     summary = run_recording(**options)
     if options["shard"]:
-        return f"shard {summary['shard']} is done, in {summary['folder']}; when all are, run the command with --gather"
+        return f"shard {summary['shard']} is done, in {summary['folder']}; when all are, rerun with --gather"
     said = [f"{summary['n_explained']} of {summary['n_neurons']} neurons explained, {summary['n_pairs']} pairs"]
     if summary["median_cv_r"] is not None:
         said.append(f"median cross-validated r {summary['median_cv_r']:.3f}")

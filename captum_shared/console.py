@@ -1,4 +1,4 @@
-"""The command line's manners: one line for every mistake, a nearest word for misspelt ones, pipes that may close."""
+"""How the command line behaves: errors in one line, suggestions for misspelt words, pipes that may be closed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_MEMORY = re.compile(r"out of memory|can.t allocate memory|not enough memory|c
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes are one line.
+    """An argument parser that reports errors in one line.
 
     Attributes
     ----------
@@ -33,12 +33,12 @@ class Parser(argparse.ArgumentParser):
     commands: Mapping[str, Parser] = {}
 
     def error(self, message: str) -> NoReturn:
-        """End with status 2."""
+        """Exit with status 2."""
         self.exit(2, f"{PROGRAM}: error: {_line(message)}; see {self.prog} --help\n")
 
 
 def check_spelling(parser: Parser, words: Sequence[str]) -> None:
-    """End with the nearest word if a command or a flag is unknown: argparse would complain of other flags first."""
+    """Exit with a suggestion if a command or a flag is unknown: argparse would complain about other flags first."""
     name = next((word for word in words if not word.startswith("-")), None)
     if name is None:
         return
@@ -51,18 +51,18 @@ def check_spelling(parser: Parser, words: Sequence[str]) -> None:
 
 
 def describe(error: BaseException) -> tuple[int, str]:
-    """The exit status and the line of an error: 2 for a mistake of the user's, 1 for the machine's or the program's."""
+    """The exit status and the line for an error: 2 if the user can correct it, 1 for the machine or the program."""
     text = _line(str(error))
     if isinstance(error, KeyboardInterrupt):
-        return 130, "interrupted; the same command goes on where it stopped"
+        return 130, "interrupted; rerun the command to resume"
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and NO_MEMORY.search(text)):
-        return 1, f"error: out of memory{text and f' ({text})'}; a smaller --batch-size or --image-size needs less"
+        return 1, f"error: out of memory{text and f' ({text})'}; try a smaller --batch-size or --image-size"
     if type(error).__name__ == "TerminatedWorkerError":
-        return 1, "error: a process of --jobs was killed, perhaps for lack of memory; fewer need less"
+        return 1, "error: a worker process was killed, perhaps for lack of memory; try fewer --jobs"
     if _is_full(error, text):
-        return 1, f"error: no space left ({text}); with more of it, the same command goes on where it stopped"
-    if "disk I/O error" in text:  # SQLite's words for a disk that is full in another way, or fails
-        return 1, f"error: the disk is full or fails ({text}); once it does not, the same command goes on"
+        return 1, f"error: no space left ({text}); free some, then rerun the command to resume"
+    if "disk I/O error" in text:  # SQLite's words for a disk that is full in another way, or failing
+        return 1, f"error: the disk is full or failing ({text}); once that is solved, rerun the command to resume"
     if isinstance(error, URLError):
         return 1, f"error: cannot download ({text}); pass --weights PATH, a state dict on this machine"
     if isinstance(error, (ValueError, TypeError, OSError, ImportError)):
@@ -81,7 +81,7 @@ def complain(error: BaseException, with_traceback: bool) -> int:
 
 @contextlib.contextmanager
 def warnings_in_one_line() -> Iterator[None]:
-    """Warnings as lines on standard error, but for Pillow's about large images, which are refused by name."""
+    """Print each warning as one line, except Pillow's about large images, which are refused anyway."""
     with warnings.catch_warnings():
         warnings.showwarning = _print_warning  # type: ignore[assignment]
         warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")
@@ -90,7 +90,7 @@ def warnings_in_one_line() -> Iterator[None]:
 
 @contextlib.contextmanager
 def closing_pipes() -> Iterator[None]:
-    """Let whoever reads the output close it: the work goes on, and what is printed after that is lost."""
+    """Let the reader of the output close the pipe: the work continues, and later output is lost."""
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (_Patient(stream) for stream in streams)
     try:
@@ -124,7 +124,7 @@ class _Patient:
             self._lose(0)
 
     def _lose(self, count: int) -> int:
-        """From now on into nothing, also what Python writes when it ends."""
+        """Discard all further output, including what Python writes when it exits."""
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, self._stream.fileno())
         os.close(nothing)

@@ -167,7 +167,7 @@ class ReportFolder:
         digest = file_sha256(path)
         if digest not in self._known[name]:
             if name not in self._damaged:
-                warnings.warn(f"{path} is damaged or was changed; it is made again", stacklevel=2)
+                warnings.warn(f"{path} is damaged or was changed; it will be remade", stacklevel=2)
             self._damaged.add(name)
             return False
         self._made[name] = digest

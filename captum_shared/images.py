@@ -1,4 +1,4 @@
-"""`open_rgb`: any image file as RGB in 8 bits, or an error that says why not."""
+"""`open_rgb`: read any image file as 8-bit RGB, or say why not."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ READING = b"2"
 """Changes whenever the same file comes to give other pixels: part of the name of what is kept of images."""
 
 BACKGROUND = (255, 255, 255)
-"""What shows through transparent pixels: white, as on a page; ours."""
+"""What shows through transparent pixels: white, as on a page. Our choice."""
 
 MOST_ELONGATED = 100
-"""Longer side over shorter one: a strip, resized to a network's input by its shorter side, fills the memory."""
+"""Longest side over shortest: a longer strip, resized to a network's input by its shorter side, fills the memory."""
 
 ORIENTATION = 0x0112  # the EXIF tag
 BITS_PER_SAMPLE = 258  # the TIFF tag
@@ -27,8 +27,8 @@ FIRST_FRAME_IS_THE_PICTURE = ("MPO",)  # photographs of telephones; the other fr
 def open_rgb(path: str | Path) -> Image.Image:
     """Read an image file as RGB, as a viewer shows it.
 
-    The camera's orientation is applied; transparency shows white; 16 bits of grey become 8; floating point is taken
-    from [0, 1]; CMYK is converted without a colour profile. Profiles of RGB images are ignored, as torchvision does.
+    The camera's orientation is applied; transparent pixels become white; 16 bits of grey become 8; floating point must
+    be in [0, 1]; CMYK is converted without a colour profile. Profiles of RGB images are ignored, as in torchvision.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ def open_rgb(path: str | Path) -> Image.Image:
     OSError
         If the file cannot be opened.
     ValueError
-        If it is no whole image, an animation, too large or too narrow, or its values have no known range; with its
-        name and the reason.
+        If it is not a complete image, is an animation, is too large or too narrow, or its values have no known range;
+        the message gives its name and the reason.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def open_rgb(path: str | Path) -> Image.Image:
 
 
 def decode_rgb(data: bytes) -> Image.Image:
-    """An image from the content of its file; as `open_rgb`, with errors that name no file."""
+    """Decode the content of an image file; like `open_rgb`, but errors do not name the file."""
     if not data:
         raise ValueError("the file is empty")
     try:
@@ -80,7 +80,7 @@ def decode_rgb(data: bytes) -> Image.Image:
 
 
 def reason_of(error: Exception) -> str:
-    """Why an image cannot be read, of an error of `decode_rgb` or of the file system."""
+    """Why an image cannot be read, from an error of `decode_rgb` or of the file system."""
     return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
@@ -124,5 +124,5 @@ def _white(image: Image.Image) -> int:
     tags: Any = getattr(image, "tag_v2", {})
     bits = tags.get(BITS_PER_SAMPLE, (16,))[0]
     if image.mode == "I" and image.format not in ("PNG", "PPM"):  # 32 bits, or 16 with a sign
-        raise ValueError("its greys are whole numbers of which the white is unknown; expected 8 bits, or 16 unsigned")
+        raise ValueError("its grey values have no known white; expected 8 bits, or 16 unsigned")
     return int(2**bits - 1)

@@ -21,8 +21,8 @@ def read_labels(images: str | Path, labels: str | Path) -> tuple[list[Path], lis
     Raises
     ------
     FileNotFoundError, ValueError
-        If the folder, the file or listed images are missing, the file is no such table, a row is incomplete, or an
-        image is listed twice; with the lines.
+        If the folder, the file or listed images are missing, the file is not such a table, a row is incomplete, or an
+        image is listed twice; the message names the lines.
     """
     folder, path = Path(images), Path(labels)
     if not folder.is_dir():
@@ -55,7 +55,7 @@ def read_label_file(path: Path) -> Table:
 
 
 def check_fields(table: Table, *columns: str) -> None:
-    """Refuse empty fields, and ones with white space at their ends, which would be categories of their own."""
+    """Refuse empty fields, and fields that begin or end with white space, which would become separate categories."""
     for column in columns:
         fields = list(zip(table.lines, table.column(column), strict=True))
         empty = [str(line) for line, field in fields if not field.strip()]
@@ -74,7 +74,7 @@ def normal(name: str) -> str:
 
 
 def repeated(names: Sequence[str]) -> dict[str, list[int]]:
-    """The names that are there several times, each with its indices."""
+    """The names that occur several times, each with its indices."""
     where: dict[str, list[int]] = {}
     for index, name in enumerate(names):
         where.setdefault(name, []).append(index)

@@ -1,6 +1,6 @@
 """Results kept between runs, each in a file with a checksum and with what it depends on.
 
-A file that is damaged, cut off or empty is named in a warning and counts as not there, so that it is made again.
+A file that is damaged, truncated or empty is named in a warning and counts as missing, so that it is remade.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _load(path: Path) -> tuple[Identity, dict[str, Tensor], Any] | None:
         return None
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        warnings.warn(f"{path} is damaged and is made again ({reason})", stacklevel=4)
+        warnings.warn(f"{path} is damaged and will be remade ({reason})", stacklevel=4)
         return None
 
 

@@ -36,15 +36,15 @@ class Table:
 
 
 def read_table(path: str | Path, required: Sequence[str]) -> Table:
-    """Read a CSV file in UTF-8 that has the required columns, and as many fields in every row.
+    """Read a CSV file in UTF-8 that has the required columns, and the same number of fields in every row.
 
-    A row is a line. A field in quotes may hold commas, but no line break, for a stray quote would swallow the rows up
-    to the next one. Empty lines are passed over.
+    Each row is one line. A quoted field may hold commas, but no line break, because a stray quote would swallow the
+    rows up to the next one. Empty lines are ignored.
 
     Raises
     ------
     ValueError
-        If it is not such a table; with the file and the line.
+        If it is not such a table; the message names the file and the line.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def read_table(path: str | Path, required: Sequence[str]) -> Table:
 
 
 def at_lines(found: Sequence[tuple[int, str]]) -> str:
-    """What stands in which lines, for people: "a.jpg in line 2, b.jpg in line 7"; not too many."""
+    """What is in which lines, as text: "a.jpg in line 2, b.jpg in line 7"; at most 20 of them."""
     shown = ", ".join(f"{text} in line {line}" for line, text in found[:MOST_NAMED])
     return shown + (f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else "")
 

@@ -19,17 +19,17 @@ from captum_shared.console import closing_pipes, describe
 ERRORS: list[tuple[BaseException, int, str]] = [
     (ValueError("`top` must be   positive"), 2, "error: `top` must be positive"),
     (FileNotFoundError(errno.ENOENT, "No such file", "x.csv"), 2, r"error: \[Errno 2\] No such file: 'x.csv'"),
-    (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
+    (KeyboardInterrupt(), 130, "interrupted; rerun the command to resume"),
     (KeyError("gone"), 1, "unexpected error: KeyError: 'gone'; run again with --traceback"),
     (RuntimeError("a strange shape"), 1, "unexpected error: RuntimeError: a strange shape"),
-    (MemoryError(), 1, "error: out of memory; a smaller --batch-size"),
+    (MemoryError(), 1, "error: out of memory; try a smaller --batch-size"),
     (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), 1, "error: out of memory .*Allocator"),
     (torch.OutOfMemoryError("CUDA out of memory. Tried to"), 1, "error: out of memory .*CUDA"),
     (OSError(errno.ENOSPC, "No space left on device", "out/.work/z.npy"), 1, "error: no space left .*z.npy"),
     (OSError(errno.EFBIG, "File too large", "out/z.npy"), 1, "error: no space left .*z.npy"),
     (sqlite3.OperationalError("database or disk is full"), 1, "error: no space left"),
     (URLError("Name or service not known"), 1, "error: cannot download .*service not known.*; pass --weights PATH"),
-    (type("TerminatedWorkerError", (Exception,), {})("SIGKILL"), 1, "error: a process of --jobs was killed"),
+    (type("TerminatedWorkerError", (Exception,), {})("SIGKILL"), 1, "error: a worker process was killed"),
 ]  # fmt: skip
 
 

@@ -254,7 +254,7 @@ def test_a_damaged_or_lost_file_is_made_again(change: Any, tmp_path: Path) -> No
         folder.write("maps/a.npy", b"content of maps/a.npy")
     assert files_of(tmp_path) == before
     lost = change is Path.unlink
-    assert ["a.npy is damaged or was changed; it is made again" in str(warning.message) for warning in caught] == [
+    assert ["a.npy is damaged or was changed; it will be remade" in str(warning.message) for warning in caught] == [
         True
     ] * (not lost)
 
@@ -265,7 +265,7 @@ def test_an_interrupted_run_knows_what_is_whole(tmp_path: Path) -> None:
     (tmp_path / ".b.4711.tmp").write_text("half")
     (tmp_path / ".work/.c.4711.tmp").write_text("half")
     with report_folder(tmp_path, ABOUT) as folder:
-        with pytest.warns(UserWarning, match="b is damaged or was changed; it is made again"):
+        with pytest.warns(UserWarning, match="b is damaged or was changed; it will be remade"):
             whole = [folder.holds(name) for name in ("a", "b", ".work/c", "d")]
         assert whole == [True, False, True, False]
         folder.write_text("b", "two")

@@ -169,7 +169,7 @@ def test_a_changed_or_lost_file_is_made_again(recording: Path, tiny: torch.nn.Mo
     maps[0].write_bytes(maps[0].read_bytes()[:100])
     maps[1].unlink()
     Path("out/.index.html.123.tmp").write_bytes(b"half")
-    with pytest.warns(UserWarning, match=f"{maps[0].name} is damaged or was changed; it is made again"):
+    with pytest.warns(UserWarning, match=f"{maps[0].name} is damaged or was changed; it will be remade"):
         explain(recording, tiny, Path("out"))
     assert files_of(Path("out")) == before
 

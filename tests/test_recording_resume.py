@@ -145,7 +145,7 @@ def test_a_flipped_bit_in_a_working_file_changes_nothing(
     content = bytearray(path.read_bytes())
     content[-3] ^= 64
     path.write_bytes(content)
-    with pytest.warns(UserWarning, match=f"{kept} is damaged or was changed; it is made again"):
+    with pytest.warns(UserWarning, match=f"{kept} is damaged or was changed; it will be remade"):
         explain(recording, tiny, Path("out"))
     assert files_of(Path("out")) == files_of(Path("peace"))
 

@@ -265,7 +265,7 @@ def test_a_damaged_checkpoint_is_named_and_the_pass_starts_over(photographs: lis
     content[-20] ^= 1  # a bit of an activation or a position, which was taken for true before
     for damaged in (b"half", b"", bytes(content)):
         path.write_bytes(damaged)
-        with pytest.warns(UserWarning, match=f"{path.name} is damaged and is made again"):
+        with pytest.warns(UserWarning, match=f"{path.name} is damaged and will be remade"):
             assert same(top_activations(network(), "1", photographs, k=5, checkpoint=folder), whole)
 
 

@@ -97,7 +97,7 @@ def test_a_damaged_file_is_named_and_made_again(name: str, tmp_path: Path) -> No
     store.write("top", WHAT, TENSORS)
     path = kept_file(tmp_path)
     path.write_bytes(DAMAGE[name](path.read_bytes()))
-    with pytest.warns(UserWarning, match=f"{path.name} is damaged and is made again") as caught:
+    with pytest.warns(UserWarning, match=f"{path.name} is damaged and will be remade") as caught:
         assert torch.equal(store.tensors("top", WHAT, lambda: TENSORS)["a"], TENSORS["a"])
     assert len(caught) == 1
     with warnings.catch_warnings():
@@ -174,7 +174,7 @@ def test_damaged_rows_are_said_and_made_again(cache: Path) -> None:
         database.execute("UPDATE kept SET z = ? WHERE image = 'a'", (bytes(blob),))
         database.execute("UPDATE kept SET checksum = NULL WHERE image = 'b'")
     with pytest.warns(
-        UserWarning, match=r"latents kept in .*latents\.sqlite are damaged; they are computed again"
+        UserWarning, match=r"latents kept in .*latents\.sqlite are damaged; they will be recomputed"
     ) as caught:
         assert latents(cache) == {}
     assert len(caught) == 1

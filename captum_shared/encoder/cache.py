@@ -116,7 +116,7 @@ class LatentCache:
         self.path.replace(aside)
         for end in ("-journal", "-wal", "-shm"):
             self.path.with_name(self.path.name + end).unlink(missing_ok=True)
-        warnings.warn(f"{self.path} is damaged ({error}); it is set aside as {aside.name} and made again", stacklevel=5)
+        warnings.warn(f"{self.path} is damaged ({error}); it is set aside as {aside.name} and remade", stacklevel=5)
         self._connect()
         self._prepare()
 
@@ -125,7 +125,7 @@ class LatentCache:
             latents: Tensor = load(blob)["z"]
             return latents
         if not self._warned:
-            warnings.warn(f"latents kept in {self.path} are damaged; they are computed again", stacklevel=5)
+            warnings.warn(f"latents kept in {self.path} are damaged; they will be recomputed", stacklevel=5)
         self._warned = True
         return None
 

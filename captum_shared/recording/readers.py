@@ -20,7 +20,7 @@ MISSING = ("raise", "drop")
 
 @dataclass(frozen=True)
 class Found:
-    """What a reader finds: responses as in `Recording`, and the names of the stimuli."""
+    """What a reader returns: responses as in `Recording`, and the names of the stimuli."""
 
     responses: np.ndarray
     files: Sequence[str]
@@ -49,13 +49,13 @@ def load_recording(
         return recording
     message = f"{len(absent)} of {len(paths)} listed stimuli are not in {folder}: {named_rows(absent, table.files, 50)}"
     if missing == "raise" or len(absent) == len(paths):
-        raise FileNotFoundError(f"{message}. To go on without them, pass missing='drop' (--missing drop)")
+        raise FileNotFoundError(f"{message}. To leave them out, pass missing='drop' (--missing drop)")
     warnings.warn(f"{message}. They are left out.", stacklevel=3)
     return recording.select(np.setdiff1d(np.arange(len(paths)), absent))
 
 
 def read_array(path: Path) -> np.ndarray:
-    """A .npy file of real numbers, without executing code, nor believing a header that claims more than is there."""
+    """Read a .npy file of real numbers, without executing code or trusting a header that claims too much."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError, OverflowError) as error:
@@ -116,7 +116,7 @@ def _stimuli_of(listed: Path) -> tuple[list[str], list[str] | None]:
 
 
 def read_responses(path: Path) -> Found:
-    """A CSV of responses: a row per presentation, a column per neuron; rows of one file are its repeats."""
+    """Read a CSV of responses: a row per presentation, a column per neuron; rows with the same file are its repeats."""
     table = read_table(path, ["file"])
     neurons = _neurons_of(table)
     values = np.array([

@@ -27,13 +27,13 @@ class Settings:
     standardize : bool
         Scale each latent over all images: similarities and shared weights are products, which depend on the scale.
     references : {"drivers", "category"}
-        Where references are sought: among the drivers in the category, as in the paper, or in the whole category.
+        Where to look for references: among the drivers in the category, as in the paper, or in the whole category.
     similarity : str
         A name in `SIMILARITIES`; "dot" is the paper's.
     rule : str
-        A name in `RULES`, of which "product" is the paper's, or "moments", which is `moment_rule` on all images.
+        A name in `RULES`, such as "product", the paper's, or "moments", which is `moment_rule` on all images.
     references_averaged : int
-        How many references a rule compares an image with: the mean of their latents. The most similar one is shown.
+        How many references to average: an image is compared with the mean of their latents. The most similar is shown.
     engine : str
         One of Captum's methods, for maps of pixels: a name in `ENGINES`.
     maps : tuple of {"pixel", "layer"}
@@ -43,7 +43,7 @@ class Settings:
     n_steps : int
         Steps of integrated gradients.
     seed : int
-        Of everything random.
+        For everything random.
     batch_size : int
         Images per forward pass.
     """
@@ -61,7 +61,7 @@ class Settings:
     batch_size: int = 32
 
     def as_json(self) -> dict[str, Any]:
-        """As a dictionary of what JSON knows."""
+        """As a dictionary of JSON types."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def check(self) -> None:
@@ -95,7 +95,7 @@ class CategorySettings(Settings):
     top : int
         How many images outside the category to explain, the strongest first.
     folds : int
-        Of the cross-validation that responses come from.
+        Folds of the cross-validation that gives the responses.
     """
 
     top: int = 12
@@ -119,7 +119,7 @@ class RecordingSettings(Settings):
     neurons : tuple of str or None
         Names of the neurons to study. Default: all.
     preferred : str, tuple of K str, or None
-        The category that all neurons prefer, or one for each. Default: for each the one with the largest d'.
+        The category that all neurons prefer, or one for each. Default: for each, the one with the largest d'.
     pca : int or None
         Principal components before the ridge regression; None for no PCA.
     folds : int
@@ -127,20 +127,20 @@ class RecordingSettings(Settings):
     n_splits : int
         Split halves of the repeats, for the reliability.
     min_reliability, min_cv_r, min_d_prime : float
-        Neurons below are not explained: split-half reliability, cross-validated correlation, d' of the category.
+        The lowest split-half reliability, cross-validated correlation and d' of a neuron that is explained.
     threshold : float
-        Standard deviations above the mean that make a driver, of the recorded and of the predicted response.
+        The level of a driver, in standard deviations above the mean, of the recorded and the predicted response.
     drivers : int
-        How many drivers outside the category to explain for a neuron at most, the strongest first.
+        The largest number of drivers outside the category to explain for a neuron, the strongest first.
     figures : int
-        How many neurons have their figure and thumbnail drawn in advance, the best predicted first. The page draws
-        every pair from data, and ``captum-shared figure`` makes the figures for a paper.
+        For how many neurons to draw the figure and thumbnail in advance, the best predicted first. The page draws
+        every pair from data, and ``captum-shared figure`` makes figures for a paper.
     map_bits : {8, 16, 32}
-        Bits per number in the files of maps; in 8 and 16 each map has a scale of its own.
+        Bits per number in the files of maps; with 8 and 16, each map has its own scale.
     map_reduction : int
         Side in pixels of the blocks over which maps of pixels are summed; 2 for half the resolution.
     images_per_unit, maps_per_unit : int
-        The size of a piece of work: images to encode, maps to make. Maps of one image are made together.
+        The size of a job: images to encode, maps to make. All maps of an image are made together.
     """
 
     n_steps: int = 16
@@ -180,7 +180,7 @@ Kind = TypeVar("Kind", bound=Settings)
 
 
 def make_settings(kind: type[Kind], options: Mapping[str, Any], caller: str) -> Kind:
-    """Settings from a user's options, if every one exists and is in range.
+    """Make settings from a user's options, if all of them exist and are in range.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def make_settings(kind: type[Kind], options: Mapping[str, Any], caller: str) -> 
 
 
 def parse_numbers(text: str) -> list[str]:
-    """Names from text with commas, in which a range of numbers has a hyphen.
+    """Split names at commas; a range of numbers is written with a hyphen.
 
     Raises
     ------
@@ -231,6 +231,6 @@ def parse_numbers(text: str) -> list[str]:
     for part in (part.strip() for part in text.split(",")):
         ends = re.fullmatch(r"(\d+)\s*-\s*(\d+)", part)
         if not part or (ends and int(ends[1]) > int(ends[2])):
-            raise ValueError(f"`neurons` must be names with commas between them, such as 0,3,7-9, got {text!r}")
+            raise ValueError(f"`neurons` must be names separated by commas, such as 0,3,7-9, got {text!r}")
         names += [str(number) for number in range(int(ends[1]), int(ends[2]) + 1)] if ends else [part]
     return names

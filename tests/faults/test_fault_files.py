@@ -240,7 +240,7 @@ def test_a_result_that_was_changed_is_made_again(command: str, report: Any, caps
     whole = path.read_bytes()
     path.write_bytes(whole[:-9])
     assert run(words(command)) == 0
-    assert f"{path} is damaged or was changed; it is made again" in one_line(capsys)
+    assert f"{path} is damaged or was changed; it will be remade" in one_line(capsys)
     assert path.read_bytes() == whole
     assert_mine()
 

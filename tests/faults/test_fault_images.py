@@ -47,7 +47,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "a strip": (saved(Image.new("L", (1, 5000))), "it has 1 x 5000 pixels; one side is more than 100 times the other"),
     "floating point to 255": (numbers(200.0, np.float32), "its values go from 200 to 200; expected them between 0 and 1"),
     "NaN": (numbers(np.nan, np.float32), "its values go from nan to nan"),
-    "32 bits of grey": (numbers(70_000, np.int32), "whole numbers of which the white is unknown"),
+    "32 bits of grey": (numbers(70_000, np.int32), "its grey values have no known white"),
     "CIELAB": (saved(Image.new("LAB", (SIZE, SIZE)), "TIFF"), "its mode LAB has no conversion to RGB"),
 }  # fmt: skip
 

@@ -22,7 +22,7 @@ RAISED = {
     "CUDA": ("torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')", 1, "error: out of memory .*CUDA"),
     "KeyError": ("KeyError('lost')", 1, "unexpected error: KeyError: 'lost'; run again with --traceback"),
     "assertion": ("AssertionError('never')", 1, "unexpected error: AssertionError: never"),
-    "interrupt": ("KeyboardInterrupt()", 130, "interrupted; the same command goes on where it stopped"),
+    "interrupt": ("KeyboardInterrupt()", 130, "interrupted; rerun the command to resume"),
 }  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def test_a_full_disk(command: str, size: int, world: Path, capsys: Any) -> None:
     lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert status == 1
     assert len(lines) == 1
-    assert re.match(r"captum-shared: error: (no space left|the disk is full or fails) \(", lines[0])
+    assert re.match(r"captum-shared: error: (no space left|the disk is full or failing) \(", lines[0])
     assert "out" in lines[0]
     assert_untouched(before)
     assert run(words_of(command, {})) == 0
