@@ -57,7 +57,7 @@ ATTRIBUTE: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
     "chunk zero": (ValueError, "`internal_batch_size` must be a positive integer or None, got 0", {"internal_batch_size": 0}),
     "chunk fraction": (ValueError, "`internal_batch_size` must be a positive integer or None, got 2.5", {"internal_batch_size": 2.5}),
     "c shape": (ValueError, r"`additional_forward_args` must be \(N, D\) = \(2, 6\), got shape \(6,\)", {"readout": None, "additional_forward_args": (W,)}),
-    "c and readout": (ValueError, "leave nothing to compute; expected no `readout`", {"additional_forward_args": (torch.ones(2, 6).double(),)}),
+    "c and readout": (ValueError, "already holds the shared weights c; expected no `readout`", {"additional_forward_args": (torch.ones(2, 6).double(),)}),
     "c nan": (ValueError, "the shared weights hold NaN", {"readout": None, "additional_forward_args": (nan(W).expand(2, 6),)}),
     "reference latents": (ValueError, r"`reference_latents` must be \(D,\) = \(6,\) or .*, got shape \(5,\)", {"reference_latents": W[:5]}),
     "baseline": (ValueError, "`baselines` must be a number, a tensor or a tuple of two, got a tuple of 3", {"baselines": (0, 0, 0)}),

@@ -271,7 +271,7 @@ def test_dead_units_have_no_index() -> None:
 def test_mistakes() -> None:
     model = detectors(colour(1, 0, 0))
     top = top_activations(model, "1", PLAIN, k=4)
-    with pytest.raises(ValueError, match="must be the 12 that `top` was found in, got 5"):
+    with pytest.raises(ValueError, match="must be the 12 that `top` was computed from, got 5"):
         changed_responses(model, top, PLAIN[:5], grey())
     with pytest.raises(ValueError, match=r"must keep the shape of the crops, .*, got \(\d+, 3, 1\)"):
         changed_responses(model, top, PLAIN, lambda crops: crops[..., 0])

@@ -1,4 +1,4 @@
-"""What every attribution of pairs has: an encoder, a rule, and the shared weights c."""
+"""What all attributions of pairs have in common: an encoder, a rule, and the shared weights c."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class PairAttribution(GradientAttribution):
         center: Tensor | None = None,
         reference_latents: Tensor | None = None,
     ) -> Tensor | Pair:
-        """The constant c of each pair, (N, D): how much the two images share each latent, for the neuron.
+        """Compute the constant c of each pair, (N, D): how much the two images share each latent, for the neuron.
 
         Parameters
         ----------
@@ -82,9 +82,9 @@ class PairAttribution(GradientAttribution):
         raise NotImplementedError(f"attribute_future is not implemented for {type(self).__name__}")
 
     def _pair_forward(self, x: Tensor, x_ref: Tensor, shared: Tensor, shared_ref: Tensor | None = None) -> Tensor:
-        own = shared if shared_ref is None else shared_ref
+        shared_ref = shared if shared_ref is None else shared_ref
         return self.forward_module(x, differentiable_copy(shared)) + self.forward_module(
-            x_ref, differentiable_copy(own)
+            x_ref, differentiable_copy(shared_ref)
         )
 
     def _recipe(self, readout: Any, target: Any, frozen: Any, center: Any, reference_latents: Any) -> Recipe:
@@ -95,8 +95,8 @@ class PairAttribution(GradientAttribution):
             )
         if any(value is not None for value in (readout, target, center, reference_latents)):
             raise ValueError(
-                "`additional_forward_args` holds the shared weights c, which leave nothing to compute; expected no "
-                "`readout`, `target`, `center` or `reference_latents` beside it"
+                "`additional_forward_args` already holds the shared weights c; expected no `readout`, `target`, "
+                "`center` or `reference_latents`"
             )
         given = frozen if isinstance(frozen, tuple) and len(frozen) in (1, 2) else (frozen,)
         return lambda z, z_ref: (check_given_shared(given[0], z), check_given_shared(given[-1], z_ref))
@@ -118,7 +118,7 @@ class PairAttribution(GradientAttribution):
         center = self.center if center is None else center
         if z_ref.shape[-1] != z.shape[1]:
             raise ValueError(
-                f"images and references must have as many latents, got {z.shape[1]} and {z_ref.shape[-1]}; "
+                f"images and references must have the same number of latents, got {z.shape[1]} and {z_ref.shape[-1]}; "
                 "images of different sizes need a pool that does not depend on the size"
             )
         center = center.detach().to(z) if isinstance(center, Tensor) else center
@@ -134,8 +134,8 @@ def warn_if_training(encoder: nn.Module) -> None:
     """Warn, at the line of the user, if a part of the encoder that depends on its mode is in training mode."""
     if any(module.training for module in encoder.modules() if _depends_on_mode(module)):
         warnings.warn(
-            "the encoder is in training mode: dropout and batch normalisation make the maps depend on the batch and on "
-            "chance; call encoder.eval()",
+            "the encoder is in training mode: dropout and batch normalisation make the maps random and dependent on "
+            "the batch; call encoder.eval()",
             stacklevel=5,
         )
 

@@ -1,4 +1,4 @@
-"""`LayerCorrespondence`: which part of an image goes with which part of the reference."""
+"""`LayerCorrespondence`: which part of an image corresponds to which part of the reference."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_VALUES = 2**24
 
 
 class LayerCorrespondence(GradientAttribution):
-    """How much each position of an image and each of its reference contribute together to what they share.
+    """How much each position of an image and each position of its reference jointly contribute to what they share.
 
     The latents of an image are sums over the positions p of the layer's map, z(x) = sum_p a(x, p). A similarity that is
     linear in both images' latents is then a sum over pairs of positions,
@@ -32,8 +32,8 @@ class LayerCorrespondence(GradientAttribution):
     p are the maps of `LayerParallelBackprop` with ``constants="crossed"`` and the rule "dot", or that of `moment_rule`.
     It takes one forward pass for each image and no backward pass.
 
-    Interactions of this kind are BiLRP's (Eberle et al. 2020, "Building and interpreting deep similarity models") and
-    those of exCLIP and xsbert (Moeller et al.), for a similarity that is one neuron's; at the layer they are exact.
+    These are the interactions of BiLRP (Eberle et al. 2020, "Building and interpreting deep similarity models"), exCLIP
+    and xsbert (Moeller et al.), for the similarity of a single neuron; at the layer they are exact.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class LayerCorrespondence(GradientAttribution):
     similarity : {"dot"} or rule of `moment_rule`, default "dot"
     center : Tensor (D,), optional
         For "dot": subtracted from the latents of both images, such as the gallery's mean. A rule of `moment_rule`
-        subtracts its own gallery's.
+        subtracts the mean of its gallery instead.
 
     Raises
     ------
@@ -51,9 +51,9 @@ class LayerCorrespondence(GradientAttribution):
 
     Notes
     -----
-    Offsets are shared out among the positions, so that the sums hold: in each cell of the grid the center, the mean of
-    a fitted scaler and the like are taken from each position as the pooling weights it. With pool="avg", a position's
-    share is what the latents would be if it filled the image, divided by the number of positions.
+    Offsets are split among the positions, so that the sums hold: in each cell of the grid, the center, the mean of a
+    fitted scaler and the like are subtracted from each position in proportion to its pooling weight. With pool="avg", a
+    position's share is what the latents would be if it filled the image, divided by the number of positions.
 
     Examples
     --------
@@ -74,29 +74,29 @@ class LayerCorrespondence(GradientAttribution):
 
     @property
     def multiplies_by_inputs(self) -> bool:
-        """True: the layer's outputs are multiplied in."""
+        """True: the contributions contain the layer's outputs as factors."""
         return True
 
     @log_usage(part_of_slo=True)
     def attribute(self, inputs: Pair, target: Any = None, *, readout: Any = None) -> Tensor:
-        """How much positions of both images contribute together.
+        """Compute the joint contributions of positions of both images.
 
         Parameters
         ----------
         inputs : tuple of two Tensors
-            Images and references, (N, C, H, W) each; their sizes may differ if the latents are as many.
+            Images and references, (N, C, H, W) each; their sizes may differ if both give the same number of latents.
         target, readout
             As in `ParallelBackprop.attribute`.
 
         Returns
         -------
         Tensor (N, h, w, h', w')
-            Contributions of position (i, j) of the image with position (i', j') of its reference.
+            The contribution of position (i, j) of the image together with position (i', j') of its reference.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is malformed, or the latents are no sum over positions.
+            If an argument is malformed, or the latents are not a sum over positions.
         """
         with torch.inference_mode(mode=False), torch.no_grad():
             x, x_ref = check_pair(inputs, self.encoder)

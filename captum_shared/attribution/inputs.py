@@ -1,4 +1,4 @@
-"""What an attribution of pairs takes, checked at the door: the pair, the readout, the shared weights."""
+"""Checks of what an attribution of pairs takes: the pair, the readout, the shared weights."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def resolve_reference(reference_latents: Any, z: Tensor) -> Tensor:
 
 
 def check_counts(arguments: dict[str, Any]) -> None:
-    """Refuse numbers of steps and samples of an engine that are no positive integers.
+    """Refuse numbers of steps and samples of an engine that are not positive integers.
 
     Raises
     ------

@@ -26,27 +26,28 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def fast_encoder(
     encoder: LatentEncoder, autocast: torch.dtype | None = None, probe: Tensor | None = None
 ) -> LatentEncoder:
-    """A copy of an encoder that computes the same latents and maps in less time, and has shown that it does.
+    """Make a copy of an encoder that computes the same latents and maps in less time, and check that it does.
 
     Batch norms are folded into the convolutions before them, kernels are laid out channels last, and the network runs
-    under autocast if asked to. Latents are returned in the precision of the images. The copy is for reading only: its
-    parameters need no gradient and are its own, and its mode is evaluation.
+    under autocast if asked to. Latents are returned in the precision of the images. The copy is read-only: it has its
+    own parameters, which need no gradient, and is in evaluation mode.
 
     Parameters
     ----------
     encoder : LatentEncoder
         In evaluation mode. It is left as it is.
     autocast : {torch.bfloat16, torch.float16}, optional
-        Precision of the network's products; None: that of its parameters. float16 is for GPUs, and small gradients may
-        vanish in it: prefer bfloat16 where both are fast.
+        Precision of the network's products; None for that of its parameters. float16 is for GPUs, and small gradients
+        may vanish in it: prefer bfloat16 where both are fast.
     probe : Tensor (N, C, H, W), optional
-        Images for which both must give the same; some of those to be explained are best. Default: two of noise, of
-        224 x 224 pixels. A batch norm is folded where it is the only one to use its convolution's output, for them.
+        Images for which both encoders must agree; preferably some of those to be explained. Default: two images of
+        noise, of 224 x 224 pixels. A batch norm is folded if, for these images, nothing else uses the output of its
+        convolution.
 
     Returns
     -------
     LatentEncoder
-        With a copy of the transform, too; it can be pickled.
+        Includes a copy of the transform; it can be pickled.
 
     Raises
     ------
@@ -58,8 +59,8 @@ def fast_encoder(
 
     Notes
     -----
-    Measured on two cores of a CPU with bfloat16 instructions (AVX-512), without which bfloat16 may well be slower: one
-    pair of 224 x 224 noise, random weights. Gain in time over the encoder itself, then the relative error of the maps
+    Measured on two cores of a CPU with bfloat16 instructions (AVX-512), without which bfloat16 may be slower, with one
+    pair of 224 x 224 noise and random weights. Speed-up over the encoder itself, then the relative error of the maps,
     pixel by pixel, and their correlation:
 
     | layer, engine | autocast=None | torch.bfloat16 |
@@ -108,7 +109,7 @@ class FastEncoder(LatentEncoder):
         self.autocast = autocast
 
     def layer_output(self, x: Tensor) -> Any:
-        """The layer's own output for images `x`, (N, C, H, W), in their dtype."""
+        """The layer's output for images `x`, (N, C, H, W), in their dtype."""
         with torch.autocast(x.device.type, dtype=self.autocast) if self.autocast else nullcontext():
             output = super().layer_output(x)
         return tree_map(lambda part: _as(part, x.dtype), output)
@@ -187,8 +188,8 @@ def _foldable(model: nn.Module) -> dict[nn.Module, str]:
 def _check_same(twin: FastEncoder, encoder: LatentEncoder, probe: Tensor) -> None:
     """Refuse a copy whose layer gives something else."""
     tolerance = TOLERANCE[twin.autocast or probe.dtype]
-    found, expected = (tree_leaves(own.layer_output(probe)) for own in (twin, encoder))
-    for part, exact in zip(found, expected, strict=True):
+    fast, expected = (tree_leaves(one.layer_output(probe)) for one in (twin, encoder))
+    for part, exact in zip(fast, expected, strict=True):
         difference = float((part - exact).double().norm() / exact.double().norm())
         if not difference <= tolerance:
             raise ValueError(

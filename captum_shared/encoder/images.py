@@ -39,37 +39,37 @@ def encode_images(
     num_workers: int = 0,
     unreadable: str = "warn",
 ) -> Tensor:
-    """Latents of many images, in evaluation mode and without gradients.
+    """Encode many images, in evaluation mode and without gradients.
 
     Parameters
     ----------
     encoder : nn.Module
-        (N, C, H, W) -> (N, D), such as a `LatentEncoder`. Its modes are as before afterwards.
+        (N, C, H, W) -> (N, D), such as a `LatentEncoder`. Its training modes are restored afterwards.
     images : sequence of paths, Dataset or Tensor (n, C, H, W)
-        A dataset gives an image (PIL or tensor) per index, or a tuple that starts with one. Paths are read as RGB.
+        A dataset returns an image (PIL or tensor) per index, or a tuple that starts with one. Paths are read as RGB.
     transform : callable, optional
         Applied to each image, such as the one that `load_encoder` returns. Without one, paths are scaled to [0, 1].
     batch_size : int, default 32
     device : str or torch.device, optional
-        Where to compute; the encoder is moved there. Default: where the encoder is. Images follow it batch by batch.
+        Where to compute; the encoder is moved there. Default: the encoder's device. Images follow batch by batch.
     progress : bool, default False
         Whether to show a progress bar.
     cache : path, optional
-        A folder that keeps latents between runs, keyed by all that determines them: the image's content, and what the
-        encoder and the transforms do, which six forward passes of one fixed image each tell. An interrupted run goes on
-        where it stopped.
+        A folder that keeps latents between runs, keyed by everything that determines them: the image's content, and
+        what the encoder and the transforms do, which takes six forward passes of one fixed image each. A run that was
+        interrupted can be resumed.
     autocast : torch.dtype, optional
         Mixed precision, such as ``torch.bfloat16``.
     num_workers : int, default 0
-        Processes that read and transform images. With 0, files are read in a thread while the network computes, one
-        after the other, and the images of datasets in between.
+        Processes that read and transform images. With 0, a thread reads files while the network computes; the images of
+        datasets are read between batches.
     unreadable : {"warn", "raise"}, default "warn"
-        Images that cannot be read are all named at the end: in a warning, their rows being NaN, or in an error.
+        All images that cannot be read are named at the end, in a warning, with NaN in their rows, or in an error.
 
     Returns
     -------
     Tensor (n, D)
-        On the CPU, in the order of `images`; floating point as the encoder gives it (float32 under autocast).
+        On the CPU, in the order of `images`, in the encoder's dtype (float32 under autocast).
 
     Raises
     ------
@@ -97,9 +97,9 @@ def encode_images(
     ):
         for batch in loader:
             failures.update({item.index: item.failure for item in batch if item.failure})
-            found = _encode_batch(encoder, [item for item in batch if not item.failure], store, device, autocast)
-            _check_finite(found, images)
-            rows.update(found)
+            new = _encode_batch(encoder, [item for item in batch if not item.failure], store, device, autocast)
+            _check_finite(new, images)
+            rows.update(new)
             bar.update(len(batch))
     report_unreadable(failures, images, unreadable, len(source))
     return _stacked(rows, len(source))
@@ -113,7 +113,7 @@ class ImageItem:
 
 
 class ImageSource(Dataset[ImageItem]):
-    """Any of the three kinds of images, item by item; never raises for a bad image file."""
+    """Images of any of the three kinds, item by item; never raises for a bad image file."""
 
     def __init__(self, images: Images, transform: ImageTransform | None, keep_digest: bool) -> None:
         self.images = images
@@ -125,11 +125,11 @@ class ImageSource(Dataset[ImageItem]):
 
     @property
     def of_paths(self) -> bool:
-        """Whether they are files, rather than what a dataset does, which may not be for another thread."""
+        """Whether they are files; a dataset's code may not be meant to run in another thread."""
         return isinstance(self.images, Sequence) and isinstance(self.images[0], (str, Path))
 
     def example(self) -> Any:
-        """The first image that can be read, as the transform gets it; None if there is none."""
+        """The first image that can be read, as passed to the transform; None if there is none."""
         for index in range(len(self)):
             item = self.images[index]
             try:
@@ -191,7 +191,7 @@ def _encode_batch(
 
 
 def _check_finite(rows: dict[int, Tensor], images: Images) -> None:
-    """NaN is what unreadable images have; an encoder that gives it must not pass for them."""
+    """Unreadable images get NaN; an encoder that gives NaN must not be mistaken for them."""
     if rows and not is_finite(torch.stack(list(rows.values()))):
         index = next(index for index, row in rows.items() if not is_finite(row))
         name = images[index] if isinstance(images[index], (str, Path)) else f"image {index}"
@@ -253,28 +253,28 @@ def device_of(encoder: nn.Module, device: str | torch.device | None) -> torch.de
 
 
 _counting = threading.Lock()
-_evaluated: WeakKeyDictionary[nn.Module, tuple[int, bool]] = WeakKeyDictionary()  # how many want it, and its own mode
+_evaluated: WeakKeyDictionary[nn.Module, tuple[int, bool]] = WeakKeyDictionary()  # how many want it, and its mode
 
 
 @contextmanager
 def evaluating(encoder: nn.Module) -> Iterator[None]:
-    """Evaluation mode, until no thread wants it any more; then every module is in the mode it was in."""
+    """Evaluation mode, until no thread wants it any more; then every module returns to the mode it was in."""
     modules = list(encoder.modules())
     with _counting:
         for module in modules:
-            others, own = _evaluated.get(module, (0, module.training))
-            _evaluated[module] = others + 1, own
+            others, before = _evaluated.get(module, (0, module.training))
+            _evaluated[module] = others + 1, before
         encoder.eval()
     try:
         yield
     finally:
         with _counting:
             for module in modules:
-                wanted, own = _evaluated.pop(module)
+                wanted, before = _evaluated.pop(module)
                 if wanted > 1:
-                    _evaluated[module] = wanted - 1, own
+                    _evaluated[module] = wanted - 1, before
                 else:
-                    module.training = own
+                    module.training = before
 
 
 def check_source(images: Any, batch_size: Any, unreadable: str, autocast: Any = None) -> None:

@@ -23,29 +23,29 @@ _MOST_EXTRA_TOKENS = 16
 class LatentEncoder(nn.Module):
     """Latents z(x) of images: the output of one layer of a network, pooled.
 
-    The user's own network runs, as it is at the time, and stops at the layer: what lies behind does not run, except
-    once. The first pass goes to the end, without gradients behind the layer, to see that the layer is called once (in
-    a network that fails behind it, up to there); so does one after the layer is replaced, or the mode of the network
-    changes. Whether other images, or a network changed in other ways, call it more often cannot be known; then the
-    first call counts. A `forward` that sets something before the layer and resets it behind should do so in `finally`.
+    The user's network runs, as it is at the time, and stops at the layer: what comes after it is not run, except in the
+    first pass, which goes on to the end (or until the network fails), without gradients after the layer, to check that
+    the layer is called only once; so does the next pass after the layer is replaced or the network changes its mode. If
+    other images, or a network changed in other ways, call the layer more often, this goes unnoticed, and the first call
+    counts. A `forward` that sets something before the layer and resets it afterwards should do so in `finally`.
 
     Parameters
     ----------
     model : nn.Module
-        Any network that takes a batch of images; not copied. Of a compiled one, what was compiled runs, uncompiled.
+        Any network that takes a batch of images; it is not copied. A compiled network is run uncompiled.
     layer : str
         A name from ``model.named_modules()``. Its output may be a convolutional map, channels first or last,
         (N, K, h, w) or (N, h, w, K), tokens (N, T, K), or vectors (N, K).
     pool : {"avg", "max", "flatten", "cls"}, int or callable, default "avg"
         How a map becomes a vector. "avg", "max": over positions, (N, K). "flatten": all values, (N, K h w).
         "cls": the first token. An integer g: average over a g x g grid, flattened, (N, K g g). A callable takes
-        the layer's own output and returns (N, D). Tokens that belong to no position (the class token, registers)
-        take part in "cls" only. Vectors need no pooling. The paper leaves the pooling open.
+        the layer's output and returns (N, D). Tokens that belong to no position (the class token, registers) are
+        used by "cls" only. Vectors need no pooling. The paper leaves the pooling open.
     transform : nn.Module or callable, optional
-        Applied to the pooled latents, (N, D) -> (N, D'), such as `latent_transform` of a fitted StandardScaler:
-        elementwise products depend on the basis and the scale of the latents.
+        Applied to the pooled latents, (N, D) -> (N, D'), such as `latent_transform` of a fitted StandardScaler.
+        Elementwise products depend on the basis and the scale of the latents.
     layout : {"auto", "channels_first", "channels_last", "tokens", "vector"}, default "auto"
-        What the layer's output is. "auto" finds it from the shapes of the output and of the image.
+        What the layer's output is. "auto" infers it from the shapes of the output and of the image.
 
     Raises
     ------
@@ -105,19 +105,19 @@ class LatentEncoder(nn.Module):
         return self.as_map(self.layer_output(x), x.shape[-2:])
 
     def layer_output(self, x: Tensor) -> Any:
-        """The layer's own output for images `x`, (N, C, H, W)."""
+        """The layer's output for images `x`, (N, C, H, W)."""
         with network_refusals(check_images(x), self.model, f"layer {self.layer!r}"):
             return self._reader.read(self.model, [self.layer], x)[self.layer]
 
     def latents(self, output: Any, image_size: torch.Size) -> Tensor:
-        """Pooled and transformed latents, (N, D), of the layer's own output for images of `image_size` (H, W)."""
+        """Pooled and transformed latents, (N, D), of the layer's output for images of `image_size` (H, W)."""
         z = self.pool(output) if callable(self.pool) else self._pooled(output, image_size)
         if not isinstance(z, Tensor) or z.ndim != 2:
             raise ValueError(f"pooled latents must be a tensor (N, D), got {_describe(z)} from pool={self.pool!r}")
         return z if self.transform is None else self.transform(z)
 
     def as_map(self, output: Any, image_size: torch.Size) -> Tensor:
-        """The layer's own output for images of `image_size` (H, W) as a map, (N, K, h, w)."""
+        """The layer's output for images of `image_size` (H, W) as a map, (N, K, h, w)."""
         return as_map(output, image_size, self._layout_of(output, image_size))
 
     def _pooled(self, output: Any, image_size: torch.Size) -> Tensor:
@@ -144,9 +144,9 @@ class LatentEncoder(nn.Module):
 
 
 def find_layout(output: Tensor, image_size: torch.Size) -> str:
-    """Which of `LAYOUTS` the output of a layer has.
+    """Infer which of `LAYOUTS` the output of a layer has.
 
-    Four dimensions: of channels first and last, the one whose two spatial sides scale the image's more evenly.
+    With four dimensions, channels are first or last, whichever makes the two spatial sides scale more evenly.
 
     Parameters
     ----------
@@ -198,9 +198,9 @@ def tokens_to_map(tokens: Tensor, image_size: torch.Size) -> Tensor:
 
 
 def token_grid(n_tokens: int, image_size: torch.Size) -> tuple[int, int, int]:
-    """Number of tokens in front of the grid, and the grid's height and width.
+    """Number of tokens before the grid, and the grid's height and width.
 
-    The fewest extra tokens for which the rest fills a grid with the aspect ratio of the image.
+    It has the fewest extra tokens for which the rest fill a grid with the aspect ratio of the image.
     """
     height, width = image_size
     for extra in range(min(_MOST_EXTRA_TOKENS + 1, n_tokens)):
@@ -220,7 +220,7 @@ def _unevenness(sides: torch.Size, image_size: torch.Size) -> float:
 
 
 def pool_map(feature_map: Tensor, pool: Pool) -> Tensor:
-    """A map (N, K, h, w) as latents (N, D), by a pool that is no callable."""
+    """A map (N, K, h, w) as latents (N, D), by a pool that is not a callable."""
     if pool == "avg":
         return feature_map.mean(dim=(2, 3))
     if pool == "max":

@@ -36,12 +36,12 @@ def load_encoder(
     std: Sequence[float] | None = None,
     transform: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[LatentEncoder, ImageTransform]:
-    """An encoder, in evaluation mode, and the image transform that goes with it.
+    """Load an encoder, in evaluation mode, and the image transform that belongs to it.
 
     Parameters
     ----------
     name : str
-        A name of torchvision's registry, such as "resnet50", or "module:callable" for a function or class that
+        A name in torchvision's registry, such as "resnet50", or "module:callable" for a function or class that
         returns a network, imported from the working directory or the Python path.
     layer, pool, transform
         As in `LatentEncoder`.
@@ -65,7 +65,7 @@ def load_encoder(
     ValueError
         If the name, the layer or the weights are unknown, or the weights do not fit the network.
     FileNotFoundError
-        If `weights` is a path to no file.
+        If there is no file at the path `weights`.
 
     Examples
     --------
@@ -85,21 +85,21 @@ def load_network(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> tuple[nn.Module, ImageTransform]:
-    """A whole network, in evaluation mode, and its image transform; arguments and errors as of `load_encoder`.
+    """Load a whole network, in evaluation mode, and its image transform; arguments and errors as for `load_encoder`.
 
-    The convolutions of torchvision's networks are laid out with the channels last (`torch.channels_last`): the latents
-    are the same to rounding, and come sooner on a CPU.
+    The convolutions of torchvision's networks are laid out with the channels last (`torch.channels_last`): this is
+    faster on a CPU and changes the latents only by rounding.
     """
-    own = ":" in name
-    known = None if own else _known_weights(name, weights)
-    model = _call(name) if own else models.get_model(name, weights=known)
+    custom = ":" in name
+    known = None if custom else _known_weights(name, weights)
+    model = _call(name) if custom else models.get_model(name, weights=known)
     if not isinstance(model, nn.Module):
         raise TypeError(f"{name!r} must return an nn.Module, got {type(model).__name__}")
     if weights is not None and known is None:
         load_weights(model, weights)
-    if not own:  # networks of others may use `view` on what the layout makes non-contiguous
+    if not custom:  # other networks may use `view` on what the layout makes non-contiguous
         channels_last(model)
-    if own or image_size is not None:
+    if custom or image_size is not None:
         return model.eval(), preprocessing(224 if image_size is None else image_size, mean, std)
     return model.eval(), (known or _default_weights(name)).transforms()
 
@@ -107,7 +107,7 @@ def load_network(
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load a state dict from `path` into `model`, without executing code.
 
-    Wrappers of training scripts are taken off: a "state_dict" or "model" entry, a "module." prefix.
+    What training scripts wrap around it is removed: a "state_dict" or "model" entry, a "module." prefix.
 
     Raises
     ------
@@ -187,7 +187,7 @@ def _call(name: str) -> Any:
     except MemoryError:
         raise
     except Exception as error:
-        raise ValueError(f"{name!r} makes no network: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{name!r} does not return a network: {type(error).__name__}: {error}") from error
 
 
 def _import_factory(name: str) -> Callable[[], Any]:

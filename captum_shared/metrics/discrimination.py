@@ -1,7 +1,7 @@
 """Discrimination: which of two parts a heat map prefers, whatever their sizes.
 
-All scores compare densities, the mean heat of a pixel of each part, so that a large part is not preferred for its
-size. A map that prefers neither part scores chance: 0.5, or 0 for the contrast.
+All scores compare densities, the mean heat per pixel of each part, so that a large part is not preferred for its size.
+A map that prefers neither part scores at chance: 0.5, or 0 for the contrast.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from captum_shared.metrics.localization import ArrayLike, as_tensor, check_heat,
 
 
 def heat_density(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
-    """Mean heat of the pixels inside the mask.
+    """Compute the mean heat of the pixels inside the mask.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def heat_density(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
 
 
 def density_contrast(heat: ArrayLike, mask_p: ArrayLike, mask_q: ArrayLike) -> torch.Tensor:
-    """(m_P - m_Q) / (m_P + m_Q), m the density of the heat on each part.
+    """Compute (m_P - m_Q) / (m_P + m_Q), where m is the density of the heat on each part.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def density_contrast(heat: ArrayLike, mask_p: ArrayLike, mask_q: ArrayLike) -> t
     Returns
     -------
     torch.Tensor
-        () or (N,) in [-1, 1]: 1 if all heat of the two is on P, -1 if on Q, 0 if there is none on either.
+        () or (N,) in [-1, 1]: 1 if all of the heat on the two parts is on P, -1 if it is on Q, 0 if there is none.
 
     Raises
     ------
@@ -73,17 +73,17 @@ def density_contrast(heat: ArrayLike, mask_p: ArrayLike, mask_q: ArrayLike) -> t
 
 
 def leakage(heat: ArrayLike, target: ArrayLike, others: ArrayLike) -> torch.Tensor:
-    """m_others / (m_target + m_others): how much of the heat's density is where it should not be.
+    """Compute m_others / (m_target + m_others): how much of the heat's density is where it should not be.
 
     Parameters
     ----------
     heat, target, others
-        As in `heat_density`: the part that should be hot, and those that should not.
+        As in `heat_density`: the part that should be hot, and the parts that should not.
 
     Returns
     -------
     torch.Tensor
-        () or (N,) in [0, 1]: 0 if no heat leaks, 0.5 if the map does not tell the parts apart, or is empty on both.
+        () or (N,) in [0, 1]: 0 if no heat leaks, 0.5 if the map does not distinguish the parts, or is empty on both.
 
     Raises
     ------
@@ -101,12 +101,12 @@ def leakage(heat: ArrayLike, target: ArrayLike, others: ArrayLike) -> torch.Tens
 
 
 def p_vs_q_auroc(heat: ArrayLike, mask_p: ArrayLike, mask_q: ArrayLike) -> torch.Tensor:
-    """Probability that a random pixel of P is hotter than a random pixel of Q, ties counting half.
+    """Compute the probability that a random pixel of P is hotter than a random pixel of Q, ties counting half.
 
     Parameters
     ----------
     heat : torch.Tensor or np.ndarray
-        (H, W) or (N, H, W), finite. Only the order of the values counts; they may be negative.
+        (H, W) or (N, H, W), finite. Only the order of the values matters; they may be negative.
     mask_p, mask_q : torch.Tensor or np.ndarray
         bool, of the shape of `heat`, with at least one pixel per map.
 
@@ -134,10 +134,10 @@ def p_vs_q_auroc(heat: ArrayLike, mask_p: ArrayLike, mask_q: ArrayLike) -> torch
 
 
 def swap_accuracy(heat_a: ArrayLike, heat_b: ArrayLike, mask_p: ArrayLike, mask_q: ArrayLike) -> torch.Tensor:
-    """How often the heat prefers the right part of the same image when the reference, or the neuron, is swapped.
+    """Compute how often the heat prefers the right part of the same image when the reference, or neuron, is swapped.
 
-    Written for the reference swap. The readout swap is the same with other arguments: maps of one pair, explained for
-    a neuron that P drives and for another that Q drives. A map that knows no neuron scores 0.5 there.
+    This describes the reference swap. The readout swap takes other arguments: maps of one pair, explained for a neuron
+    that P drives and for another that Q drives. A map that ignores the neuron scores 0.5 there.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def swap_accuracy(heat_a: ArrayLike, heat_b: ArrayLike, mask_p: ArrayLike, mask_
 
 
 def _area(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
-    """Mann and Whitney's statistic, from the ranks of the negatives."""
+    """The Mann-Whitney statistic, from the ranks of the negatives."""
     ordered = negative.sort().values
     below = torch.searchsorted(ordered, positive, right=False)
     not_above = torch.searchsorted(ordered, positive, right=True)
@@ -191,6 +191,6 @@ def _scaled(heat: ArrayLike) -> ArrayLike:
 def _check_not_negative(values: torch.Tensor) -> None:
     if bool((values < 0).any()):
         raise ValueError(
-            f"`heat` must be at least 0, got a minimum of {values.min():.3g}: take the positive part first, "
-            "of an attribution with captum_shared.display_heat"
+            f"`heat` must be at least 0, got a minimum of {values.min():.3g}: take the positive part first; "
+            "for an attribution, use captum_shared.display_heat"
         )

@@ -12,21 +12,21 @@ from captum_shared.checks import check_integer, check_number, describe
 def bootstrap_interval(
     values: Sequence[float] | np.ndarray, *, level: float = 0.95, repeats: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of the mean, drawing units (neurons) with replacement.
+    """Compute a percentile interval of the mean by drawing neurons with replacement.
 
     Parameters
     ----------
     values : sequence of float (n,)
-        One per unit, finite; average over a unit's images first, for they are not independent.
+        One per neuron, finite; average over a neuron's images first, since they are not independent.
     level : float, default 0.95
     repeats : int, default 2000
     seed : int
-        Of the draws.
+        For the draws.
 
     Returns
     -------
     (float, float)
-        Lower and upper end. One unit gives an interval of width 0, which says nothing.
+        Lower and upper end. A single neuron gives an interval of width 0, which says nothing.
 
     Raises
     ------

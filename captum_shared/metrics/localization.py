@@ -1,8 +1,8 @@
 """Localization: how much of a heat map lies on the part that it should show.
 
 Three scores in [0, 1] of a map against a mask; higher is better. A map that prefers no pixel (constant, or
-all zero) scores the share of the image that the mask covers, which is chance, in all three of them: a map
-that says nothing is neither rewarded nor punished.
+all zero) scores at chance in all three, which is the share of the image that the mask covers: a map that
+says nothing is neither rewarded nor punished.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ArrayLike = torch.Tensor | np.ndarray
 
 
 def relevance_mass_accuracy(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
-    """Share of the heat that lies inside the mask.
+    """Compute the share of the heat that lies inside the mask.
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ def relevance_mass_accuracy(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
     Returns
     -------
     torch.Tensor
-        () or (N,), float64, on the CPU. The scores of a mask and of its complement sum to 1. A map without
-        any heat scores the area share of the mask, the limit of a vanishing uniform heat. (The ratio itself
-        is 0 / 0; Quantus returns NaN there.)
+        () or (N,), float64, on the CPU. The scores of a mask and its complement sum to 1. A map without any heat
+        scores the mask's share of the area, as in the limit of vanishing uniform heat. (The ratio itself is
+        0 / 0; Quantus returns NaN there.)
 
     Raises
     ------
@@ -55,8 +55,8 @@ def relevance_mass_accuracy(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
     values, inside = check_heat(heat, mask)
     if bool((values < 0).any()):
         raise ValueError(
-            f"`heat` must be at least 0, got a minimum of {values.min():.3g}: take the positive part first, "
-            "of an attribution with captum_shared.display_heat"
+            f"`heat` must be at least 0, got a minimum of {values.min():.3g}: take the positive part first; "
+            "for an attribution, use captum_shared.display_heat"
         )
     peak = values.amax(-1, keepdim=True)
     values = torch.where(peak > 0, values / peak, 1.0)  # so that no sum overflows or vanishes
@@ -64,21 +64,21 @@ def relevance_mass_accuracy(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
 
 
 def relevance_rank_accuracy(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
-    """Share of the k hottest pixels that lie inside the mask, k the number of pixels of the mask.
+    """Compute the share of the k hottest pixels that lie inside the mask, where k is the mask's number of pixels.
 
     Parameters
     ----------
     heat : torch.Tensor or np.ndarray
-        (H, W) or (N, H, W), finite. Only the order of the values counts; they may be negative.
+        (H, W) or (N, H, W), finite. Only the order of the values matters; they may be negative.
     mask : torch.Tensor or np.ndarray
         bool, of the shape of `heat`, with at least one pixel per map.
 
     Returns
     -------
     torch.Tensor
-        () or (N,), float64, on the CPU. Where equal values straddle rank k, the expectation over a random
-        order among them: the order of the pixels does not matter, and a constant map scores the area share
-        of the mask.
+        () or (N,), float64, on the CPU. If equal values straddle rank k, this is the expectation over a random
+        order among them, so that the order of the pixels does not matter, and a constant map scores the mask's
+        share of the area.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def relevance_rank_accuracy(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
 
 
 def pointing_game(heat: ArrayLike, mask: ArrayLike, tolerance: float = 0) -> torch.Tensor:
-    """Whether the hottest pixel lies inside the mask.
+    """Check whether the hottest pixel lies inside the mask.
 
     Parameters
     ----------
@@ -115,14 +115,14 @@ def pointing_game(heat: ArrayLike, mask: ArrayLike, tolerance: float = 0) -> tor
     mask : torch.Tensor or np.ndarray
         bool, of the shape of `heat`, with at least one pixel per map.
     tolerance : float
-        In pixels, at least 0. A hottest pixel at most this far from the mask (Euclidean, between centres)
-        is a hit too. Zhang et al. allow 15 on photographs; the default allows none.
+        In pixels, at least 0. A hottest pixel at most this far from the mask (Euclidean, between centres) also
+        counts as a hit. Zhang et al. allow 15 on photographs; the default allows none.
 
     Returns
     -------
     torch.Tensor
-        () or (N,), float64, on the CPU: 1 for a hit, 0 for a miss; of several equally hot pixels, the share
-        that hits.
+        () or (N,), float64, on the CPU: 1 for a hit, 0 for a miss; if several pixels are equally hot, the share
+        of them that hit.
 
     Raises
     ------

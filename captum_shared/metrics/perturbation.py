@@ -11,23 +11,23 @@ from captum_shared.checks import check_finite, check_integer, check_number, chec
 from captum_shared.metrics.localization import ArrayLike, as_tensor
 
 Score = Callable[[Tensor], Tensor]
-"""Images (n, C, H, W) to scores (n,): a neuron's response, its similarity to the reference, any other."""
+"""Images (n, C, H, W) to scores (n,): a neuron's response, the similarity to the reference, or any other."""
 
 
 def deletion_curve(
     heat: ArrayLike, image: Tensor, score: Score, *, baseline: float | Tensor = 0.0, steps: int = 20
 ) -> Tensor:
-    """Scores of an image whose hottest pixels are replaced, more and more of them.
+    """Compute scores of an image as more and more of its hottest pixels are replaced.
 
     Parameters
     ----------
     heat : torch.Tensor or np.ndarray (H, W)
-        Finite; only the order of its values counts. Equally hot pixels go in reading order.
+        Finite; only the order of its values matters. Equally hot pixels are taken in reading order.
     image : torch.Tensor (C, H, W)
     score : callable
         Images (n, C, H, W) to scores (n,), called once with all steps.
     baseline : number or torch.Tensor (C, H, W), default 0
-        What takes the place of a pixel: for normalised images 0 is the mean colour; a blurred image keeps the colours.
+        What replaces a pixel: for normalised images, 0 is the mean colour; a blurred image keeps the colours.
     steps : int, default 20
 
     Returns
@@ -58,7 +58,7 @@ def deletion_curve(
 def insertion_curve(
     heat: ArrayLike, image: Tensor, score: Score, *, baseline: float | Tensor = 0.0, steps: int = 20
 ) -> Tensor:
-    """Scores of a baseline into which the image's hottest pixels are inserted, more and more of them.
+    """Compute scores of a baseline as more and more of the image's hottest pixels are inserted.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def insertion_curve(
 
 
 def curve_area(curve: Tensor) -> Tensor:
-    """Mean height of a curve (trapezoidal rule over [0, 1]), in the units of the score.
+    """Compute the mean height of a curve (trapezoidal rule over [0, 1]), in the units of the score.
 
     Parameters
     ----------

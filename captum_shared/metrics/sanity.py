@@ -1,7 +1,7 @@
-"""Sanity checks: does a map depend on what it is said to explain?
+"""Sanity checks: does a map depend on what it is meant to explain?
 
-Each check takes a function that makes maps, so that any method of Captum can be checked, and returns rank correlations
-of maps: near 1, the map did not notice the change.
+Each check takes a function that makes maps, so that any Captum method can be checked, and returns rank correlations of
+maps. If they are near 1, the change made no difference to the map.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from captum_shared.checks import check_integer, check_network, check_tensor, des
 
 
 def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
-    """Spearman's correlation of maps, each with its counterpart.
+    """Compute Spearman's correlation of each map with its counterpart.
 
     Parameters
     ----------
@@ -61,18 +61,18 @@ def cascading_randomization(
     Parameters
     ----------
     model : nn.Module
-        Left as it is: a copy is randomised.
+        Not changed: a copy is randomised.
     explain : callable
         Network -> maps (N, ...), by any method.
     seed : int
-        Of the random parameters.
+        For the random parameters.
 
     Returns
     -------
     dict of str to float
         Name of the layer down to which the network is random -> mean rank correlation of the maps with those of the
-        network as it was. The last entry is the fully randomised network; a map that depends on what the network has
-        learned is near 0 there.
+        original network. The last entry is for the fully randomised network; for a map that depends on what the network
+        has learned, it is near 0.
 
     Raises
     ------
@@ -122,12 +122,12 @@ def readout_randomization(
     repeats : int
         Random orders to average over.
     seed : int
-        Of the orders.
+        For the orders.
 
     Returns
     -------
     float
-        Mean rank correlation of the maps with those of the true readout.
+        Mean rank correlation of the maps with those of the original readout.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def reference_swap(reference: Tensor, other: Tensor, explain: Callable[[Tensor],
     Raises
     ------
     TypeError, ValueError
-        If the references are no tensors, `explain` is not callable, or its maps differ in shape or are not finite.
+        If the references are not tensors, `explain` is not callable, or its maps differ in shape or are not finite.
 
     Examples
     --------
@@ -190,7 +190,7 @@ def _check_callable(explain: Any, takes: str) -> None:
 
 
 def _reset_on_cpu(module: nn.Module) -> None:
-    """Random parameters from the CPU's generator: the same for every device, whose own generators are left alone."""
+    """Random parameters from the CPU's generator: the same for every device, whose generators are left alone."""
     where = {tensor.device for tensor in (*module.parameters(), *module.buffers())}
     module.cpu().reset_parameters()  # type: ignore[operator]
     if len(where) == 1:

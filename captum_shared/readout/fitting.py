@@ -16,7 +16,7 @@ from captum_shared.readout.folding import linear_output
 from captum_shared.readout.linear import LinearReadout
 
 ALPHAS = np.logspace(-3, 7, 21)
-"""Ridge penalties that the default estimator chooses from, for standardised latents: two for each decade."""
+"""Ridge penalties that the default estimator chooses from, for standardised latents: two per decade."""
 
 Splits = list[tuple[np.ndarray, np.ndarray]]
 
@@ -31,8 +31,8 @@ class ReadoutFit:
         Fitted on all stimuli, on the latents as they were given (not standardised).
     cv_r : (K,) float64 array
         Pearson correlation of responses and out-of-fold predictions over all tested stimuli, one for each
-        neuron; NaN where either is constant. A neuron that cannot be predicted comes out somewhat below zero:
-        its prediction is the mean of the other folds, which is low where its own fold is high.
+        neuron; NaN where either is constant. A neuron that cannot be predicted scores slightly below zero:
+        its prediction is the mean of the other folds, which is low where the tested fold is high.
     predictions : (n, K) float64 array
         Out-of-fold predictions; decision values for a classifier. NaN in rows that no fold tests.
     estimator : object
@@ -46,29 +46,29 @@ class ReadoutFit:
 
 
 def fit_readout(latents: Any, responses: Any, estimator: Any = None, cv: Any = 5, seed: int = 0) -> ReadoutFit:
-    """Fit linear readouts of neurons on latents, and predict each stimulus by a readout that has not seen it.
+    """Fit linear readouts of neurons on latents, and predict each stimulus with a readout that has not seen it.
 
     Parameters
     ----------
     latents : (n, D) tensor or array
     responses : (n,) or (n, K) tensor or array
-        One column for each neuron. For a classifier each column holds two values, the larger the positive.
+        One column for each neuron. For a classifier, each column holds two values, of which the larger is positive.
     estimator : scikit-learn estimator or Pipeline, optional
-        Any that `LinearReadout.from_estimator` can fold; cloned, not changed. For models of one response only
-        (LinearSVR, LogisticRegression ...) and K > 1 use `MultiOutputRegressor` or `OneVsRestClassifier`.
-        Default: `StandardScaler`, then `RidgeCV` with one penalty for each neuron, chosen among `ALPHAS`
-        (1e-3 to 1e7) by its leave-one-out error on the training stimuli. The penalties are our choice.
+        Any that `LinearReadout.from_estimator` can fold; it is cloned, not changed. For models of a single response
+        (LinearSVR, LogisticRegression ...) and K > 1, use `MultiOutputRegressor` or `OneVsRestClassifier`.
+        Default: `StandardScaler`, then `RidgeCV` with one penalty per neuron, chosen from `ALPHAS` (1e-3 to 1e7)
+        by its leave-one-out error on the training stimuli. The penalties are our choice.
     cv : int, scikit-learn splitter, or iterable of (train, test) index arrays
         An int is the number of shuffled folds, stratified if `estimator` is a classifier of one response.
-        Folds test no stimulus twice; they need not test all.
+        No stimulus may be tested twice; some may not be tested at all.
     seed : int
-        Seed of the shuffling; used only where `cv` is an int.
+        Seed for the shuffling; used only if `cv` is an int.
 
     Returns
     -------
     ReadoutFit
-        Its readout has the dtype of the latents (float32 unless they are float64) and their device; fits and
-        predictions are computed in float64.
+        The readout is on the latents' device, in their dtype (float32 unless they are float64); fits and predictions
+        are computed in float64.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def fit_readout(latents: Any, responses: Any, estimator: Any = None, cv: Any = 5
 
 
 def default_estimator() -> Any:
-    """The pipeline `fit_readout` uses unless told otherwise, not fitted."""
+    """The pipeline that `fit_readout` uses by default, not fitted."""
     from sklearn.linear_model import RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

@@ -23,16 +23,16 @@ class LinearReadout(LinearLayer):
     """Linear neurons on latents: ``responses = latents @ weight.T + bias``.
 
     Weight and bias are buffers, not parameters: a readout is fitted, not trained further, and no optimiser
-    picks it up. The product is taken in the dtype of the latents (of half precision, in float32), so that a float64
-    readout serves a float32 encoder; `.to(...)` moves and converts it as any module, to float32 on a device that has
-    no float64. ``torch.nn.Sequential(encoder, readout)`` is what Captum's own methods take, with ``target`` the neuron.
+    picks it up. The product is computed in the dtype of the latents (float32 for half precision), so that a float64
+    readout works with a float32 encoder; `.to(...)` moves and converts it like any module, to float32 on a device
+    without float64. Captum's own methods take ``torch.nn.Sequential(encoder, readout)``, with the neuron as ``target``.
 
     Parameters
     ----------
     weight : (K, D) or (D,) tensor or array
         One row for each neuron; (D,) is one neuron. Copied; its dtype is kept (integers become floats).
     bias : (K,) tensor or array, optional
-        Zeros if absent. For one neuron a number will do.
+        Default: zeros. For one neuron, a number also works.
     neuron_ids : sequence of K str, optional
         Names of the neurons, kept in the file.
 
@@ -86,7 +86,7 @@ class LinearReadout(LinearLayer):
         return self.weight.shape[1]
 
     def forward(self, latents: Tensor) -> Tensor:
-        """(N, D) latents to (N, K) responses, in the dtype of the latents."""
+        """Compute (N, K) responses from (N, D) latents, in the dtype of the latents."""
         check_latents("latents", latents, d=self.n_latents)
         if not latents.is_floating_point():
             raise TypeError(f"`latents` must be of a floating dtype, got {latents.dtype}")
@@ -102,18 +102,18 @@ class LinearReadout(LinearLayer):
     def from_estimator(cls, estimator: Any) -> LinearReadout:
         """Fold a fitted linear model, or a Pipeline of linear steps, into one readout on the raw latents.
 
-        The readout equals the estimator's `decision_function` where it has one and its `predict` otherwise,
-        in float64. Understood are
+        The readout equals the estimator's `decision_function` if it has one and its `predict` otherwise, in
+        float64. Supported are
 
-        - as steps: every step `latent_transform` takes, but for NMF; "passthrough" and nested pipelines;
+        - as steps: every step that `latent_transform` takes, except NMF; "passthrough" and nested pipelines;
         - as the model: whatever has a ``coef_`` and is linear in its input (Ridge, RidgeCV, Lasso,
           ElasticNet, LinearRegression, PLSRegression, LinearSVR, LinearSVC, LogisticRegression, SGD, Huber
           ...);
-        - around the model: GridSearchCV and its kin, TransformedTargetRegressor with a scaler,
+        - around the model: GridSearchCV and similar, TransformedTargetRegressor with a scaler,
           MultiOutputRegressor, OneVsRestClassifier.
 
-        That a step is linear is not taken on trust: its folded form is compared with the step's own output on
-        a few probe points, so that a link function or a clipping step is found.
+        No step is trusted to be linear: its folded form is compared with the step's output at a few probe points,
+        which reveals a link function or a clipping step.
 
         Parameters
         ----------
@@ -127,7 +127,7 @@ class LinearReadout(LinearLayer):
         Raises
         ------
         ValueError
-            If a step is not linear or not fitted; it is named.
+            If a step is not linear or not fitted; the message names it.
 
         Examples
         --------
@@ -145,7 +145,7 @@ class LinearReadout(LinearLayer):
         return cls(*fold_estimator(estimator))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write weight, bias and `neuron_ids` to a safetensors file, whole or not at all."""
+        """Write weight, bias and `neuron_ids` to a safetensors file, atomically."""
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         metadata = None if self.neuron_ids is None else {"neuron_ids": json.dumps(self.neuron_ids)}
         write_bytes(path, to_bytes(tensors, metadata=metadata))

@@ -1,4 +1,4 @@
-"""Split-half reliability of responses, and the noise ceiling that it sets for every model of them."""
+"""Split-half reliability of responses, and the noise ceiling that it sets for any model of them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from captum_shared.readout.fitting import pearson
 
 
 def split_half_reliability(responses: Any, n_splits: int = 100, seed: int = 0) -> np.ndarray:
-    """Reliability of the mean over repeats, by the Spearman-Brown formula from random halves of the repeats.
+    """Estimate the reliability of the mean over repeats from random halves, by the Spearman-Brown formula.
 
-    For each split the repeats of every stimulus are halved at random and the means of the halves correlated over
-    stimuli; with r the mean correlation over splits, the reliability of the mean of all repeats is 2 r / (1 + r)
-    (Spearman 1910, Brown 1910). Where the number of repeats is odd, one half has one more. Stimuli with fewer than
-    two repeats are left out.
+    In each split, the repeats of every stimulus are halved at random, and the means of the halves are correlated over
+    stimuli. With r the mean correlation over splits, the reliability of the mean of all repeats is 2 r / (1 + r)
+    (Spearman 1910, Brown 1910). If the number of repeats is odd, one half has one more. Stimuli with fewer than two
+    repeats are left out.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def split_half_reliability(responses: Any, n_splits: int = 100, seed: int = 0) -
         K neurons, n stimuli, R repeats; NaN where a repeat is missing.
     n_splits : int, default 100
     seed : int, default 0
-        The halves are the same for all neurons: a neuron's result does not depend on which others are there.
+        The halves are the same for all neurons, so that a neuron's result does not depend on the others.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def split_half_reliability(responses: Any, n_splits: int = 100, seed: int = 0) -
 
 
 def noise_ceiling(reliability: Any) -> np.ndarray:
-    """The largest correlation with the mean responses that a model can reach: the square root of the reliability.
+    """The correlation with the mean responses that a perfect model reaches: the square root of the reliability.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from captum_shared.readout.steps import affine_step, named_steps
 class LatentTransform(nn.Sequential):
     """Affine steps on latents, (N, n_features_in) -> (N, n_features_out); made by `latent_transform`.
 
-    The steps' numbers are float64 buffers, used in the dtype of the latents.
+    The steps keep their values in float64 buffers, and use them in the dtype of the latents.
     """
 
     @property
@@ -45,9 +45,9 @@ class LatentTransform(nn.Sequential):
 def latent_transform(*transformers: Any, nmf_least_squares: bool = False) -> LatentTransform:
     """Turn fitted scikit-learn transformers into a differentiable module, for the encoder to apply.
 
-    Products of latents depend on their basis and scale. Given as ``LatentEncoder(..., transform=...)``,
-    similarities and shared weights are taken in the standardised or rotated space, and attributions run
-    through it down to the pixels.
+    Products of latents depend on their basis and scale. With ``LatentEncoder(..., transform=...)``, similarities
+    and shared weights are computed in the standardised or rotated space, and attributions go through it down to
+    the pixels.
 
     Parameters
     ----------
@@ -57,9 +57,9 @@ def latent_transform(*transformers: Any, nmf_least_squares: bool = False) -> Lat
         FactorAnalysis, random projections and PLS multiply by a matrix.
     nmf_least_squares : bool
         NMF's `transform` solves a non-negative least-squares problem and is not linear, so it is refused by
-        default. If true, the solution without the constraint is taken, ``latents @ pinv(components_)``: equal
-        to NMF's own where that is positive in every component and no penalty was set (``alpha_W=0``);
-        elsewhere it may be negative.
+        default. If true, the unconstrained solution is used, ``latents @ pinv(components_)``: it equals NMF's
+        where that is positive in every component and no penalty was set (``alpha_W=0``); elsewhere it may be
+        negative.
 
     Returns
     -------
@@ -70,10 +70,10 @@ def latent_transform(*transformers: Any, nmf_least_squares: bool = False) -> Lat
     Raises
     ------
     ValueError
-        If a transformer is not linear or not fitted (it is named), or if two that follow each other do not
-        fit.
+        If a transformer is not linear or not fitted (the message names it), or two successive ones do not fit
+        together.
     TypeError
-        If something else than an estimator is given.
+        If anything other than an estimator is given.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What is done to crops, (n, C, h, w) pictures in [0, 1], to see what a response loses by it."""
+"""Changes of crops, (n, C, h, w) pictures in [0, 1], that show what a response depends on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GREYS = ("luminance", "opponent")
 
 
 def grey(kind: str = "luminance") -> Change:
-    """Grey in all three channels.
+    """Make a change to grey, the same in all three channels.
 
     "luminance": 0.299 R + 0.587 G + 0.114 B. "opponent": what is left in the opponent space of Rafegas and Vanrell
     (2018) when both chromatic axes, (R - G) / sqrt 2 and (R + G - 2 B) / sqrt 6, are set to zero: the mean of R, G, B.
@@ -35,7 +35,7 @@ def grey(kind: str = "luminance") -> Change:
     Raises
     ------
     ValueError
-        For another name; and, from the change, if there are not three channels.
+        If the name is unknown; from the change itself, if there are not three channels.
 
     Examples
     --------
@@ -56,9 +56,9 @@ def grey(kind: str = "luminance") -> Change:
 
 
 def turn(degrees: float) -> Change:
-    """Turned counter-clockwise about the centre; what comes in at the corners is mirrored from inside.
+    """Make a counter-clockwise turn about the centre; the corners are filled by reflection.
 
-    A multiple of 90 degrees of a square crop moves pixels and interpolates nothing.
+    Turning a square crop by a multiple of 90 degrees needs no interpolation.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def turn(degrees: float) -> Change:
 
 
 def mirror(axis: float) -> Change:
-    """Mirrored about an axis through the centre, at `axis` degrees: 0 is horizontal, 90 vertical (left for right).
+    """Make a reflection about an axis through the centre: 0 degrees is horizontal, 90 vertical (swaps left and right).
 
     Parameters
     ----------

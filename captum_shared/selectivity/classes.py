@@ -19,7 +19,7 @@ ROUNDING = 1e-9  # f_c are sums of float64
 
 
 def base_rates(top: TopActivations, labels: Sequence[Hashable | None]) -> dict[Any, float]:
-    """The share of each class in the readable images that have a class; sorted by class.
+    """Compute the share of each class among the readable images that have a class; sorted by class.
 
     Parameters
     ----------
@@ -61,16 +61,16 @@ def base_rates(top: TopActivations, labels: Sequence[Hashable | None]) -> dict[A
 def class_distribution(
     top: TopActivations, labels: Sequence[Hashable | None], normalize: bool = False
 ) -> tuple[list[Any], Tensor]:
-    """Which classes the strongest images of each unit are of, weighted by activation.
+    """Compute which classes the strongest images of each unit belong to, weighted by activation.
 
     Parameters
     ----------
     top : TopActivations
     labels : sequence of n_images str, int or None
-        The class of every image, in the order of the images. Images without a class, None, take no part.
+        The class of every image, in the order of the images; None for an image without a class, which is left out.
     normalize : bool, default False
-        Divide by the class's share of all images, so that a class does not win by being frequent, and by the sum. The
-        result is noisy for classes of a few images; give these None.
+        Divide by the class's share of all images, so that a class does not win by being frequent, then by the sum. The
+        result is noisy for classes with few images; set their labels to None.
 
     Returns
     -------
@@ -111,21 +111,21 @@ def class_distribution(
 def class_selectivity_index(
     top: TopActivations, labels: Sequence[Hashable | None], threshold: float = 1.0, normalize: bool = False
 ) -> Tensor:
-    """Class selectivity: (N - M) / (N - 1), M the fewest classes whose f_c sum to the threshold.
+    """Compute class selectivity: (N - M) / (N - 1), where M is the fewest classes whose f_c sum to the threshold.
 
     Parameters
     ----------
     top, labels, normalize
         As in `class_distribution`; N is the number of images per unit, k. Normalising changes f_c, not which classes
-        occur: at a threshold of 1 the index is the same with and without; choose a lower one to see a difference.
+        occur: at a threshold of 1, the index is the same with and without it; choose a lower one to see a difference.
     threshold : float, default 1.0
-        In (0, 1]; 1 in the paper: M is the number of classes among the strongest images.
+        In (0, 1]; 1 in the paper, so that M is the number of classes among the strongest images.
 
     Returns
     -------
     Tensor (U,)
-        1 if one class does; 0 if each image is of another class; with C < N classes at least (N - C) / (N - 1). NaN for
-        units without a positive activation.
+        1 if one class suffices; 0 if every image is of a different class; with C < N classes, at least
+        (N - C) / (N - 1). NaN for units without a positive activation.
 
     Raises
     ------
@@ -136,8 +136,8 @@ def class_selectivity_index(
     Warns
     -----
     UserWarning
-        If the plain index is asked for and the classes differ in size by more than half: it then says which classes are
-        frequent as much as what the unit prefers.
+        If the plain index is requested and one class is more than half as large again as another: the index then
+        reflects which classes are frequent as much as what the unit prefers.
 
     References
     ----------
@@ -199,15 +199,15 @@ def population_code(
 
 
 def morcos_class_selectivity(responses: Any, labels: Sequence[Hashable | None]) -> Tensor:
-    """The class selectivity of Morcos et al.: (mu_max - mu_rest) / (mu_max + mu_rest).
+    """Compute the class selectivity of Morcos et al.: (mu_max - mu_rest) / (mu_max + mu_rest).
 
     mu_max is the mean response to the class that drives the unit most, mu_rest the mean over the means of the others.
-    It shares its short name with `class_selectivity_index`, which is another index.
+    This is not `class_selectivity_index`, although both are called class selectivity.
 
     Parameters
     ----------
     responses : (n, U) tensor or array
-        Of all images, such as latents with pool="avg", as in the paper. Not negative.
+        Responses to all images, such as latents with pool="avg", as in the paper. Not negative.
     labels : sequence of n str or int
 
     Returns
@@ -232,7 +232,9 @@ def morcos_class_selectivity(responses: Any, labels: Sequence[Hashable | None]) 
     """
     values, members = _by_class(responses, labels)
     if (values < 0).any():
-        raise ValueError("`responses` must not be negative for this index, such as activations behind a ReLU")
+        raise ValueError(
+            "`responses` must not be negative for this index; expected values such as activations after a ReLU"
+        )
     means = torch.stack([values[member].mean(0) for member in members.values()])
     best = means.amax(0)
     rest = (means.sum(0) - best) / (len(means) - 1)
@@ -240,7 +242,7 @@ def morcos_class_selectivity(responses: Any, labels: Sequence[Hashable | None]) 
 
 
 def category_d_prime(responses: Any, labels: Sequence[Hashable | None], category: Hashable) -> Tensor:
-    """How well a neuron's responses tell a category from the rest, in units of their spread.
+    """Compute how well a neuron's responses distinguish a category from the rest, in units of their spread.
 
     d' = (mean_in - mean_out) / sqrt((var_in + var_out) / 2), with unbiased variances over images.
 

@@ -1,4 +1,4 @@
-"""Crops of receptive fields: cut out with what lies beyond the border, put back, averaged."""
+"""Crops of receptive fields: cut out, extended beyond the border, put back, averaged."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ NUMBERS_AT_ONCE = 2**26  # of running sums: 256 MB
 
 
 def cut(images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Cut boxes of one size out of images; beyond the border, the nearest pixel is repeated.
+    """Cut boxes of the same size out of images; beyond the border, the nearest pixel is repeated.
 
     Parameters
     ----------
     images : Tensor (n, C, H, W)
     boxes : Tensor (n, 4)
-        Top, left, height, width in pixels; may stick out of the image.
+        Top, left, height, width in pixels; a box may extend beyond the image.
 
     Returns
     -------
@@ -59,17 +59,17 @@ def put_back(image: Tensor, crop: Tensor, box: Sequence[int]) -> None:
 def top_crops(
     top: TopActivations, fields: ReceptiveFields, source: PixelSource, unit: int, n: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Receptive-field crops of the strongest images of a unit.
+    """Cut the receptive-field crops out of a unit's strongest images.
 
     Parameters
     ----------
     top, fields
         Of the same layer.
     source : PixelSource
-        The images that `top` was found in.
+        The images that `top` was computed from.
     unit : int
     n : int, optional
-        How many; all k by default.
+        How many crops; all k by default.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def top_crops(
     Raises
     ------
     TypeError, ValueError
-        If `n` is no positive integer, or an image cannot be read.
+        If `n` is not a positive integer, or an image cannot be read.
 
     Examples
     --------
@@ -99,15 +99,15 @@ def top_crops(
 
 
 def neuron_feature(activations: Tensor, crops: Tensor, inside: Tensor | None = None) -> Tensor:
-    """The Neuron Feature of a unit: the mean of its crops, weighted by activation.
+    """Compute the Neuron Feature of a unit: the mean of its crops, weighted by activation.
 
     Parameters
     ----------
     activations : Tensor (k,)
-        Those below zero count as zero.
+        Values below zero count as zero.
     crops : Tensor (k, C, h, w)
     inside : Tensor (k, h, w), optional
-        Where a crop shows its image. What lies beyond the border takes no part, in the weights neither.
+        Where a crop shows its image. What lies beyond the border is left out, also of the weights.
 
     Returns
     -------
@@ -151,14 +151,14 @@ def neuron_feature(activations: Tensor, crops: Tensor, inside: Tensor | None = N
 def neuron_features(
     top: TopActivations, fields: ReceptiveFields, source: PixelSource, units: Sequence[int] | None = None
 ) -> Iterator[tuple[int, Tensor]]:
-    """The Neuron Features of many units, reading each image once for as many units as fit into 256 MB.
+    """Compute the Neuron Features of many units, reading each image once for as many units as fit into 256 MB.
 
     Parameters
     ----------
     top, fields, source
         As in `top_crops`.
     units : sequence of int, optional
-        All of them by default.
+        All units by default.
 
     Yields
     ------

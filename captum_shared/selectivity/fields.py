@@ -18,7 +18,7 @@ from captum_shared.selectivity.layers import LayerReader
 
 @dataclass(frozen=True)
 class ReceptiveFields:
-    """The receptive field of every unit of a layer at every position: a rectangle, of one size for each unit.
+    """The receptive field of every unit of a layer at every position: a rectangle, whose size is fixed for each unit.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class ReceptiveFields:
     left : Tensor (U, w)
         First column, likewise.
     height, width : Tensor (U,)
-        In pixels, the part outside the image included.
+        In pixels, including the part outside the image.
     image_size : (int, int)
     """
 
@@ -64,12 +64,12 @@ def receptive_fields(
     channels: int = 3,
     batch_size: int = 32,
 ) -> ReceptiveFields | dict[str, ReceptiveFields]:
-    """The receptive fields of all units of one or several layers, exactly, for any architecture.
+    """Find the receptive fields of all units of one or several layers, exactly, for any architecture.
 
-    One row of pixels is set to NaN, and the positions whose units turn into NaN are those that see it; so for every row
-    and every column, in as many forward passes (four, for units that all see the whole image). A weight of zero counts
-    as a connection. What a position at the border would see beyond the image is continued from the others with the
-    same stride. A field that is as large as the image, or larger, is taken to be the image.
+    A row of pixels is set to NaN, and the positions whose units turn into NaN are those that see it; likewise for every
+    row and every column, with one forward pass each (or four in all if every unit sees the whole image). A weight of
+    zero counts as a connection. What a position at the border would see beyond the image is extrapolated from the
+    others with the same stride. A field as large as the image, or larger, is taken to be the image.
 
     Parameters
     ----------
@@ -102,12 +102,12 @@ def receptive_fields(
     probe = _Probe(model, names, (channels, height, width), batch_size)
     with evaluating(model), torch.no_grad(), _plain_convolutions():
         seen = probe.run()
-    found = {name: _receptive_fields(rows, columns) for name, (rows, columns) in seen.items()}
-    return found[names[0]] if isinstance(layers, str) else found
+    fields = {name: _receptive_fields(rows, columns) for name, (rows, columns) in seen.items()}
+    return fields[names[0]] if isinstance(layers, str) else fields
 
 
 class _Probe:
-    """Finds which rows (H, U, h) and which columns (W, U, w) of the image each unit sees, layer by layer."""
+    """Find which rows (H, U, h) and which columns (W, U, w) of the image each unit sees, layer by layer."""
 
     def __init__(self, model: nn.Module, layers: list[str], shape: tuple[int, int, int], batch_size: int) -> None:
         self.reader = LayerReader(model, layers)

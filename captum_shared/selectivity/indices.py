@@ -1,4 +1,4 @@
-"""Indices of what a unit's response loses when the crops that drive it are changed."""
+"""Indices of how much response a unit loses when the crops that drive it are changed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from captum_shared.selectivity.responses import changed_responses
 
 
 def response_loss(activations: Tensor, changed: Tensor) -> Tensor:
-    """1 - sum_j a'_j / sum_j a_j: 0 if a change costs no response, 1 if all of it, negative if it adds response.
+    """Compute 1 - sum_j a'_j / sum_j a_j: 0 if no response is lost, 1 if all is lost, negative if it increases.
 
     Parameters
     ----------
     activations : Tensor (U, k)
     changed : Tensor (U, k)
-        a'_j in the same places as a_j. In both, responses below zero count as none.
+        a'_j in the same places as a_j. In both, responses below zero count as zero.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def response_loss(activations: Tensor, changed: Tensor) -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        If they are no tensors, or not both (U, k).
+        If they are not tensors, or not both (U, k).
 
     References
     ----------
@@ -57,30 +57,31 @@ def response_loss(activations: Tensor, changed: Tensor) -> Tensor:
 def transform_selectivity_index(
     model: nn.Module, top: TopActivations, images: Images, change: Change | Sequence[Change], **options: Any
 ) -> Tensor:
-    """How selective units are for what a change of their crops takes away.
+    """Compute how selective units are for what a change of their crops removes.
 
-    1 - sum_j a'_j / sum_j a_j over the strongest images, where a'_j is the response to the changed crop, put back where
-    the receptive field sees it. Colour and orientation selectivity are this, with greying and turning.
+    The index is 1 - sum_j a'_j / sum_j a_j over the strongest images, where a'_j is the response to the changed crop,
+    put back where the receptive field sees it. Colour and orientation selectivity are examples, with greying and
+    turning.
 
     Parameters
     ----------
     model, top, images
         As in `changed_responses`.
     change : callable or sequence of callables
-        Crops (n, C, h, w), pictures in [0, 1], to crops of the same shape. Of several changes the index is the mean.
+        Crops (n, C, h, w), pictures in [0, 1], to crops of the same shape. For several changes, their mean index.
     **options
         As in `changed_responses`: transform, mean, std, fields, pixelwise, n, batch_size, device, progress.
 
     Returns
     -------
     Tensor (U,)
-        At most 1; 0 for a unit that does not mind; negative for one that prefers the changed crops; NaN for a unit
-        without a positive activation.
+        At most 1; 0 for a unit that the change does not affect; negative for one that prefers the changed crops; NaN
+        for a unit without a positive activation.
 
     Raises
     ------
     TypeError, ValueError
-        As `changed_responses`; if `change` holds no callable.
+        As `changed_responses`; if `change` contains no callable.
 
     Examples
     --------
@@ -105,7 +106,7 @@ def transform_selectivity_index(
 def color_selectivity_index(
     model: nn.Module, top: TopActivations, images: Images, *, grey_version: str = "luminance", **options: Any
 ) -> Tensor:
-    """Colour selectivity: the share of the response that is lost in grey.
+    """Compute colour selectivity: the share of the response that is lost in grey.
 
     Parameters
     ----------
@@ -121,11 +122,11 @@ def color_selectivity_index(
     Raises
     ------
     TypeError, ValueError
-        As `changed_responses`; if `grey_version` is unknown, or the images have not three channels.
+        As `changed_responses`; if `grey_version` is unknown, or the images do not have three channels.
 
     References
     ----------
-    Rafegas et al. (2020), equation 3. Which grey is ours to choose.
+    Rafegas et al. (2020), equation 3. The default grey is our choice.
 
     Examples
     --------
@@ -142,15 +143,15 @@ def color_selectivity_index(
 def orientation_selectivity_index(
     model: nn.Module, top: TopActivations, images: Images, *, angles: Sequence[float] = (90,), **options: Any
 ) -> Tensor:
-    """Orientation selectivity: the share of the response that is lost when crops are turned.
+    """Compute orientation selectivity: the share of the response that is lost when crops are turned.
 
     Parameters
     ----------
     model, top, images, **options
         As in `transform_selectivity_index`.
     angles : sequence of float, default (90,)
-        In degrees; the index is the mean over them. The default, ours, compares with the orthogonal orientation, and
-        interpolates nothing on square crops; the authors' program averages over many angles.
+        In degrees; the index is the mean over them. The default, ours, compares with the orthogonal orientation, which
+        needs no interpolation for square crops; the authors' program averages over many angles.
 
     Returns
     -------
@@ -159,7 +160,7 @@ def orientation_selectivity_index(
     Raises
     ------
     TypeError, ValueError
-        As `changed_responses`; if an angle is no finite number.
+        As `changed_responses`; if an angle is not a finite number.
 
     Examples
     --------
@@ -179,18 +180,18 @@ def orientation_selectivity_index(
 def symmetry_selectivity_index(
     model: nn.Module, top: TopActivations, images: Images, *, axes: Sequence[float] = (90,), **options: Any
 ) -> Tensor:
-    """Symmetry selectivity: the share of the response that is kept when crops are mirrored.
+    """Compute symmetry selectivity: the share of the response that is kept when crops are mirrored.
 
-    sum_j a'_j / sum_j a_j, as in the authors' program: 1 for a unit to which a crop and its mirror image are alike, 0
-    for one that does not respond to mirrored crops.
+    The index is sum_j a'_j / sum_j a_j, as in the authors' program: 1 for a unit that responds alike to a crop and its
+    mirror image, 0 for one that does not respond to mirrored crops.
 
     Parameters
     ----------
     model, top, images, **options
         As in `transform_selectivity_index`.
     axes : sequence of float, default (90,)
-        Directions of the mirror's axes in degrees; 90 is vertical and swaps left and right. The index is the mean over
-        them. The authors' program takes 0, 45, 90 and 135.
+        Directions of the mirror axes in degrees; 90 is vertical and swaps left and right. The index is the mean over
+        them. The authors' program uses 0, 45, 90 and 135.
 
     Returns
     -------
@@ -199,7 +200,7 @@ def symmetry_selectivity_index(
     Raises
     ------
     TypeError, ValueError
-        As `changed_responses`; if an axis is no finite number.
+        As `changed_responses`; if an axis is not a finite number.
 
     Examples
     --------

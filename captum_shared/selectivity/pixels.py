@@ -23,8 +23,8 @@ class PixelSource:
     images, transform
         As in `top_activations`.
     mean, std : sequence of float, optional
-        The normalisation of the channels that `transform` (or whoever made a tensor) applied. Default: found by passing
-        a black, a grey and a white image through `transform`; without a transform, none.
+        The normalisation of the channels that `transform` applies, or that was applied to a tensor. Default: determined
+        by passing a black, a grey and a white image through `transform`; none without a transform.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""`TopActivations`, and the running top k that it comes from."""
+"""`TopActivations`, and the running top k behind it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from captum_shared.checks import check_integer, describe
 
 @dataclass(frozen=True)
 class TopActivations:
-    """The images that activate each of U units most, one position per image.
+    """The images that activate each of U units most, at one position per image.
 
     Attributes
     ----------
@@ -22,9 +22,9 @@ class TopActivations:
     activations : Tensor (U, k)
         In decreasing order.
     images : Tensor (U, k)
-        Indices into the images. Among equal activations the lower index comes first.
+        Indices into the images. Among equal activations, the lower index comes first.
     positions : Tensor (U, k)
-        Where in the map the activation is: row * w + column. Among equal ones the lower.
+        Where in the map the activation is: row * w + column. Among equals, the lower one.
     map_size : (int, int)
         Height h and width w of the map; (1, 1) for a layer of vectors.
     image_size : (int, int)
@@ -59,9 +59,9 @@ class TopActivations:
         return self.activations.double().clamp(min=0)
 
     def weights(self) -> Tensor:
-        """What the indices weight images by: w_j = a_j / a_1, (U, k) in float64.
+        """The weights of images in the indices: w_j = a_j / a_1, (U, k) in float64.
 
-        Activations below zero count as zero; all zero for units without a positive activation.
+        Activations below zero count as zero; units without a positive activation have only zeros.
         """
         rectified = self.rectified()
         return rectified / rectified[:, :1].clamp(min=torch.finfo(torch.float64).tiny)
@@ -75,12 +75,12 @@ class TopActivations:
 
     @classmethod
     def from_responses(cls, responses: Any, k: int = 100, layer: str = "responses") -> TopActivations:
-        """Rank responses that are there already, such as those of recorded neurons.
+        """Rank existing responses, such as those of recorded neurons.
 
         Parameters
         ----------
         responses : (n, U) tensor or array
-            Of n images; rows with NaN are images without a response and are left out.
+            Responses to n images; rows with NaN are images without a response and are left out.
         k : int, default 100
         layer : str
             A name for the population.
@@ -142,7 +142,7 @@ class RunningTop:
         self.state: tuple[Tensor, Tensor, Tensor] | None = None
 
     def update(self, activations: Tensor, positions: Tensor, images: Tensor) -> None:
-        """Take in activations (N, U) at positions (N, U) of images (N,), whose indices are larger than all before."""
+        """Add activations (N, U) at positions (N, U) of images (N,), whose indices are larger than all before."""
         new = (activations.T, images[:, None].expand_as(activations).T, positions.T)
         values, indices, places = (
             new if self.state is None else tuple(torch.cat(both, 1) for both in zip(self.state, new, strict=True))

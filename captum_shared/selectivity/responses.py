@@ -1,4 +1,4 @@
-"""What units respond when the crops that drive them are changed and put back into their images."""
+"""How units respond when the crops that drive them are changed and put back into their images."""
 
 from __future__ import annotations
 
@@ -55,29 +55,29 @@ def changed_responses(
     device: str | torch.device | None = None,
     progress: bool = False,
 ) -> Tensor:
-    """The responses a'_j of every unit to its strongest crops after a change, each paired with its a_j.
+    """Compute the responses a'_j of every unit to its strongest crops after a change, each paired with its a_j.
 
-    A crop is cut out of its image, changed, and put back; the image passes the network again, and the unit is read
-    where its activation was. Crops of one image whose receptive fields do not overlap share a forward pass, with
-    the same result: a unit sees its field only.
+    A crop is cut out of its image, changed, and put back; the image goes through the network again, and the unit is
+    read where its activation was. Crops of an image whose receptive fields do not overlap share a forward pass, with
+    the same result, because a unit sees only its field.
 
     Parameters
     ----------
     model, images, transform, batch_size, device, progress
-        As in `top_activations`, of which `top` comes.
+        As in the call of `top_activations` that returned `top`.
     top : TopActivations
     change : callable
         Crops to changed crops, (n, C, h, w) each; pictures in [0, 1], black at 0. Beyond the border of the image a crop
         repeats the nearest pixel.
     mean, std : sequence of float, optional
-        The normalisation in `transform`, where it cannot be found by trying; see `PixelSource`.
+        The normalisation in `transform`, if it cannot be determined from the transform; see `PixelSource`.
     fields : ReceptiveFields, optional
-        Found if not given.
+        Computed if not given.
     pixelwise : bool, default False
-        Say that `change` treats each pixel by itself, as greying does: then the whole image is changed at once, in one
+        Whether `change` treats each pixel separately, as greying does: then the whole image is changed at once, in one
         pass for all units, with the same responses.
     n : int, optional
-        Use the n strongest of the k images only.
+        Use only the n strongest of the k images.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def changed_responses(
     if not hasattr(images, "__len__"):
         raise TypeError(f"`images` must be a sequence of paths, a Dataset or a tensor, got {type(images).__name__}")
     if len(images) != check_top(top).n_images:
-        raise ValueError(f"`images` must be the {top.n_images} that `top` was found in, got {len(images)}")
+        raise ValueError(f"`images` must be the {top.n_images} that `top` was computed from, got {len(images)}")
     top = top.strongest(n)
     source = PixelSource(images, transform, mean, std)
     device = device_of(model, device)

@@ -50,33 +50,33 @@ def top_activations(  # type: ignore[misc]  # the overloads are for the first ar
     num_workers: int = 0,
     unreadable: str = "warn",
 ) -> TopActivations | dict[str, TopActivations]:
-    """The k images that activate each unit most, one position per image, in one pass over the images.
+    """Find the k images that activate each unit most, at one position per image, in one pass over the images.
 
-    Memory does not grow with the number of images: activations, image indices and positions of the k best so far are
-    kept, on the device; images and maps are not. Nothing behind the last of the layers runs.
+    Memory does not grow with the number of images: only the activations, image indices and positions of the k best so
+    far are kept, on the device, not images or maps. The network is run no further than the last of the layers.
 
     Parameters
     ----------
     model : nn.Module
         Any network, a `LatentEncoder`, or readout neurons: in ``torch.nn.Sequential(encoder, readout)`` the layer
-        ``""``, the model's own output, has one unit per neuron.
+        ``""``, the model's output, has one unit per neuron.
     layers : str or sequence of str
         Names from ``model.named_modules()``. Units are the channels of convolutional maps, the dimensions of vectors
         and of tokens in a grid.
     images : sequence of paths, Dataset or Tensor (n, C, H, W)
-        As in `encode_images`; all of one size after `transform`.
+        As in `encode_images`; all of the same size after `transform`.
     k : int, default 100
-        As in the paper. With fewer readable images, all of them.
+        As in the paper. If there are fewer readable images, all of them.
     transform : callable, optional
         As in `encode_images`, such as the one that `load_encoder` returns.
     batch_size, device, progress, num_workers, unreadable
         As in `encode_images`. Images that cannot be read are named at the end and left out.
     checkpoint : path, optional
-        A folder in which the pass is saved every 30 seconds and at its end, under a name made of all that determines
-        it: what the model does up to the layers, k, what the transform does, and the images (the content of files and
-        tensors; of a Dataset, its length and 16 of its items). The same call then goes on where it stopped, with the
-        same result if the batch size is the same; to the last bit where the network's own sums are repeatable. A
-        checkpoint that is damaged is named in a warning, and the pass starts over.
+        A folder in which the pass is saved every 30 seconds and at its end, under a name made from everything that
+        determines it: what the model does up to the layers, k, what the transform does, and the images (the content of
+        files and tensors; for a Dataset, its length and 16 of its items). The same call then resumes where it stopped,
+        with the same result if the batch size is the same, to the last bit if the network's sums are repeatable. A
+        damaged checkpoint is named in a warning, and the pass starts over.
 
     Returns
     -------
@@ -122,8 +122,8 @@ def top_activations(  # type: ignore[misc]  # the overloads are for the first ar
                 store.write(scan.state())
                 saved = time.monotonic()
     report_unreadable(scan.failures, images, unreadable, len(source), "They are left out.")
-    found = scan.result(len(source))
-    return found[names[0]] if isinstance(layers, str) else found
+    tops = scan.result(len(source))
+    return tops[names[0]] if isinstance(layers, str) else tops
 
 
 class _Scan:
@@ -151,14 +151,14 @@ class _Scan:
         self.next = batch[-1].index + 1
 
     def result(self, n: int) -> dict[str, TopActivations]:
-        """What has been found among all `n` images."""
+        """The top activations among all `n` images."""
         return {
             layer: TopActivations(layer, *top.result(), self.map_sizes[layer], self.image_size, n, dict(self.failures))
             for layer, top in self.tops.items()
         }
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All of it, as tensors and as what JSON can hold."""
+        """Everything, as tensors and as JSON types."""
         parts = ("activations", "images", "positions")
         tensors = {
             f"{i}.{part}": value
@@ -171,7 +171,7 @@ class _Scan:
         }  # fmt: skip
 
     def load(self, saved: tuple[dict[str, Tensor], dict[str, Any]] | None, device: torch.device) -> None:
-        """Go on from what `state` gave."""
+        """Resume from what `state` returned."""
         if saved is None:
             return
         tensors, notes = saved
