@@ -25,12 +25,13 @@ from captum_shared.encoder.identity import ImageTransform
 from captum_shared.folders import WORK, ReportFolder
 from captum_shared.selection import is_crossed, make_rule, rule_center
 from captum_shared.similarity import Rule, origin_of, shared_weights, transposed
+from captum_shared.study.findings import Findings
 from captum_shared.study.network import device_of, transform_image
 from captum_shared.study.neurons import NeuronFindings
 from captum_shared.study.run import Job, Run, Share, array_bytes
 from captum_shared.study.settings import RecordingSettings
 from captum_shared.study.shards import Shard
-from captum_shared.study.study import Findings, Study
+from captum_shared.study.study import Study
 
 _AT_ONCE = 64  # maps of one image that share a forward pass: more would fill memory with gradients
 _NEURONS = 64  # whose maps are put together at once

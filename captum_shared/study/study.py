@@ -1,4 +1,4 @@
-"""`Study`: what is asked of a recording; `Findings`: what is known of it in the end."""
+"""`Study`: what is asked of a recording."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -18,11 +18,6 @@ from captum_shared.recording import Recording
 from captum_shared.study.contents import describe_network, describe_recording, inspect_stimuli
 from captum_shared.study.network import Network, find_network
 from captum_shared.study.settings import MIN_IMAGES, POOLS, RecordingSettings
-
-if TYPE_CHECKING:
-    from captum_shared.study.encoding import EncodingModels, Latents
-    from captum_shared.study.neurons import NeuronFindings
-    from captum_shared.study.tuning import Tuning
 
 
 @dataclass(frozen=True)
@@ -89,31 +84,6 @@ class Study:
             },
             "recording": {**describe_recording(self.recording, self.hashes), "unreadable": self.unreadable},
         }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What is known in the end, but for the maps, which are in files.
-
-    Attributes
-    ----------
-    tuning : Tuning
-        What the responses alone say.
-    latents : Latents
-    models : EncodingModels
-    neurons : tuple of NeuronFindings
-        Drivers and pairs of each neuron, or the reason why it is not explained.
-    """
-
-    tuning: Tuning
-    latents: Latents
-    models: EncodingModels
-    neurons: tuple[NeuronFindings, ...]
-
-    @property
-    def explained(self) -> list[NeuronFindings]:
-        """The neurons that have pairs."""
-        return [neuron for neuron in self.neurons if neuron.explained]
 
 
 def open_study(

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from captum_shared.readout import ceiling_corrected
+from captum_shared.study.findings import Findings
 from captum_shared.study.network import Network
-from captum_shared.study.study import Findings, Study
+from captum_shared.study.study import Study
 
 NEURON_COLUMNS = (
     "neuron", "status", "reason", "reliability", "layer", "cv_r", "cv_r_corrected", "preferred_category", "d_prime",

@@ -27,12 +27,13 @@ from captum_shared.report.viewer import (
     viewer_section,
 )
 from captum_shared.selection import make_rule
+from captum_shared.study.findings import Findings
 from captum_shared.study.looks import LookRequest, Memory, References
 from captum_shared.study.maps import load_maps, map_path
 from captum_shared.study.network import transform_image
 from captum_shared.study.neurons import NeuronFindings
 from captum_shared.study.run import Job, Run, Share
-from captum_shared.study.study import Findings, Study
+from captum_shared.study.study import Study
 
 COLUMNS = (
     ColumnView("preferred_category", "preferred", "choice"),

@@ -23,11 +23,12 @@ from captum_shared.report.recording import figures
 from captum_shared.report.recording.methods import methods_text
 from captum_shared.report.recording.page import report_page
 from captum_shared.report.recording.views import write_views
+from captum_shared.study.findings import Findings
 from captum_shared.study.maps import file_stem, load_maps, map_path
 from captum_shared.study.network import transform_image
 from captum_shared.study.neurons import NeuronFindings
 from captum_shared.study.run import Job, Run, Share
-from captum_shared.study.study import Findings, Study
+from captum_shared.study.study import Study
 from captum_shared.study.tables import (
     LAYER_COLUMNS,
     NEURON_COLUMNS,
