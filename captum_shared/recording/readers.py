@@ -1,9 +1,8 @@
-"""From files to a `Recording`: a folder, a table; netCDF and NWB have modules of their own."""
+"""What is in the files of a recording: a folder, a table; netCDF and NWB have modules of their own."""
 
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +11,7 @@ from typing import Any
 import numpy as np
 
 from captum_shared.labels import check_fields, normal, read_label_file, repeated
-from captum_shared.recording.recording import Recording, named_rows
-from captum_shared.tables import Table, at_lines, read_table
-
-MISSING = ("raise", "drop")
+from captum_shared.tables import Table, at_lines, named_rows, read_table
 
 
 @dataclass(frozen=True)
@@ -28,12 +24,10 @@ class Found:
     neuron_ids: Sequence[str] | None = None
 
 
-def load_recording(
-    path: Path, stimuli: str | Path | None, labels: str | Path | None, missing: str, options: dict[str, Any]
-) -> Recording:
-    """See `Recording.load`."""
-    if missing not in MISSING:
-        raise ValueError(f"`missing` must be one of {MISSING}, got {missing!r}")
+def read_recording(
+    path: Path, stimuli: str | Path | None, labels: str | Path | None, options: dict[str, Any]
+) -> tuple[Found, Path]:
+    """What is in a recording's files, and the folder of its stimuli; see `Recording.load`."""
     if not path.exists():
         raise FileNotFoundError(f"no recording at {path}: expected a folder, or a .csv, .nc or .nwb file")
     table = _read(path, options)
@@ -42,16 +36,7 @@ def load_recording(
     folder = Path(stimuli) if stimuli is not None else (path if path.is_dir() else path.parent) / "stimuli"
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of stimuli at {folder}")
-    paths = [folder / name for name in table.files]
-    recording = _recording(path, table, paths)
-    absent = [row for row, image in enumerate(paths) if not image.is_file()]
-    if not absent:
-        return recording
-    message = f"{len(absent)} of {len(paths)} listed stimuli are not in {folder}: {named_rows(absent, table.files, 50)}"
-    if missing == "raise" or len(absent) == len(paths):
-        raise FileNotFoundError(f"{message}. To leave them out, pass missing='drop' (--missing drop)")
-    warnings.warn(f"{message}. They are left out.", stacklevel=3)
-    return recording.select(np.setdiff1d(np.arange(len(paths)), absent))
+    return table, folder
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -196,13 +181,6 @@ def _categories_of(files: Sequence[str], labels: Path) -> list[str]:
     if lacking:
         raise ValueError(f"{labels} must give a category for every stimulus, got none for {named_rows(lacking, files)}")
     return [found[normal(name)] for name in files]
-
-
-def _recording(path: Path, table: Found, paths: list[Path]) -> Recording:
-    try:
-        return Recording(table.responses, paths, table.categories, table.neuron_ids)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{path}: {error}") from error
 
 
 def _refuse(options: dict[str, Any], noun: str, reader: Callable[..., Any] | None = None) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from captum_shared.checks import check_choice
+from captum_shared.recording.readers import read_recording
+from captum_shared.tables import named_rows
 
 SHAPES = "(n_neurons, n_stimuli) or (n_neurons, n_stimuli, n_repeats)"
 
@@ -137,15 +142,22 @@ class Recording:
         FileNotFoundError, ImportError, TypeError, ValueError
             If files are missing, do not fit each other, or cannot be read; rows and files are named.
         """
-        from captum_shared.recording.readers import load_recording
-
-        return load_recording(Path(path), stimuli, labels, missing, options)
-
-
-def named_rows(rows: Sequence[int], names: Sequence[Any], most: int = 10) -> str:
-    """Rows, counted from 1 as in a table's body, with what stands there."""
-    shown = ", ".join(f"row {row + 1} ({names[row]})" for row in rows[:most])
-    return shown + (f" and {len(rows) - most} more" if len(rows) > most else "")
+        check_choice("missing", missing, ("raise", "drop"))
+        found, folder = read_recording(Path(path), stimuli, labels, options)
+        images = [folder / name for name in found.files]
+        try:
+            recording = cls(found.responses, images, found.categories, found.neuron_ids)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{path}: {error}") from error
+        absent = [row for row, image in enumerate(images) if not image.is_file()]
+        if not absent:
+            return recording
+        names = named_rows(absent, found.files, 50)
+        message = f"{len(absent)} of {len(images)} listed stimuli are not in {folder}: {names}"
+        if missing == "raise" or len(absent) == len(images):
+            raise FileNotFoundError(f"{message}. To leave them out, pass missing='drop' (--missing drop)")
+        warnings.warn(f"{message}. They are left out.", stacklevel=2)
+        return recording.select(np.setdiff1d(np.arange(len(images)), absent))
 
 
 def _check_stimuli(stimuli: Any) -> tuple[Path, ...]:
