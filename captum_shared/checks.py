@@ -1,4 +1,4 @@
-"""Checks of arguments: each says what was expected and what was received. They know no other module of the package."""
+"""Checks of arguments: each says what was expected and what was received. They import nothing from the package."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ NO_GRADIENT_THROUGH_INFERENCE = (
 
 
 def check_integer(name: str, value: Any, least: int = 1, also: str = "") -> int:
-    """An integer of at least `least`, as an int; NumPy's integers are integers, True is none.
+    """Check for an integer of at least `least`; NumPy's integers count, True does not.
 
     Parameters
     ----------
     name : str
-        What the caller's user knows the value as.
+        The name by which the user knows the value.
     value : object
     least : int, default 1
     also : str, optional
-        What else the caller takes, such as "None", for the message.
+        What else the caller accepts, such as "None", for the message.
 
     Raises
     ------
@@ -68,12 +68,12 @@ def check_integer(name: str, value: Any, least: int = 1, also: str = "") -> int:
 
 
 def check_number(name: str, value: Any) -> float:
-    """A finite real number, as a float.
+    """Check for a finite real number.
 
     Raises
     ------
     TypeError, ValueError
-        If it is no number (True is none), or not finite.
+        If it is not a number (True does not count), or not finite.
 
     Examples
     --------
@@ -89,12 +89,12 @@ def check_number(name: str, value: Any) -> float:
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
-    """One of a few names or numbers.
+    """Check for one of a few names or numbers.
 
     Raises
     ------
     ValueError
-        Listing them, if the value is none of them.
+        If the value is none of them; the message lists them.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
 
 
 def describe(value: Any) -> str:
-    """What a message says was received: the shape of a tensor or an array, the type of anything else.
+    """Describe a value for a message: the shape of a tensor or an array, the type of anything else.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def check_tensor(name: str, value: Any) -> Tensor:
     Raises
     ------
     TypeError
-        If it is anything else; an array is told how to become one.
+        If it is anything else; for an array, the message says how to convert it.
     """
     if not isinstance(value, Tensor):
         hint = "; use torch.as_tensor" if hasattr(value, "__array__") else ""
@@ -145,12 +145,12 @@ def check_latents(name: str, value: Any, n: int | str = "N", d: int | str = "D")
     name : str
     value : object
     n, d : int or str
-        A number that the shape must have, or the letter that the message calls it by.
+        A size that the shape must have, or the letter that stands for it in the message.
 
     Raises
     ------
     TypeError, ValueError
-        If it is no tensor, or of another shape.
+        If it is not a tensor, or of another shape.
 
     Examples
     --------
@@ -167,12 +167,12 @@ def check_latents(name: str, value: Any, n: int | str = "N", d: int | str = "D")
 
 
 def check_images(images: Any, name: str = "images") -> Tensor:
-    """A batch of images (N, C, H, W), or of what else a network takes, such as vectors (N, D) or videos.
+    """A batch of images (N, C, H, W), or of whatever else a network takes, such as vectors (N, D) or videos.
 
     Raises
     ------
     TypeError, ValueError
-        If it is no floating point tensor, has no images, or is one image without a batch.
+        If it is not a floating point tensor, has no images, or is a single image without a batch dimension.
 
     Examples
     --------
@@ -198,7 +198,7 @@ def check_network(model: Any, name: str = "model") -> nn.Module:
     Raises
     ------
     TypeError
-        If it is no module, or one that was scripted or traced by `torch.jit`.
+        If it is not a module, or was scripted or traced by `torch.jit`.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`{name}` must be an nn.Module, got {type(model).__name__}")
@@ -212,16 +212,16 @@ def check_network(model: Any, name: str = "model") -> nn.Module:
 
 @contextmanager
 def network_refusals(images: Tensor, network: nn.Module, where: str = "the network") -> Iterator[None]:
-    """Run a network; where it refuses the images in words of its own, say what is wrong with them.
+    """Run a network; if it fails because of the images, say what is wrong with them.
 
-    Errors that say nothing of the images pass as they are.
+    Errors that do not concern the images are left as they are.
 
     Parameters
     ----------
     images : Tensor (N, C, H, W)
     network : nn.Module
     where : str
-        How far the images had to come, such as "layer '3'".
+        How far the images had to get, such as "layer '3'".
 
     Raises
     ------
@@ -271,12 +271,12 @@ def check_encoded(latents: Any, n: int) -> Tensor:
 
 
 def check_one_device(**tensors: Tensor | None) -> None:
-    """Tensors on one device; None is passed over.
+    """Check that tensors are on one device; None is ignored.
 
     Raises
     ------
     ValueError
-        Naming the device of each, if there are several.
+        If there are several; the message names the device of each.
     """
     devices = {name: str(value.device) for name, value in tensors.items() if value is not None}
     if len(set(devices.values())) > 1:
@@ -285,12 +285,12 @@ def check_one_device(**tensors: Tensor | None) -> None:
 
 
 def check_one_dtype(**tensors: Tensor | None) -> None:
-    """Tensors of one dtype; None is passed over.
+    """Check that tensors have one dtype; None is ignored.
 
     Raises
     ------
     TypeError
-        Naming the dtype of each, if there are several.
+        If there are several; the message names the dtype of each.
 
     Examples
     --------
@@ -308,18 +308,18 @@ def check_one_dtype(**tensors: Tensor | None) -> None:
 def is_finite(values: Tensor) -> bool:
     """Whether all values are finite.
 
-    So is then their sum, which takes a twentieth of the time, unless it overflows.
+    A finite sum shows this in a twentieth of the time; it may overflow, so then each value is checked.
     """
     return bool(values.sum().isfinite()) or bool(values.isfinite().all())
 
 
 def check_finite(name: str, values: Tensor) -> Tensor:
-    """A tensor without NaN and infinity.
+    """Check that a tensor holds neither NaN nor infinity.
 
     Raises
     ------
     ValueError
-        Otherwise.
+        If it does.
     """
     if not is_finite(values):
         raise ValueError(f"`{name}` must be finite, got NaN or infinity")

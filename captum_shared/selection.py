@@ -263,7 +263,7 @@ def make_rule(rule: str | Rule, latents: Tensor, cells: int = 1) -> str | Rule:
     Parameters
     ----------
     rule : str or callable
-        A name in `rule_names()`, or a rule of your own. "moments" is `moment_rule`.
+        A name in `rule_names()`, or your own rule. "moments" is `moment_rule`.
     latents : Tensor (n, D)
         Of all images, the gallery.
     cells : int, default 1
@@ -296,7 +296,7 @@ def rule_names() -> tuple[str, ...]:
 def is_crossed(rule: str | Rule) -> bool:
     """Whether each image's shared weights are made from the other image, so that both maps are of one similarity.
 
-    So it is for "moments" and "dot", which take one image only; for the other rules one constant serves both images.
+    This holds for "moments" and "dot", which use only one image; for the other rules, both images share one constant.
     """
     return rule in ("dot", MOMENTS) or isinstance(rule, MomentRule)
 

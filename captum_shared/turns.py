@@ -1,4 +1,4 @@
-"""Threads take turns at a network: many may run it at a time; who hangs hooks on it, as some engines do, is alone."""
+"""Threads take turns at a network: many may run it at once, but one that registers hooks, as some engines do, alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _changed = threading.Condition()
 
 @contextmanager
 def turn(model: nn.Module, alone: bool = False) -> Iterator[None]:
-    """Wait until no other thread is `alone` at one of the model's modules; or, to be `alone`, until none is there.
+    """Wait until no other thread is `alone` at one of the model's modules; to be `alone`, until no other is there.
 
     First come, first served. A thread that has a turn may take others inside it.
     """
@@ -39,7 +39,7 @@ def turn(model: nn.Module, alone: bool = False) -> Iterator[None]:
 
 
 def _may_start(claim: _Claim) -> bool:
-    """Whether it conflicts with nobody's turn, nor with those who wait longer, unless they wait for this thread."""
+    """Whether it conflicts with no current turn, nor with threads that have waited longer, unless for this thread."""
     nested = any(other.granted and other.thread == claim.thread for other in _claims)
     earlier = _claims[: _claims.index(claim)]
     return not any(_conflict(claim, other) for other in _claims if other.granted or (not nested and other in earlier))

@@ -1,4 +1,4 @@
-"""Long work in independent tasks, wherever they run: this process, others, a Dask cluster or Ray. The one seam."""
+"""Long work as independent tasks, wherever they run: in this process, in others, on a Dask cluster or on Ray."""
 
 from __future__ import annotations
 
@@ -56,19 +56,19 @@ class Shared:
 class Workers:
     """Where tasks run, as ``joblib.parallel_config`` says: "loky", "threading", "dask" or "ray"; without it, here.
 
-    Results do not depend on where a task runs, so long as every worker computes with as many threads. A worker that
-    dies is survived: its tasks run again on another.
+    Results do not depend on where a task runs, as long as every worker uses the same number of threads. If a worker
+    dies, its tasks are run again on another.
 
     Parameters
     ----------
     n_jobs : int, optional
-        Workers, as in joblib; -1 for one per core. Default: as in ``joblib.parallel_config``, else one. A cluster
-        decides for itself.
+        Workers, as in joblib; -1 for one per core. Default: as in ``joblib.parallel_config``, else one. Clusters ignore
+        it.
 
     Raises
     ------
     ValueError
-        If joblib's backend is another one.
+        If joblib's backend is a different one.
 
     Examples
     --------
@@ -88,16 +88,16 @@ class Workers:
         self._place.close(kind is not None)
 
     def share(self, value: Any) -> Any:
-        """What to give to tasks in place of a large object, such as a network: it travels once to each worker."""
+        """A stand-in that tasks get for a large object, such as a network, which is sent to each worker once."""
         return self._place.share(value)
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
-        """Run tasks: the number of each with its result, in the order in which they end.
+        """Run tasks, and yield the number of each with its result, in the order in which they finish.
 
         Raises
         ------
         RuntimeError
-            If a task has ended three workers; its name is given.
+            If three workers have died on a task; the message names it.
         """
         deaths: Counter[int] = Counter()
         left, suspects = list(range(len(tasks)))[::-1], list[int]()

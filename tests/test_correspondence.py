@@ -174,8 +174,8 @@ def test_what_is_no_sum_over_positions(net: nn.Module, pair: Any) -> None:
             return z.square()
 
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"pool": "max"}, "latents of pool='max' are no sums over the positions"),
-        ({"pool": lambda a: a.mean((2, 3))}, "latents of pool=a callable are no sums"),
+        ({"pool": "max"}, "latents with pool='max' are not sums over the positions"),
+        ({"pool": lambda a: a.mean((2, 3))}, "latents with pool=a callable are not sums"),
         (
             {"pool": "avg", "transform": Squared()},
             "the encoder's transform, Squared, is not affine; expected pool='avg'",

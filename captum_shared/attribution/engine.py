@@ -80,12 +80,12 @@ class SharedForward(nn.Module):
 
 def _measure_kept_bytes(encoder: nn.Module, x: Tensor) -> int:
     """From one forward pass: what autograd saves besides the parameters."""
-    own = {p.untyped_storage().data_ptr() for p in (*encoder.parameters(), *encoder.buffers())}
+    parameters = {p.untyped_storage().data_ptr() for p in (*encoder.parameters(), *encoder.buffers())}
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
+        if storage.data_ptr() not in parameters:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
@@ -142,7 +142,7 @@ def check_arguments(method: Any, arguments: dict[str, Any]) -> None:
     TypeError
         Naming the argument and those that the engine takes.
     ValueError
-        If a number of steps, samples or images is no positive integer, or the rule of integration is unknown.
+        If a number of steps, samples or images is not a positive integer, or the rule of integration is unknown.
     """
     if not arguments:
         return
@@ -176,11 +176,11 @@ def split_arguments(method: Any, arguments: dict[str, Any], pair: Pair) -> tuple
     sides: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for name, value in arguments.items():
         both = value if name in _PER_IMAGE and _is_per_image(name, value) else (value, value)
-        for side, own, x in zip(sides, both, pair, strict=True):
-            check_device(f"`{name}`", own, x)
-            side[name] = own
+        for side, argument, x in zip(sides, both, pair, strict=True):
+            check_device(f"`{name}`", argument, x)
+            side[name] = argument
             if name == "baselines":
-                check_baseline(own, x, distribution)
+                check_baseline(argument, x, distribution)
     return sides
 
 
@@ -230,11 +230,11 @@ def run_engine(method: Any, forward: SharedForward, x: Tensor, shared: Tensor, a
         If the encoder gives no gradient with respect to the images.
     """
     with unchanged(forward) if hangs_hooks(method) else nullcontext(), differentiable(forward):
-        own = with_defaults(method, forward, x, arguments)
+        complete = with_defaults(method, forward, x, arguments)
         if isinstance(innermost(method), LRP):
             _give_rules_to_idle_modules(forward, x[:1], shared[:1])
-        results = [_attribute(method, x[some], shared[some], _of_block(own, some, len(x)))
-                   for some in _blocks(method, len(x), own)]  # fmt: skip
+        results = [_attribute(method, x[some], shared[some], _of_block(complete, some, len(x)))
+                   for some in _blocks(method, len(x), complete)]  # fmt: skip
     if len(results) == 1:
         return results[0]
     if isinstance(results[0], tuple):
@@ -243,7 +243,7 @@ def run_engine(method: Any, forward: SharedForward, x: Tensor, shared: Tensor, a
 
 
 def _give_rules_to_idle_modules(forward: SharedForward, x: Tensor, shared: Tensor) -> None:
-    """LRP has no rule for some modules, and asks for one even of those that do not run, behind the encoder's layer."""
+    """LRP has no rule for some modules, and asks for one even if they do not run, after the encoder's layer."""
     thread, busy = threading.get_ident(), set()
 
     def note(module: nn.Module, inputs: Any) -> None:
@@ -297,7 +297,7 @@ def differentiable(encoder: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
-    """Be the only thread at a network, and put hooks, modes and attributes of its modules back afterwards.
+    """Be the only thread that uses a network, and restore the hooks, modes and attributes of its modules afterwards.
 
     Captum's methods leave hooks, or attributes such as `rule` and `activations`, behind when something goes wrong.
     """
@@ -308,19 +308,19 @@ def unchanged(model: nn.Module) -> Iterator[None]:
         try:
             yield
         finally:
-            for module, kept, own in zip(modules, attributes, hooks, strict=True):
-                _restore(module, kept, own)
+            for module, kept, tables in zip(modules, attributes, hooks, strict=True):
+                _restore(module, kept, tables)
 
 
 def _restore(module: nn.Module, attributes: dict[str, Any], hooks: dict[str, dict[int, Any]]) -> None:
     for name in set(module.__dict__) - set(attributes):
         del module.__dict__[name]
     module.__dict__.update(attributes)
-    for name, own in hooks.items():
+    for name, before in hooks.items():
         table = getattr(module, name)
-        if dict(table) != own:
+        if dict(table) != before:
             table.clear()
-            table.update(own)
+            table.update(before)
 
 
 def _name(value: Any) -> str:

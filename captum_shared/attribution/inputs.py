@@ -52,7 +52,7 @@ def check_encoder(encoder: Any) -> nn.Module:
     Raises
     ------
     TypeError, ValueError
-        If it is no module, or was made in inference mode.
+        If it is not a module, or was made in inference mode.
     """
     if not isinstance(encoder, nn.Module):
         raise TypeError(f"`encoder` must be an nn.Module (N, C, H, W) -> (N, D), got {type(encoder).__name__}")
@@ -120,7 +120,7 @@ def resolve_reference(reference_latents: Any, z: Tensor) -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        If they are no tensor, of another shape, or not finite.
+        If they are not a tensor, of another shape, or not finite.
     """
     n, d = z.shape
     if tuple(check_tensor("reference_latents", reference_latents).shape) not in ((d,), (1, d), (n, d)):

@@ -21,8 +21,8 @@ from captum_shared.attribution.quadrature import integrated_maps
 def neuron_maps(method: Any, forward: SharedForward, x: Tensor, shared: Tensor, arguments: dict[str, Any]) -> Tensor:
     """Maps (N, K, ...) of images `x` (N, ...) for shared weights `shared` (N, K, D)."""
     if type(method) is IntegratedGradients:
-        own = with_defaults(method, forward, x, arguments)
-        return integrated_maps(method, forward.encoder, x, shared, own)
+        complete = with_defaults(method, forward, x, arguments)
+        return integrated_maps(method, forward.encoder, x, shared, complete)
     if is_plain_gradient(method):
         leaf = x.detach().requires_grad_()
         with torch.enable_grad(), differentiable(forward):

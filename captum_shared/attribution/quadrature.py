@@ -131,10 +131,10 @@ def refine(
     baseline, and errors fall as 1 / n for any rule, with a constant that depends on where its points are. Those of the
     coarser rule are half of the finer one's, so that no gradient is computed twice; the baseline has no weight.
 
-    One error is that of completeness, the other the map's own, estimated from its change: each pixel's errors of the
-    two rules are such that error(n)^2 = error(2n)^2 + change^2, if the jumps are independent. The sum over pixels
-    alone would not do: it is often right by chance long before the map is. Images go on by themselves, until both
-    errors are small for all K constants or no more than `max_steps` gradients would allow it.
+    One error is that of completeness, the other that of the map, estimated from its change: each pixel's errors with
+    the two rules satisfy error(n)^2 = error(2n)^2 + change^2, if the jumps are independent. The sum over pixels would
+    not suffice: it is often right by chance long before the map is. Each image is refined separately, until both errors
+    are small for all K constants, or further steps would exceed `max_steps` gradients.
     """
     steps = min(_FIRST_STEPS, max_steps)
     difference = _differences(encoder, path)
@@ -169,8 +169,8 @@ def _relative_size(change: Tensor, mean: Tensor, path: Path) -> Tensor:
     """Norm of the map's change over that of the map, (N, K); 0 where there is no change."""
     wide = torch.promote_types(path.x.dtype, torch.float32)  # a norm in half precision may overflow
     maps = (path.times_inputs(part).flatten(2) for part in (change, mean))
-    own, whole = (torch.linalg.vector_norm(part, dim=2, dtype=wide) for part in maps)
-    return torch.where(own > 0, own / whole, 0.0).to(mean.dtype)
+    size, whole = (torch.linalg.vector_norm(part, dim=2, dtype=wide) for part in maps)
+    return torch.where(size > 0, size / whole, 0.0).to(mean.dtype)
 
 
 def weighted_gradients(
@@ -188,8 +188,8 @@ def weighted_gradients(
     for block in (slice(first, first + most) for first in range(0, n, most)):
         some = path[block]
         per_chunk = most // len(some.x)
-        for own in (slice(first, first + per_chunk) for first in range(0, n_steps, per_chunk)):
-            _add_chunk(total[block], encoder, some, weights[own], alphas[own])
+        for steps in (slice(first, first + per_chunk) for first in range(0, n_steps, per_chunk)):
+            _add_chunk(total[block], encoder, some, weights[steps], alphas[steps])
     return total
 
 

@@ -80,10 +80,10 @@ class Shares:
         for cell in self._cells():
             i, j = cell.row, cell.column
             part = self.features[:, :, cell.rows, cell.columns] - self.shift[:, :, i, j, None, None]
-            own = torch.einsum("nqk,nkhw->nqhw", pulled[..., i, j], part)
+            inside = torch.einsum("nqk,nkhw->nqhw", pulled[..., i, j], part)
             if spread is not None:
-                own = own + spread[..., i, j, None, None]
-            heat[..., cell.rows, cell.columns] += own / cell.size
+                inside = inside + spread[..., i, j, None, None]
+            heat[..., cell.rows, cell.columns] += inside / cell.size
         return heat if spread is not None else heat + (rest.sum(2) / self.features[0, 0].numel())[..., None, None]
 
     def at(self, n: int, positions: Tensor) -> Tensor:
@@ -163,11 +163,11 @@ def position_shares(encoder: MapEncoder, features: Tensor, origin: Tensor | None
 
 
 def why_not_linear(encoder: MapEncoder, features: Tensor) -> str | None:
-    """Why latents are no sums over the positions of maps `features`, (N, K, h, w); None if they are."""
+    """Why latents are not sums over the positions of maps `features`, (N, K, h, w); None if they are."""
     pool = encoder.pool
     if not (pool in ("avg", "flatten") if isinstance(pool, str) else isinstance(pool, int)):
         name = repr(pool) if isinstance(pool, str) else "a callable"
-        return f"latents of pool={name} are no sums over the positions of the map"
+        return f"latents with pool={name} are not sums over the positions of the map"
     if encoder.transform is not None and not _is_affine(encoder.transform, _probes(pool, features)):
         return f"the encoder's transform, {type(encoder.transform).__name__}, is not affine"
     return None

@@ -19,12 +19,12 @@ _IDLE = (nn.Dropout, nn.Identity, nn.Flatten, nn.AdaptiveAvgPool2d)
 
 
 def candidate_layers(model: nn.Module, example: Tensor, most: int = MOST_LAYERS) -> list[str]:
-    """Names of the layers worth trying: the network's blocks, in the order in which they run.
+    """Name the layers worth trying: the network's blocks, in the order in which they run.
 
     Blocks are the members of the network's containers (`Sequential`, `ModuleList`) that have parts themselves, such as
-    residual blocks, Fire modules, transformer layers. A network with fewer than four of them is taken to be a plain
-    stack, of which the activations and pooling layers count. Only layers with positions, called once in a forward pass,
-    are given; if there are more than `most`, so many evenly spaced ones with the last.
+    residual blocks, Fire modules, transformer layers. A network with fewer than four of them is treated as a plain
+    stack, whose activation and pooling layers count instead. Only layers with positions that are called once in a
+    forward pass are returned; if there are more than `most`, that many evenly spaced ones, including the last.
 
     Parameters
     ----------
@@ -41,15 +41,15 @@ def candidate_layers(model: nn.Module, example: Tensor, most: int = MOST_LAYERS)
     called = _called_once_with_positions(model, example, members)
     blocks = [name for name in called if any(True for _ in members[name].children())]
     quiet = [name for name in called if not any(True for _ in members[name].parameters())]
-    found = blocks if len(blocks) >= FEWEST_BLOCKS else (quiet or called)
-    if not found:
+    layers = blocks if len(blocks) >= FEWEST_BLOCKS else (quiet or called)
+    if not layers:
         raise ValueError(
             f"found no block with positions in {type(model).__name__}; expected the names of layers, as in "
             "model.named_modules(), instead of 'auto'"
         )
-    if len(found) <= most:
-        return found
-    return [found[round((i + 1) * len(found) / most) - 1] for i in range(most)]
+    if len(layers) <= most:
+        return layers
+    return [layers[round((i + 1) * len(layers) / most) - 1] for i in range(most)]
 
 
 class LayerScan(nn.Module):
@@ -97,13 +97,13 @@ class LayerScan(nn.Module):
 
 def _members(model: nn.Module, prefix: str = "") -> dict[str, nn.Module]:
     """Members of the network's containers by name; what holds a long row of blocks counts as a container."""
-    found: dict[str, nn.Module] = {}
+    members: dict[str, nn.Module] = {}
     for name, child in model.named_children():
         if type(child) in _CONTAINERS or _holds_a_row(child):
-            found |= _members(child, f"{prefix}{name}.")
+            members |= _members(child, f"{prefix}{name}.")
         elif not isinstance(child, _IDLE):
-            found[prefix + name] = child
-    return found
+            members[prefix + name] = child
+    return members
 
 
 def _holds_a_row(module: nn.Module) -> bool:

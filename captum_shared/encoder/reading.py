@@ -1,4 +1,4 @@
-"""What layers of a network give in its own forward pass, which ends when the last of them has returned."""
+"""Reading the outputs of layers in a network's forward pass, which ends once all of them have returned."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Take = Callable[[str, Any], Any]
 
 
 class Reader:
-    """Reads layers of a network, and makes sure once that each is called once in a forward pass.
+    """Reads layers of a network, and checks in the first pass that each layer is called only once.
 
-    The user's own network runs, with whatever has become of it. Its first pass goes to its end, so that calls can be
-    counted; later ones end behind the last of the layers, by an exception that is no `Exception`. What lies behind the
-    layers gets a copy of their output, without gradients, and leaves random numbers and buffers as they were.
+    The user's network runs, as it is at the time. Its first pass goes to the end, so that calls can be counted; later
+    ones end after the last of the layers, by an exception that is not an `Exception`. In the first pass, what comes
+    after the layers gets a copy of their output, without gradients, and random numbers and buffers are restored.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class Pass:
     def run(self, x: Tensor) -> bool:
         """Run the network on images `x`; False if it has caught the exception that should have ended its pass.
 
-        Errors behind the last of the layers do not count: heads expect a size.
+        Errors after the last of the layers are ignored: heads expect a certain size.
         """
         arrived = False
         self._device = x.device
@@ -113,7 +113,7 @@ class Pass:
                 )
 
     def returned(self, name: str, output: Any) -> Any:
-        """A layer has returned; what this returns goes on through the network."""
+        """Note that a layer has returned; what this returns is passed on through the network."""
         self.calls[name] += 1
         if self._stopped or name in self.taken:
             return None

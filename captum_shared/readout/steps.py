@@ -93,7 +93,7 @@ def check_linear(
             np.all(np.abs(received - expected) <= tolerance * bound(points).numpy())
         )
     if not same:
-        raise ValueError(f"{label} is not linear: its output is no affine function of its input")
+        raise ValueError(f"{label} is not linear: its output is not an affine function of its input")
 
 
 def evaluate_quietly(function: Callable[[np.ndarray], Any], points: np.ndarray) -> Any:

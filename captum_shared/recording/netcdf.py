@@ -1,4 +1,4 @@
-"""Recordings in netCDF, as xarray Datasets in the manner of Brain-Score: dimensions neuroid, stimulus, repeat."""
+"""Recordings in netCDF, as xarray Datasets like those of Brain-Score: dimensions neuroid, stimulus, repeat."""
 
 from __future__ import annotations
 

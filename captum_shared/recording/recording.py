@@ -24,7 +24,7 @@ class Recording:
     responses : (n_neurons, n_stimuli) or (n_neurons, n_stimuli, n_repeats) array
         Spike counts, rates or anything else real; NaN where a repeat is missing.
     stimuli : sequence of n_stimuli paths
-        Image files, in the order of the second axis. They are opened when they are needed, not here.
+        Image files, in the order of the second axis. They are opened only when needed.
     categories : sequence of n_stimuli str, optional
     neuron_ids : sequence of n_neurons str, optional
         Default: "0", "1", ...
@@ -40,8 +40,8 @@ class Recording:
     Raises
     ------
     TypeError, ValueError
-        If shapes and counts do not fit, values are infinite or not real, or names are not unique; rows and names are
-        named.
+        If shapes and counts do not fit, values are infinite or not real, or names are not unique; the message says
+        which rows and names.
 
     Examples
     --------
@@ -109,7 +109,7 @@ class Recording:
         missing: str = "raise",
         **options: Any,
     ) -> Recording:
-        """Read a recording from disk; the kind is told by the name.
+        """Read a recording from disk; its name determines the format.
 
         - A folder: ``responses.npy`` or ``responses.csv``, ``stimuli.csv`` (columns `file`, `category`; rows in the
           order of the second axis) and images in ``stimuli/``.
@@ -123,15 +123,15 @@ class Recording:
         ----------
         path : path
         stimuli : path, optional
-            Folder of the images. Default: ``stimuli`` beside the file, or in the folder.
+            Folder of the images. Default: ``stimuli`` next to the file, or in the folder.
         labels : path, optional
-            CSV with the columns `file` and `category`, where categories are not in the recording itself.
+            CSV with the columns `file` and `category`, if the categories are not in the recording itself.
         missing : {"raise", "drop"}, default "raise"
-            What to do about listed images that are not there: an error that names rows and files, or a warning that
-            names them, and a recording without them.
+            What to do if listed images do not exist: raise an error that names rows and files, or name them in a
+            warning and leave them out.
         **options
-            Of the reader: for NWB `window` (start, stop) in seconds after the trial's start, `stimulus_column`,
-            `category_column`; for netCDF `variable`.
+            For the reader: with NWB, `window` (start, stop) in seconds after the trial's start, `stimulus_column` and
+            `category_column`; with netCDF, `variable`.
 
         Returns
         -------
@@ -140,7 +140,7 @@ class Recording:
         Raises
         ------
         FileNotFoundError, ImportError, TypeError, ValueError
-            If files are missing, do not fit each other, or cannot be read; rows and files are named.
+            If files are missing, do not fit together, or cannot be read; the message names rows and files.
         """
         check_choice("missing", missing, ("raise", "drop"))
         found, folder = read_recording(Path(path), stimuli, labels, options)

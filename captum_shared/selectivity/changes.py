@@ -72,7 +72,7 @@ def turn(degrees: float) -> Change:
     Raises
     ------
     TypeError, ValueError
-        If the angle is no finite number.
+        If the angle is not a finite number.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def mirror(axis: float) -> Change:
     Raises
     ------
     TypeError, ValueError
-        If the angle is no finite number.
+        If the angle is not a finite number.
 
     Examples
     --------

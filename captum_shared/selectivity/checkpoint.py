@@ -1,4 +1,4 @@
-"""What a pass over images depends on, so that a killed one goes on where it was, and never one of something else."""
+"""What a pass over images depends on, so that a pass that was killed is resumed, and never confused with another."""
 
 from __future__ import annotations
 

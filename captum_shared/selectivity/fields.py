@@ -178,9 +178,9 @@ def _spans(seen: Tensor) -> tuple[Tensor, Tensor]:
 def _continue(begins: list[int], ends: list[int], length: int) -> tuple[Tensor, int]:
     """Continue fields beyond the border: starts (h,), which may be negative, and one size for all.
 
-    What is seen of a field begins where the field does, or later: at the border, or behind a gap of a dilated one. So
+    What is seen of a field begins where the field does, or later: at the border, or after a gap of a dilated one. So
     among lines of the right slope, the field's is the lowest that is touched; for its end, the highest. Positions that
-    see nothing (their end is -1), such as those on the padding alone, have no say.
+    see nothing (their end is -1), such as those on the padding alone, are ignored.
     """
     stride = _stride(begins, ends, length)
     start = min((begin - i * stride for i, begin in enumerate(begins) if ends[i] >= 0), default=0)

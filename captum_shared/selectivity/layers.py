@@ -1,4 +1,4 @@
-"""The maps of several layers from one forward pass, which ends behind the last of them."""
+"""The maps of several layers from one forward pass, which ends after the last of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LayerReader:
     ----------
     model : nn.Module
     layers : sequence of str
-        Names from ``model.named_modules()``; the empty name is the model's own output. A layer may give a map,
+        Names from ``model.named_modules()``; the empty name is the model's output. A layer may give a map,
         channels first or last, tokens (the class token and registers belong to no position), or vectors, as
         `LatentEncoder`; vectors are maps of one position.
 

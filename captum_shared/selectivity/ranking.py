@@ -103,7 +103,7 @@ def as_responses(responses: Any) -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        If they are no real numbers, or of another shape, or empty.
+        If they are not real numbers, of another shape, or empty.
     """
     try:
         values = torch.as_tensor(responses)

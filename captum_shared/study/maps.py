@@ -290,7 +290,7 @@ def _gathered(
 
 @contextmanager
 def _frozen(encoder: nn.Module) -> Iterator[None]:
-    """No gradients of parameters, which nobody asked for."""
+    """Turn off gradients of parameters, which are not needed."""
     trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)

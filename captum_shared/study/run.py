@@ -1,4 +1,4 @@
-"""A run: where a study's results go, on how many workers, and jobs that a run that was killed need not do again."""
+"""A run: where a study's results go, on how many workers, and jobs that are not repeated after a run was killed."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Share = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Job:
-    """A piece of work that ends in files, which are there whole or not at all.
+    """A piece of work that writes files, each of which is complete or absent.
 
     Attributes
     ----------
     paths : tuple of Path
     function : callable
-        Gives the content of each file, as bytes. It depends on its arguments alone and may run in any process, on any
+        Returns the content of each file, as bytes. It depends only on its arguments and may run in any process, on any
         machine that can read the stimuli.
     arguments : callable
-        Gives the arguments when the job's turn comes, so that they need not all be in memory. It is given `share`,
-        through which what is large and the same for many jobs goes, such as a network.
+        Returns the arguments when the job's turn comes, so that they need not all be in memory. It takes `share`, for
+        objects that are large and the same for many jobs, such as a network.
     """
 
     paths: tuple[Path, ...]
@@ -55,9 +55,9 @@ class Run:
     progress: bool = True
 
     def carry_out(self, jobs: Sequence[Job], noun: str) -> None:
-        """Do what is not done yet, and write each result as it comes.
+        """Do the jobs that are not done yet, and write each result as it arrives.
 
-        Results are written here, in the parent, so that workers need no common disk for them.
+        Results are written here, in the parent process, so that workers need not share a disk for them.
         """
         left = [job for job in jobs if not self._holds(job)]
         if not left:
@@ -72,7 +72,7 @@ class Run:
                 bar.update()
 
     def _holds(self, job: Job) -> bool:
-        """Whether all of a job's files are there; each is looked at, since the folder notes what it holds."""
+        """Whether all of a job's files exist; each is checked, since the folder notes what it holds."""
         there = [self.folder.holds(path) for path in job.paths]
         return all(there)
 

@@ -54,7 +54,7 @@ def parse_shard(text: str | None) -> Shard | None:
 
 
 def gather_shards(out: str | Path, folder: ReportFolder) -> int:
-    """Take over what the shards of a report have made; how many there are. What is missing is made again.
+    """Collect what the shards of a report have made; returns how many there are. What is missing is remade.
 
     Raises
     ------

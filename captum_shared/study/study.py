@@ -22,7 +22,7 @@ from captum_shared.study.settings import MIN_IMAGES, POOLS, RecordingSettings
 
 @dataclass(frozen=True)
 class Study:
-    """What is asked: nothing in it changes while it is answered.
+    """The question; nothing in it changes while it is answered.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Study:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know first."""
+        """What a reader should know first."""
         notes = []
         if self.unreadable:
             notes.append(f"Left out because they cannot be read: {', '.join(self.unreadable)}.")
@@ -97,7 +97,7 @@ def open_study(
     estimator: Any = None,
     about: dict[str, Any] | None = None,
 ) -> Study:
-    """See what there is to study; arguments as in `explain_recording`.
+    """Open the study: check the recording, its stimuli and the network; arguments as in `explain_recording`.
 
     Raises
     ------

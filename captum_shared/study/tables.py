@@ -82,7 +82,7 @@ def summarise(study: Study, findings: Findings) -> dict[str, Any]:
 
 
 def candidate_names(network: Network) -> list[str]:
-    """For each layer its poolings, for people."""
+    """The poolings of each layer, in words."""
     names: dict[str, list[str]] = {}
     for c, (layer, _) in enumerate(network.candidates):
         names.setdefault(layer, []).append(model_name(network, c).removeprefix(f"{layer}, "))
@@ -93,7 +93,7 @@ def candidate_names(network: Network) -> list[str]:
 
 
 def model_name(network: Network, candidate: int) -> str:
-    """Layer and pooling of a candidate, for people."""
+    """Layer and pooling of a candidate, in words."""
     if candidate < 0:
         return "none"
     layer, pool = network.candidates[candidate]

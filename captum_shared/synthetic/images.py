@@ -64,7 +64,7 @@ def render(scene: Scene, size: int = SIZE) -> tuple[Tensor, dict[str, np.ndarray
 
 
 def footprint(part: Part, size: int = SIZE) -> np.ndarray:
-    """Every pixel that the part touches when nothing hides it, (size, size) bool: its mask and the soft edge.
+    """Find every pixel that the part touches when nothing hides it, (size, size) bool: its mask and the soft edge.
 
     Parameters
     ----------

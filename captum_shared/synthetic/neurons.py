@@ -45,8 +45,8 @@ def category_neuron(
 ) -> CategoryNeuron:
     """Fit a readout to membership of one category: ridge regression on 1 (preferred) and 0 (others).
 
-    Both sides count the same however many images they have. The latents are taken as they are: to work in
-    standardised latents, standardise them first and use the weight with standardised latents only.
+    Both sides count equally, however many images they have. The latents are used as they are: to work with
+    standardised latents, standardise them first, and use the weight only with standardised latents.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def category_neuron(
 
 
 def planted_neuron(network: DemoNetwork, kinds: Mapping[str, float]) -> CategoryNeuron:
-    """A neuron that is known to respond to kinds of parts: a weighted sum of the network's own detectors.
+    """Make a neuron that is known to respond to kinds of parts: a weighted sum of the network's detectors.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class DemoImages:
 def demo_images(
     preferred: str = "creature", *, n_gallery: int = 120, n_others: int = 180, seed: int = 0, size: int = SIZE
 ) -> DemoImages:
-    """A gallery and out-of-category images, never those that the demo network was trained on with its default seed.
+    """Make a gallery and out-of-category images, none of which the demo network with its default seed was trained on.
 
     Parameters
     ----------
@@ -193,9 +193,9 @@ def demo_images(
 
 @torch.no_grad()
 def removal_effects(scene: Scene, response_fn: ResponseFunction, *, size: int = SIZE) -> dict[str, float]:
-    """What each visible kind of part does for a response: response with it minus response without it.
+    """Measure what each visible kind of part adds to a response: response with it minus response without it.
 
-    The scene is rendered again without the parts of one kind, all else the same.
+    The scene is rendered again without the parts of one kind, everything else being equal.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ class SharedParts:
 def shared_masks(
     scene_x: Scene, scene_ref: Scene, response_fn: ResponseFunction, *, min_drop: float = 0.1, size: int = SIZE
 ) -> SharedParts:
-    """The parts that two scenes share and that drive the neuron, established by removing them.
+    """Find the parts that two scenes share and that drive the neuron, by removing them.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ def train(
     """Train on freshly rendered images to tell which kinds of parts and which category an image shows.
 
     The same arguments on the same machine with the same number of threads give the same weights. After each epoch the
-    state is written to ``<out>.checkpoint``; a later call with the same arguments goes on from there.
+    state is written to ``<out>.checkpoint``; a later call with the same arguments resumes from there.
 
     Parameters
     ----------
