@@ -26,7 +26,7 @@ from captum_shared.study.settings import CategorySettings
 
 @dataclass(frozen=True)
 class CategoryStudy:
-    """What is asked: nothing in it changes while it is answered.
+    """The question; nothing in it changes while it is answered.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class CategoryStudy:
     member : (n,) bool array
         Whether an image is in the category.
     latents : Tensor (n, D)
-        Standardised, if they are to be; so does the encoder.
+        Standardised if the settings say so, as the encoder's are.
     encoder : LatentEncoder
     transform : callable
         Of the images.
@@ -70,7 +70,7 @@ class CategoryFindings:
     weight : Tensor (D,)
         Its readout.
     responses : (n,) array
-        Out of fold: of readouts that have not seen the image.
+        Out of fold: from readouts that have not seen the image.
     drivers : Drivers
     pairs : Pairs
     """
@@ -94,7 +94,7 @@ def category_manifest(
     Raises
     ------
     FileNotFoundError, TypeError, ValueError
-        If files are missing, the categories do not suffice, or the network or the transform is random.
+        If files are missing, categories have too few images, or the network or the transform is random.
     """
     paths, categories = read_labels(images, labels)
     check_membership(categories, preferred, settings.folds)
@@ -124,7 +124,7 @@ def open_category(
     Raises
     ------
     FileNotFoundError, TypeError, ValueError
-        If files are missing, or the categories do not suffice.
+        If files are missing, or categories have too few images.
     """
     encoder, transform = network
     paths, categories = read_labels(images, labels)
@@ -209,7 +209,7 @@ def summarise(study: CategoryStudy, findings: CategoryFindings) -> dict[str, Any
 
 
 def standardized(encoder: LatentEncoder, latents: Tensor) -> Tensor:
-    """Standardise latents (n, D) over all n, and make the encoder do the same from now on."""
+    """Standardise latents (n, D) over all n images, and make the encoder do so from now on."""
     from sklearn.preprocessing import StandardScaler
 
     scale = latent_transform(StandardScaler().fit(latents.double().numpy()))

@@ -29,7 +29,7 @@ from captum_shared.study.tuning import Tuning
 
 @dataclass(frozen=True)
 class EncodingModels:
-    """What the encoding models say about K neurons and n stimuli; NaN where a neuron cannot be fitted.
+    """The encoding models of K neurons, for n stimuli; NaN where a neuron cannot be fitted.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class EncodingModels:
     scores : (C, K) array
         Minus the mean squared error inside all stimuli.
     predictions : (n, K) array
-        Of nested cross-validation.
+        From nested cross-validation.
     cv_r, generalization_r : (K,) arrays
     generalization : (n, K) array
         Predictions of out-of-category stimuli by readouts fitted within the category.
@@ -57,7 +57,7 @@ class EncodingModels:
 
 @dataclass(frozen=True)
 class Block:
-    """Places of neurons that have responses to the same stimuli, fitted together, and of these stimuli."""
+    """Indices of neurons with responses to the same stimuli, which are fitted together, and of these stimuli."""
 
     neurons: np.ndarray
     stimuli: np.ndarray
@@ -75,7 +75,7 @@ class FitData:
     categories : (m,) array of str
     preferred : list of k str or None
     splits : list of (train, test)
-        Places among the block's stimuli.
+        Indices into the block's stimuli.
     estimator : scikit-learn estimator or None
     pca : int or None
     """
@@ -97,7 +97,7 @@ class Latents:
     paths : sequence of Path
     network : Network
     standardize : bool
-        Whether latents are scaled over all stimuli; responses play no part in it.
+        Whether latents are scaled over all stimuli, regardless of the responses.
     """
 
     def __init__(self, paths: Sequence[Path], network: Network, standardize: bool) -> None:
@@ -106,21 +106,21 @@ class Latents:
         self.standardize = standardize
 
     def raw(self, candidate: int) -> np.ndarray:
-        """(n, D), as the network gives them."""
+        """(n, D), as they come from the network."""
         columns = self.network.columns(candidate)
         return np.concatenate([np.load(path, mmap_mode="r")[:, columns] for path in self.paths])
 
     def standardized(self, candidate: int) -> Tensor:
-        """In the space in which weights and products are taken, (n, D) float64."""
+        """(n, D) float64, in the space in which weights and products are computed."""
         return torch.from_numpy(_standardized(self.raw(candidate), self.standardize))
 
     def encoder(self, candidate: int) -> nn.Module:
-        """The network up to a candidate, which gives latents in this space."""
+        """The network up to a candidate, with latents in this space."""
         return self.network.encoder(candidate, latent_transform(_scaler(self.raw(candidate), self.standardize)))
 
 
 def encode_stimuli(study: Study, run: Run) -> Latents:
-    """All candidates' latents of all stimuli, one forward pass each, in jobs of `images_per_unit`."""
+    """Compute the latents of all candidates for all stimuli, one forward pass each, in jobs of `images_per_unit`."""
     network, settings, stimuli = study.network, study.settings, study.recording.stimuli
     size = settings.images_per_unit
     shards = [tuple(stimuli[start : start + size]) for start in range(0, len(stimuli), size)]

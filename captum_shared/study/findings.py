@@ -1,4 +1,4 @@
-"""`Findings`: what is known of a recording in the end."""
+"""`Findings`: what a study of a recording found."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from captum_shared.study.tuning import Tuning
 
 @dataclass(frozen=True)
 class Findings:
-    """What is known in the end, but for the maps, which are in files.
+    """The answer, except for the maps, which are in files.
 
     Attributes
     ----------
@@ -20,7 +20,7 @@ class Findings:
     latents : Latents
     models : EncodingModels
     neurons : tuple of NeuronFindings
-        Drivers and pairs of each neuron, or the reason why it is not explained.
+        The drivers and pairs of each neuron, or the reason why it is not explained.
     """
 
     tuning: Tuning

@@ -1,4 +1,4 @@
-"""`Study`: what is asked of a recording."""
+"""`Study`: the question about a recording."""
 
 from __future__ import annotations
 
