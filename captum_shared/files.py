@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.tmp", re.DOTALL)
-"""What a file is called while it is written: a process that is killed leaves it behind."""
+"""The name of a file while it is being written: a process that is killed leaves it behind."""
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes, *, durable: bool = False) -> None:

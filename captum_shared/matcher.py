@@ -90,9 +90,11 @@ class ReferenceMatcher:
         Parameters
         ----------
         query_latents : Tensor or array (Q, D)
+            Latents of the images to find references for.
         weight : Tensor or array (D,) or (K, D)
             Readout of one neuron, or of K neurons.
         k : int, default 1
+            How many references to return for each query.
         exclude : optional
             What to exclude for each query, such as the query itself: one index into the gallery per query, (Q,), or
             several, (Q, m), negative for none; or a boolean mask (Q, G), True where excluded.

@@ -145,6 +145,7 @@ def strongest_drivers(responses: Any, *, predicted: Any = None, threshold: float
     Parameters
     ----------
     responses, predicted : (n,) array or Tensor
+        As in `find_drivers`.
     threshold : float, default 1.0
         As in `find_drivers`.
 

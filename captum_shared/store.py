@@ -22,8 +22,8 @@ from torch import Tensor
 from captum_shared.files import sha256, write_bytes
 
 TOLERANCE = 1e-5
-"""How far numbers of a probe may lie apart, relative to the largest of their row: what another number of threads or
-another layout in memory changes is below 1e-6."""
+"""How far the numbers of a probe may differ, relative to the largest in their row: a different number of threads or
+layout in memory changes them by less than 1e-6."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Identity:
         return Identity(sha256(self.exact.encode(), other.exact.encode()), self.probe + other.probe)
 
     def matches(self, other: Identity) -> bool:
-        """Whether both stand for the same."""
+        """Whether both identify the same thing."""
         return self.exact == other.exact and close(self.probe, other.probe)
 
     def as_json(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Store:
     def tensors(
         self, kind: str, identity: Identity, compute: Callable[[], Mapping[str, Tensor]]
     ) -> Mapping[str, Tensor]:
-        """What is kept, or else what `compute` gives, which is kept from then on."""
+        """What is kept, or else what `compute` returns, which is then kept."""
         kept = self.read(kind, identity)
         if kept is not None:
             return kept[0]

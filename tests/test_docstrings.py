@@ -75,3 +75,25 @@ def test_parameters_are_those_of_the_signature() -> None:
         names = {one.strip("*") for line in listed for one in line.split(", ")}
         taken = set(inspect.signature(value).parameters)
         assert names <= taken, f"{name}: {names - taken}"
+
+
+UNDESCRIBED = {"captum_shared.pair_figure": {"neuron"}}
+
+
+def undescribed(text: str) -> set[str]:
+    """Names in `Parameters` that no indented line follows."""
+    part = re.search(r"^Parameters\n-+\n(.*?)(?=^\w+\n-+$|\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    lines = part[1].split("\n") if part else [""]
+    bare = [line for line, after in zip(lines, [*lines[1:], ""], strict=True) if line[:1].strip() and after[:1] != " "]
+    return {line.split(" : ")[0] for line in bare}
+
+
+def test_every_parameter_is_described() -> None:
+    """Also those of public methods."""
+    values = dict(exported())
+    for name, value in exported():
+        methods = vars(value).items() if inspect.isclass(value) else ()
+        values |= {f"{name}.{other}": getattr(value, other) for other, _ in methods if not other.startswith("_")}
+    bare = {name: undescribed(inspect.getdoc(value) or "") for name, value in values.items()}
+    assert {name: some for name, some in bare.items() if some} == UNDESCRIBED
+    assert undescribed("Do.\n\nParameters\n----------\na : int\nb, c : str\n    Two.\n") == {"a"}

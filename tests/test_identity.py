@@ -156,7 +156,7 @@ RANDOM = {
 @pytest.mark.parametrize("name", RANDOM)
 def test_random_transforms_are_refused(name: str) -> None:
     with pytest.raises(
-        ValueError, match="`transform` gives another result each time .* expected one without random steps"
+        ValueError, match="`transform` gives a different result each time .* expected one without random steps"
     ):
         identify_transform(RANDOM[name], IMAGE)
 
@@ -166,7 +166,7 @@ def test_random_networks_are_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return nn.functional.dropout(x, training=True)
 
-    with pytest.raises(ValueError, match="the network gives another output each time"):
+    with pytest.raises(ValueError, match="the network gives a different output each time"):
         identify_network(Always(), X)
 
 

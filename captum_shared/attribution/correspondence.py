@@ -40,6 +40,7 @@ class LayerCorrespondence(GradientAttribution):
     encoder : LatentEncoder
         With pool="avg", "flatten" or a grid, and no transform or an affine one.
     similarity : {"dot"} or rule of `moment_rule`, default "dot"
+        The similarity to split up among pairs of positions.
     center : Tensor (D,), optional
         For "dot": subtracted from the latents of both images, such as the gallery's mean. A rule of `moment_rule`
         subtracts the mean of its gallery instead.

@@ -35,6 +35,7 @@ class LayerParallelBackprop(PairAttribution):
     Parameters
     ----------
     encoder : LatentEncoder
+        In evaluation mode.
     rule, center, constants
         As in `ParallelBackprop`.
 
@@ -87,6 +88,7 @@ class LayerParallelBackprop(PairAttribution):
         Parameters
         ----------
         inputs : tuple of two Tensors (N, C, H, W)
+            Out-of-category images and their references, as in `ParallelBackprop.attribute`.
         target, additional_forward_args, readout, center, reference_latents
             As in `ParallelBackprop.attribute`.
         relu_attributions : bool, default False

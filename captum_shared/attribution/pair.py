@@ -222,7 +222,9 @@ class ParallelBackprop(PairAttribution):
         inputs, baselines, reference_latents, **engine_arguments
             As in `attribute`.
         readouts : Tensor (K, D) or LinearReadout
+            The readouts of the neurons.
         center : Tensor (D,) or (K, D), optional
+            For all neurons, or one for each.
 
         Returns
         -------

@@ -57,7 +57,7 @@ class LatentCache:
         self._database.close()
 
     def get(self, images: Sequence[str]) -> dict[str, Tensor]:
-        """The latents (D,) that are known of the images with these digests."""
+        """The latents (D,) that are known for the images with these digests."""
         query = "SELECT z, checksum FROM kept WHERE identity = ? AND image = ?"
         rows = {image: self._first(query, (self._name, image)) for image in images}
         found = {image: self._checked(image, *row) for image, row in rows.items() if row}
@@ -110,7 +110,7 @@ class LatentCache:
         self._database = sqlite3.connect(self.path, timeout=60)
 
     def _set_aside(self, error: Exception) -> None:
-        """Go on with an empty database in place of one that is damaged."""
+        """Continue with an empty database in place of a damaged one."""
         self._database.close()
         aside = self.path.with_name(f"{self.path.name}.damaged")
         self.path.replace(aside)

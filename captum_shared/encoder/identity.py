@@ -1,7 +1,7 @@
-"""What a network and a transform of images do, so that results of one are never taken for those of another.
+"""What a network and an image transform do, so that results of one are never mistaken for those of another.
 
-A description such as ``repr`` hides attributes, and a lambda has none. So what counts is what they do: parameters and
-buffers to the bit, and the output for a few fixed images, up to the rounding of floating point.
+A description such as ``repr`` hides attributes, and a lambda has none. So they are identified by what they do:
+parameters and buffers to the bit, and the output for a few fixed images, up to floating-point rounding.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ ImageTransform = Callable[[Any], Tensor]
 
 SIZES = ((61, 47), (192, 256), (400, 300))
 CALLS = 4
-"""How often each probe image is transformed: a random step, such as a mirrored copy half of the time, shows."""
+"""How often each probe image is transformed, to reveal random steps, such as mirroring half of the time."""
 PROBES = 3
 PASSES = 2 * PROBES
-"""Forward passes of one image each that an identity costs."""
+"""Forward passes of one image each that an identity takes."""
 DIRECTIONS = 8
 _VERSIONS = ("torch", "torchvision", "pillow")
 
@@ -41,7 +41,7 @@ def identify(
     example: Any,
     forward: Callable[[Tensor], Tensor | Sequence[Tensor]] | None = None,
 ) -> Identity:
-    """What a network does behind a transform of images such as `example`; see the two functions below."""
+    """Identify a network together with its transform of images such as `example`; see the two functions below."""
     x = as_tensor(example if transform is None else transform(example))
     return identify_transform(transform, example).joined(identify_network(network, x, forward))
 
@@ -49,14 +49,14 @@ def identify(
 def identify_network(
     network: nn.Module, example: Tensor, forward: Callable[[Tensor], Tensor | Sequence[Tensor]] | None = None
 ) -> Identity:
-    """What a network does with images like `example`.
+    """Identify a network by what it does with images like `example`.
 
     Parameters
     ----------
     network : nn.Module
-        In the mode in which it is used; its parameters and buffers count, those that are not saved with it, too.
+        In the mode in which it is used; all of its parameters and buffers count, even those not saved with it.
     example : Tensor (C, H, W)
-        Its shape and dtype count, its values do not.
+        Only its shape and dtype count, not its values.
     forward : callable, optional
         Images (1, C, H, W) -> the outputs that count, one tensor or several. Default: the network itself.
 
@@ -76,7 +76,7 @@ def identify_network(
         rows, again = ([_sketch(out) for x in images for out in _listed((forward or network)(x[None]))] for _ in "12")
     if not close(rows, again):
         raise ValueError(
-            "the network gives another output each time for the same image, so what is computed with it cannot be "
+            "the network gives a different output each time for the same image, so results computed with it cannot be "
             "kept or repeated; expected one without random steps, such as dropout, in evaluation mode"
         )
     places = [getattr(network, name, None) for name in ("layer", "layers", "pool", "pools")]
@@ -86,21 +86,21 @@ def identify_network(
 
 
 def identify_transform(transform: Callable[[Any], Any] | None, example: Any) -> Identity:
-    """What a transform of images does.
+    """Identify an image transform by what it does.
 
     Parameters
     ----------
     transform : callable or None
     example
-        An image as the transform gets it: PIL image, tensor, array; its kind and, for tensors and arrays, its shape
-        count. Anything else is the probe itself.
+        An image as passed to the transform: a PIL image, tensor or array. Only its type and, for tensors and arrays,
+        its shape count. Anything else is itself the probe.
 
     Raises
     ------
     ValueError
         If the result differs between calls.
     Exception
-        What the transform raises, if it takes none of the probe images.
+        What the transform raises, if it accepts none of the probe images.
     """
     if transform is None:
         return Identity(sha256(b"no transform"))
@@ -116,7 +116,7 @@ def identify_transform(transform: Callable[[Any], Any] | None, example: Any) -> 
 
 
 def _transformed(transform: Callable[[Any], Any], probe: Any) -> tuple[float, ...] | Exception:
-    """What comes of a probe, or why nothing does: a transform that crops cannot take small images."""
+    """A transformed probe, or why it cannot be transformed: a transform that crops cannot take small images."""
     try:
         with _random_state_kept(torch.device("cpu")):
             first, *others = (as_tensor(transform(probe)) for _ in range(CALLS))
@@ -125,8 +125,8 @@ def _transformed(transform: Callable[[Any], Any], probe: Any) -> tuple[float, ..
     sketch = _sketch(first)
     if not all(torch.equal(first, other) or close([sketch], [_sketch(other)]) for other in others):
         raise ValueError(
-            "`transform` gives another result each time for the same image, so what is computed with it cannot be kept "
-            "or repeated; expected one without random steps, as for evaluation"
+            "`transform` gives a different result each time for the same image, so results computed with it cannot be "
+            "kept or repeated; expected one without random steps, as for evaluation"
         )
     return sketch
 
@@ -214,7 +214,7 @@ def _versions() -> list[str]:
 
 @contextmanager
 def _random_state_kept(device: torch.device) -> Iterator[None]:
-    """Whatever random numbers are drawn inside, those that are drawn afterwards are the same as without it."""
+    """Restore the state of the random generators afterwards."""
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:

@@ -50,6 +50,7 @@ def encode_images(
     transform : callable, optional
         Applied to each image, such as the one that `load_encoder` returns. Without one, paths are scaled to [0, 1].
     batch_size : int, default 32
+        Images per forward pass.
     device : str or torch.device, optional
         Where to compute; the encoder is moved there. Default: the encoder's device. Images follow batch by batch.
     progress : bool, default False

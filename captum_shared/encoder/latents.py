@@ -91,6 +91,7 @@ class LatentEncoder(nn.Module):
         Parameters
         ----------
         x : Tensor (N, C, H, W)
+            Images.
 
         Returns
         -------

@@ -9,8 +9,8 @@ from torch import nn
 def channels_last(network: nn.Module) -> nn.Module:
     """The same network, with the kernels of its two-dimensional convolutions laid out channels last.
 
-    The kernels decide: the convolutions' outputs, and so the maps behind them, follow. Others stay, for which
-    `Module.to` has an error: networks of videos, say.
+    The kernels determine the layout of the convolutions' outputs, and so of the maps after them. Other parameters stay
+    as they are, whereas `Module.to` would raise an error, for example for video networks.
     """
     for parameter in network.parameters():
         if parameter.ndim == 4:

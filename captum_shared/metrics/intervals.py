@@ -19,7 +19,9 @@ def bootstrap_interval(
     values : sequence of float (n,)
         One per neuron, finite; average over a neuron's images first, since they are not independent.
     level : float, default 0.95
+        Coverage of the interval, between 0 and 1.
     repeats : int, default 2000
+        How many times to draw.
     seed : int
         For the draws.
 

@@ -24,11 +24,13 @@ def deletion_curve(
     heat : torch.Tensor or np.ndarray (H, W)
         Finite; only the order of its values matters. Equally hot pixels are taken in reading order.
     image : torch.Tensor (C, H, W)
+        The image that the heat explains.
     score : callable
         Images (n, C, H, W) to scores (n,), called once with all steps.
     baseline : number or torch.Tensor (C, H, W), default 0
         What replaces a pixel: for normalised images, 0 is the mean colour; a blurred image keeps the colours.
     steps : int, default 20
+        In how many steps to replace the pixels.
 
     Returns
     -------
@@ -90,6 +92,7 @@ def curve_area(curve: Tensor) -> Tensor:
     Parameters
     ----------
     curve : torch.Tensor (..., steps + 1)
+        From `deletion_curve` or `insertion_curve`.
 
     Returns
     -------

@@ -117,6 +117,7 @@ def readout_randomization(
     Parameters
     ----------
     weight : Tensor (D,)
+        Readout of the neuron.
     explain : callable
         Readout (D,) -> maps (N, ...), by any method.
     repeats : int

@@ -51,6 +51,7 @@ def fit_readout(latents: Any, responses: Any, estimator: Any = None, cv: Any = 5
     Parameters
     ----------
     latents : (n, D) tensor or array
+        One row for each stimulus.
     responses : (n,) or (n, K) tensor or array
         One column for each neuron. For a classifier, each column holds two values, of which the larger is positive.
     estimator : scikit-learn estimator or Pipeline, optional

@@ -118,6 +118,7 @@ class LinearReadout(LinearLayer):
         Parameters
         ----------
         estimator : fitted estimator or Pipeline
+            Of scikit-learn; not changed.
 
         Returns
         -------

@@ -26,6 +26,7 @@ class Recording:
     stimuli : sequence of n_stimuli paths
         Image files, in the order of the second axis. They are opened only when needed.
     categories : sequence of n_stimuli str, optional
+        The category of each stimulus.
     neuron_ids : sequence of n_neurons str, optional
         Default: "0", "1", ...
 
@@ -122,6 +123,7 @@ class Recording:
         Parameters
         ----------
         path : path
+            A folder or a file, as above.
         stimuli : path, optional
             Folder of the images. Default: ``stimuli`` next to the file, or in the folder.
         labels : path, optional

@@ -26,6 +26,7 @@ def grey(kind: str = "luminance") -> Change:
     Parameters
     ----------
     kind : {"luminance", "opponent"}, default "luminance"
+        Which weights to give the channels.
 
     Returns
     -------
@@ -63,6 +64,7 @@ def turn(degrees: float) -> Change:
     Parameters
     ----------
     degrees : float
+        The angle.
 
     Returns
     -------

@@ -24,6 +24,7 @@ def base_rates(top: TopActivations, labels: Sequence[Hashable | None]) -> dict[A
     Parameters
     ----------
     top : TopActivations
+        Says how many images there are, and which are unreadable.
     labels : sequence of n_images str, int or None
         None for an image without a class.
 
@@ -66,6 +67,7 @@ def class_distribution(
     Parameters
     ----------
     top : TopActivations
+        The strongest images of each unit.
     labels : sequence of n_images str, int or None
         The class of every image, in the order of the images; None for an image without a class, which is left out.
     normalize : bool, default False
@@ -209,6 +211,7 @@ def morcos_class_selectivity(responses: Any, labels: Sequence[Hashable | None]) 
     responses : (n, U) tensor or array
         Responses to all images, such as latents with pool="avg", as in the paper. Not negative.
     labels : sequence of n str or int
+        The class of each image.
 
     Returns
     -------
@@ -251,7 +254,9 @@ def category_d_prime(responses: Any, labels: Sequence[Hashable | None], category
     responses : (n, K) tensor or array
         Of readout neurons, recorded neurons, or units.
     labels : sequence of n str or int
+        The class of each image.
     category : str or int
+        One of the labels.
 
     Returns
     -------

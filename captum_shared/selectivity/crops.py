@@ -68,6 +68,7 @@ def top_crops(
     source : PixelSource
         The images that `top` was computed from.
     unit : int
+        Index of the unit.
     n : int, optional
         How many crops; all k by default.
 
@@ -106,6 +107,7 @@ def neuron_feature(activations: Tensor, crops: Tensor, inside: Tensor | None = N
     activations : Tensor (k,)
         Values below zero count as zero.
     crops : Tensor (k, C, h, w)
+        Receptive-field crops, as from `top_crops`.
     inside : Tensor (k, h, w), optional
         Where a crop shows its image. What lies beyond the border is left out, also of the weights.
 

@@ -74,12 +74,15 @@ def receptive_fields(
     Parameters
     ----------
     model : nn.Module
+        Any network, as in `top_activations`.
     layers : str or sequence of str
         As in `top_activations`.
     image_size : (int, int)
         Height and width in pixels, as in ``TopActivations.image_size``.
     channels : int, default 3
+        Channels of the images.
     batch_size : int, default 32
+        Images per forward pass.
 
     Returns
     -------

@@ -21,6 +21,7 @@ def response_loss(activations: Tensor, changed: Tensor) -> Tensor:
     Parameters
     ----------
     activations : Tensor (U, k)
+        a_j, the responses to the unchanged crops.
     changed : Tensor (U, k)
         a'_j in the same places as a_j. In both, responses below zero count as zero.
 

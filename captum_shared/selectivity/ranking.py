@@ -82,6 +82,7 @@ class TopActivations:
         responses : (n, U) tensor or array
             Responses to n images; rows with NaN are images without a response and are left out.
         k : int, default 100
+            How many images to keep for each unit.
         layer : str
             A name for the population.
         """

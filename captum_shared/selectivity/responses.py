@@ -66,6 +66,7 @@ def changed_responses(
     model, images, transform, batch_size, device, progress
         As in the call of `top_activations` that returned `top`.
     top : TopActivations
+        Which images and positions to read.
     change : callable
         Crops to changed crops, (n, C, h, w) each; pictures in [0, 1], black at 0. Beyond the border of the image a crop
         repeats the nearest pixel.

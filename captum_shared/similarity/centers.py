@@ -32,6 +32,7 @@ def category_centers(
     weight : Tensor (D,)
         Readout of the neuron.
     categories : sequence of str, length G
+        The category of each gallery image.
     category : str
         The category of the references.
     n_drivers : int, default 10

@@ -29,6 +29,7 @@ def render(scene: Scene, size: int = SIZE) -> tuple[Tensor, dict[str, np.ndarray
     Parameters
     ----------
     scene : Scene
+        What to draw.
     size : int
         Side of the image in pixels, at least 16.
 
@@ -69,6 +70,7 @@ def footprint(part: Part, size: int = SIZE) -> np.ndarray:
     Parameters
     ----------
     part : Part
+        In units of the image.
     size : int, default 96
         Side of the image in pixels.
 
@@ -209,6 +211,7 @@ def render_scenes(scenes: Sequence[Scene], size: int = SIZE) -> SyntheticImages:
     Parameters
     ----------
     scenes : sequence of Scene
+        What to draw.
     size : int, default 96
         Side of the images in pixels.
 
@@ -244,9 +247,11 @@ def make_images(
     Parameters
     ----------
     n : int
+        How many scenes.
     categories : str or sequence of str, default all
         Which take turns.
     seed : int, default 0
+        For the scenes.
     size : int, default 96
         Side of the images in pixels.
     clutter : int, default 8

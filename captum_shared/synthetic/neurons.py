@@ -98,6 +98,7 @@ def planted_neuron(network: DemoNetwork, kinds: Mapping[str, float]) -> Category
     Parameters
     ----------
     network : DemoNetwork
+        Whose detectors to combine.
     kinds : mapping of str to float
         Kind (or category) -> weight.
 
@@ -166,6 +167,7 @@ def demo_images(
     n_gallery, n_others : int
         How many images of the preferred category, and of all others.
     seed : int, default 0
+        For the scenes.
     size : int, default 96
         Side of the images in pixels.
 
@@ -200,6 +202,7 @@ def removal_effects(scene: Scene, response_fn: ResponseFunction, *, size: int = 
     Parameters
     ----------
     scene : Scene
+        The scene of the image.
     response_fn : callable
         Images (n, 3, size, size) to responses (n,).
     size : int
