@@ -70,6 +70,7 @@ def test_heat_is_on_the_shared_parts_and_more_so_than_the_readouts(result: Any) 
     assert summary["cv_auc"] > 0.9
 
 
+@pytest.mark.slow  # explains the demo's pairs twice: over 10 seconds
 def test_same_seed_same_files(result: Any, tmp_path: Path) -> None:
     out, _ = result
     demo.run_demo(out=tmp_path, top=3, progress=False)
@@ -77,6 +78,7 @@ def test_same_seed_same_files(result: Any, tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
 
 
+@pytest.mark.slow  # explains the demo's pairs twice: over 10 seconds
 def test_another_device_finds_the_same(result: Any, tmp_path: Path, device: str) -> None:
     found = demo.run_demo(out=tmp_path, top=1, progress=False, device=device)
     assert found["cv_auc"] == pytest.approx(result[1]["cv_auc"], abs=1e-6)

@@ -62,7 +62,7 @@ def test_every_rule_is_named_in_the_help(capsys: pytest.CaptureFixture[str]) -> 
         with pytest.raises(SystemExit):
             cli.main([command, "--help"])
         text = " ".join(capsys.readouterr().out.split())
-        said = text[text.index("what is shared:") : text.index("--maps", text.index("what is shared:"))]
+        said = text[text.index("what counts as shared:") : text.index("--maps", text.index("what counts as shared:"))]
         assert all(re.search(rf"\b{name}\b", said) for name in rule_names())
 
 

@@ -189,8 +189,8 @@ def table(points: Sequence[Measurement], setup: Setup) -> str:
         hours = largest.maps / largest.pairs * pairs / 3600
         lines.append(
             f"\nComputed, not run: {CLUSTER['neurons']:,} neurons with {CLUSTER['pairs']} pairs are {pairs:,} pairs, "
-            f"{hours:.1f} hours of one such core for the maps at the time per pair above. {CLUSTER['gpus']} GPUs take "
-            f"{hours / CLUSTER['gpus']:.2f} hours, divided by how many such cores a GPU is worth."
+            f"{hours:.2g} hours of one such core for the maps at the time per pair above. {CLUSTER['gpus']} GPUs take "
+            f"{hours / CLUSTER['gpus']:.2g} hours, divided by how many such cores a GPU is worth."
         )
     return "\n".join(lines) + "\n"
 
