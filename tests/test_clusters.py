@@ -25,7 +25,7 @@ def main(place, kill, recording, weights, out):
         encoder, transform = cs.load_encoder("squeezenet1_0", layer="features.8", pool=2, weights=weights, image_size=64)
         data = cs.Recording.load(recording)
         cs.explain_recording(data, encoder, transform, out=out, drivers=3, n_steps=4, n_splits=10, min_cv_r=-1,
-                             maps="pixel,layer", maps_per_unit=6, images_per_unit=15, threshold=0.3, progress=False)
+                             maps="pixel,layer", maps_per_job=6, images_per_job=15, threshold=0.3, progress=False)
 
     def killer():
         while not list(pathlib.Path(out).glob(".work/maps_*")):

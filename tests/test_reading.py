@@ -294,9 +294,9 @@ def test_evaluation_lasts_until_no_thread_wants_it() -> None:
 @pytest.mark.slow  # explains a recording twice: ten seconds
 def test_a_recording_explained_by_three_threads(recording: Path, tiny: nn.Module, switching: None) -> None:
     """All of them scan the layers of one network."""
-    explain(recording, tiny, Path("one"), images_per_unit=8, maps_per_unit=1)
+    explain(recording, tiny, Path("one"), images_per_job=8, maps_per_job=1)
     with joblib.parallel_config(backend="threading", n_jobs=3):
-        explain(recording, tiny, Path("three"), images_per_unit=8, maps_per_unit=1)
+        explain(recording, tiny, Path("three"), images_per_job=8, maps_per_job=1)
     assert files_of(Path("one")) == files_of(Path("three"))
 
 

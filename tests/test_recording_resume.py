@@ -109,21 +109,21 @@ def test_half_written_files_are_not_taken_for_whole(recording: Path, tiny: torch
 
 @pytest.mark.slow  # starts two processes, each of which imports torch and scikit-learn: half a minute
 def test_two_processes_give_the_same_files(recording: Path, tiny: torch.nn.Module) -> None:
-    explain(recording, tiny, Path("one"), images_per_unit=30, maps_per_unit=8)
-    explain(recording, tiny, Path("two"), images_per_unit=30, maps_per_unit=8, n_jobs=2)
+    explain(recording, tiny, Path("one"), images_per_job=30, maps_per_job=8)
+    explain(recording, tiny, Path("two"), images_per_job=30, maps_per_job=8, n_jobs=2)
     assert files_of(Path("one")) == files_of(Path("two"))
 
 
 @pytest.mark.slow  # starts a cluster of two processes, each of which imports torch and scikit-learn: half a minute
 def test_local_dask_cluster_of_two_processes_gives_the_same_files(recording: Path, tiny: torch.nn.Module) -> None:
     distributed = pytest.importorskip("distributed")
-    explain(recording, tiny, Path("here"), images_per_unit=30, maps_per_unit=8)
+    explain(recording, tiny, Path("here"), images_per_job=30, maps_per_job=8)
     cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
     with cluster, distributed.Client(cluster) as client:
         workers = client.run(os.getpid)
         assert len(set(workers.values()) - {os.getpid()}) == 2
         with joblib.parallel_config(backend="dask"):
-            explain(recording, tiny, Path("there"), images_per_unit=30, maps_per_unit=8)
+            explain(recording, tiny, Path("there"), images_per_job=30, maps_per_job=8)
     assert files_of(Path("here")) == files_of(Path("there"))
 
 

@@ -32,8 +32,8 @@ REQUIRED = {
 NO_FLAG = {
     "folds",
     "n_splits",
-    "images_per_unit",
-    "maps_per_unit",
+    "images_per_job",
+    "maps_per_job",
     "map_bits",
     "map_reduction",
 }  # may be of Python alone

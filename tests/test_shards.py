@@ -26,13 +26,13 @@ def test_no_shard(text: str) -> None:
 
 
 def test_gathered_shards_are_the_files_of_one_run(recording: Path, tiny: torch.nn.Module) -> None:
-    explain(recording, tiny, Path("whole"), maps_per_unit=4)
+    explain(recording, tiny, Path("whole"), maps_per_job=4)
     for number in (1, 2, 3):
-        explain(recording, tiny, Path("parts"), maps_per_unit=4, shard=f"{number}/3")
+        explain(recording, tiny, Path("parts"), maps_per_job=4, shard=f"{number}/3")
     made = [path.name for k in (1, 2, 3) for path in Path(f"parts.shard-{k}-of-3/.work").glob("maps_*")]
     assert len(set(made)) == len(made) > 3  # each part of the maps is made once
     assert not Path("parts").exists()
-    explain(recording, tiny, Path("parts"), maps_per_unit=4, gather=True)
+    explain(recording, tiny, Path("parts"), maps_per_job=4, gather=True)
     assert files_of(Path("parts")) == files_of(Path("whole"))
 
 
@@ -44,12 +44,12 @@ def test_the_command(recording: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_gathering_makes_what_is_missing_or_damaged(recording: Path, tiny: torch.nn.Module) -> None:
-    explain(recording, tiny, Path("whole"), maps_per_unit=4)
-    explain(recording, tiny, Path("out"), maps_per_unit=4, shard="2/2")
+    explain(recording, tiny, Path("whole"), maps_per_job=4)
+    explain(recording, tiny, Path("out"), maps_per_job=4, shard="2/2")
     damaged = next(iter(Path("out.shard-2-of-2/.work").glob("maps_*pixel.npy")))
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\7")
     with pytest.warns(UserWarning, match=f"{damaged.name} is damaged or was changed"):
-        explain(recording, tiny, Path("out"), maps_per_unit=4, gather=True)
+        explain(recording, tiny, Path("out"), maps_per_job=4, gather=True)
     assert files_of(Path("out")) == files_of(Path("whole"))
 
 

@@ -120,9 +120,9 @@ class Latents:
 
 
 def encode_stimuli(study: Study, run: Run) -> Latents:
-    """Compute the latents of all candidates for all stimuli, one forward pass each, in jobs of `images_per_unit`."""
+    """Compute the latents of all candidates for all stimuli, one forward pass each, in jobs of `images_per_job`."""
     network, settings, stimuli = study.network, study.settings, study.recording.stimuli
-    size = settings.images_per_unit
+    size = settings.images_per_job
     shards = [tuple(stimuli[start : start + size]) for start in range(0, len(stimuli), size)]
     paths = [run.folder / WORK / f"latents_{number:05d}.npy" for number in range(len(shards))]
 

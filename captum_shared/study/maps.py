@@ -103,7 +103,7 @@ def make_maps(study: Study, findings: Findings, run: Run, shard: Shard | None = 
         left = [neuron for neuron in neurons if not run.folder.holds(map_path(run.folder, neuron))]
         if left:
             table = list_maps(neurons)
-            groups = cut_by_image(table.image, study.settings.maps_per_unit)
+            groups = cut_by_image(table.image, study.settings.maps_per_job)
             candidates = _Candidate(study, findings, candidate, table, standardized)
             jobs = [candidates.job(run.folder, number, rows) for number, rows in enumerate(groups)]
             run.carry_out(shard.part(jobs) if shard else jobs, f"maps of {study.network.layer(candidate)}")

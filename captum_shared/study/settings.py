@@ -139,7 +139,7 @@ class RecordingSettings(Settings):
         Bits per number in the files of maps; with 8 and 16, each map has its own scale.
     map_reduction : int
         Side in pixels of the blocks over which maps of pixels are summed; 2 for half the resolution.
-    images_per_unit, maps_per_unit : int
+    images_per_job, maps_per_job : int
         The size of a job: images to encode, maps to make. All maps of an image are made together.
     """
 
@@ -157,15 +157,15 @@ class RecordingSettings(Settings):
     figures: int = 100
     map_bits: int = 16
     map_reduction: int = 1
-    images_per_unit: int = 64
-    maps_per_unit: int = 256
+    images_per_job: int = 64
+    maps_per_job: int = 256
 
     def check(self) -> None:
         """Refuse what is out of range."""
         from captum_shared.checks import check_choice, check_integer, check_number
 
         super().check()
-        for name in ("n_splits", "drivers", "map_reduction", "images_per_unit", "maps_per_unit"):
+        for name in ("n_splits", "drivers", "map_reduction", "images_per_job", "maps_per_job"):
             check_integer(name, getattr(self, name))
         check_integer("figures", self.figures, 0)
         check_choice("map_bits", self.map_bits, (8, 16, 32))
