@@ -40,7 +40,7 @@ class Result:
 
 
 class Store:
-    """JSON files in a folder, each keyed by what it depends on: an interrupted run goes on where it stopped."""
+    """JSON files in a folder, each keyed by what it depends on: an interrupted run is resumed."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder, self.settings = folder, settings

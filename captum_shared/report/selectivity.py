@@ -111,7 +111,7 @@ def index_selectivity(
         What to note about the network.
     out : path
         Gets ``units.csv``, figures, ``index.html``, ``summary.json``, ``manifest.json``, and ``.cache``, from which an
-        interrupted run goes on.
+        interrupted run is resumed.
     overwrite : bool, default False
         Whether a report of another configuration in `out` is replaced.
 

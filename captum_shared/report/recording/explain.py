@@ -46,9 +46,9 @@ def explain_recording(
 ) -> dict[str, Any]:
     """Explain a whole recording: fit every neuron, choose its drivers and references, draw what they share.
 
-    A run that was interrupted, even killed, goes on when called again with the same arguments, and ends in the same
-    files. Work is cut into independent units that run through `joblib.Parallel`, so that ``joblib.parallel_config``
-    decides where.
+    If a run is interrupted or killed, call it again with the same arguments to resume it; the files are the same.
+    Work is cut into independent jobs, which run where ``joblib.parallel_config`` says: "loky", "threading", "dask" or
+    "ray".
 
     Parameters
     ----------

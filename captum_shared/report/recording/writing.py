@@ -193,7 +193,7 @@ def _panels(study: Study, findings: Findings, summary: dict[str, Any]) -> list[P
          f"Scatter of cross-validated r, median {summary['median_cv_r']}, against reliability, "
          f"median {summary['median_reliability']}"),
         ("reuse", partial(figures.reuse_figure, reuse),
-         f"{summary['n_pairs']} pairs use {len(reuse)} references. One that serves everybody is a hub.",
+         f"{summary['n_pairs']} pairs use {len(reuse)} references. A reference reused for most drivers is a hub.",
          "Bars: how often each reference was chosen"),
     ]  # fmt: skip
 
