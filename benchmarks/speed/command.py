@@ -161,7 +161,9 @@ def _list(facts: dict[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__.split("\n")[0])
-    parser.add_argument("--out", default="speed", metavar="DIR", help="folder for the results; an interrupted run is resumed")
+    parser.add_argument(
+        "--out", default="speed", metavar="DIR", help="folder for the results; an interrupted run is resumed"
+    )
     parser.add_argument("--quick", action="store_true", help="two networks at their last layers, few rounds")
     parser.add_argument("--check", type=float, metavar="FACTOR",
                         help="exit with status 1 if a row misses its bound by more than this factor")  # fmt: skip

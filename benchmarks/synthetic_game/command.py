@@ -202,7 +202,9 @@ def _admission_table(results: dict[str, list[dict[str, Any]]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.shared_parts", description=__doc__.split("\n")[0])
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results; an interrupted run is resumed")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="folder for the results; an interrupted run is resumed"
+    )
     parser.add_argument("--quick", action="store_true", help="few neurons, both networks as they are: a minute or two")
     parser.add_argument("--seed", type=int, default=HELD_OUT_SEED, metavar="N",
                         help="seed of neurons and images (default: 1, held out; rules were tuned on 0)")  # fmt: skip
