@@ -102,7 +102,7 @@ class LayerCorrespondence(GradientAttribution):
         with torch.inference_mode(mode=False), torch.no_grad():
             x, x_ref = check_pair(inputs, self.encoder)
             warn_if_training(self.encoder)
-            shares, shares_ref = (self._shares(self._see(image)) for image in (x, x_ref))
+            shares, shares_ref = (self.shares(self._see(image)) for image in (x, x_ref))
             weight = resolve_weight(readout, target, shares.rest)
             weights = weight.expand_as(shares.rest)
             return torch.stack([self._of_pair(n, shares, shares_ref, w) for n, w in enumerate(weights)])
@@ -124,15 +124,12 @@ class LayerCorrespondence(GradientAttribution):
 
     def shares(self, seen: LayerOutput) -> Shares:
         """What each position contributes to the latents of images whose layer's output is known."""
-        return self._shares(seen)
+        origin = self.center if isinstance(self.similarity, str) else self.similarity.origin
+        return position_shares(self._maps, self._maps.as_map(seen.output, seen.size), origin)
 
     def _see(self, x: Tensor) -> LayerOutput:
         with network_refusals(x, self.encoder, "the encoder"):
             return see_layer(self.encoder, x)
-
-    def _shares(self, seen: LayerOutput) -> Shares:
-        origin = self.center if isinstance(self.similarity, str) else self.similarity.origin
-        return position_shares(self._maps, self._maps.as_map(seen.output, seen.size), origin)
 
     def _of_pair(self, n: int, shares: Shares, shares_ref: Shares, weight: Tensor) -> Tensor:
         """R (h, w, h', w') of pair n: for some positions of the reference at a time."""
