@@ -127,7 +127,6 @@ def test_faults_of_a_site_are_found(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.slow  # starts a kernel twice: 8 seconds
 def test_a_notebook_is_executed_once_and_again_when_it_changes(tmp_path: Path) -> None:
     from nbformat import v4, write
 
