@@ -55,7 +55,7 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("shared_parts")
     patch = pytest.MonkeyPatch()
     patch.setattr(shared_parts, "methods_of", lambda setting: [row for row in all_methods() if row.name in FEW])
-    patch.setattr(shared_parts, "settings", lambda: settings()[:1])
+    patch.setattr(shared_parts, "settings", lambda pool: settings()[:1])
     shared_parts.run(out, quick=True, n_neurons=1, n_cases=1, progress=False)
     patch.undo()
     return out
@@ -92,7 +92,7 @@ def test_shared_parts(synthetic: Path) -> None:
 
 def test_a_started_run_goes_on(synthetic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (synthetic / "shared_parts.csv").read_bytes()
-    monkeypatch.setattr(shared_parts, "settings", lambda: settings()[:1])
+    monkeypatch.setattr(shared_parts, "settings", lambda pool: settings()[:1])
     monkeypatch.setattr(shared_parts, "make_neuron", lambda *args: pytest.fail("computed again"))
     shared_parts.run(synthetic, quick=True, n_neurons=1, n_cases=1, progress=False)
     assert (synthetic / "shared_parts.csv").read_bytes() == before
@@ -177,6 +177,7 @@ def test_settings() -> None:
         Setting("turned", "planted", degrees=45.0),
         Setting("refitted", "planted", ceiling=0.8),
         Setting("ratio", "planted", ratio=0.25),
+        settings(2)[1],  # a rotated grid
     ],
 )
 def test_neurons_of_settings(setting: Setting) -> None:
@@ -187,6 +188,16 @@ def test_neurons_of_settings(setting: Setting) -> None:
     assert z.shape[1] == len(neuron.weight)
     for own in (neuron, cases[0].other):
         assert float(z @ own.weight) > float((neuron.gallery @ own.weight).mean())
+
+
+def test_moments_of_a_grid_cell_by_cell_and_of_all_latents() -> None:
+    neuron, cases, _ = make_neuron(settings(2)[1], 1, 1, 0, "cpu")
+    for by_cell, cells in ((True, 4), (False, 1)):
+        assert neuron.moments(0.5, by_cell).cells == cells
+    rows = shared_parts.methods_of(settings(2)[1])
+    scores = {row.rule: shared_parts._scores(row, neuron, cases, 0)["query"]["both_swaps_accuracy"] for row in rows}
+    assert set(methods.RULE_ROWS + methods.GRID_ROWS) == set(scores)
+    assert scores["moments, contrast 0.5"] > scores["dot"]  # the channels are turned
 
 
 def test_pair_scores_by_hand() -> None:

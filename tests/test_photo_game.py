@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from itertools import combinations
+from dataclasses import replace
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from benchmarks.photo_game import command, pixels, splits
 from benchmarks.photo_game.composites import Composite, draw_both_swaps, draw_pair_grid
 from benchmarks.photo_game.neurons import FOLDS, Knowledge, Photographs, driving, learn, make_folds
 from benchmarks.photo_game.pixels import cell_sums
-from benchmarks.photo_game.play import CONDITIONS, Condition, Frame, play
-from benchmarks.photo_game.rows import LAYER, rows
+from benchmarks.photo_game.play import CONDITIONS, Condition, Frame, maps_of_tiles, play
+from benchmarks.photo_game.rows import LAYER, grid_rows, rows
 from benchmarks.photo_game.scoring import both_swaps_scores, heat_in_tiles, pair_grid_scores
-from captum_shared import LatentEncoder, LayerParallelBackprop, display_heat
+from captum_shared import LatentEncoder, LayerParallelBackprop, display_heat, moment_rule
 
 NAMES = ("a", "b", "c", "d", "e")
 
@@ -92,9 +93,18 @@ def test_composites_keep_photographs_and_references_apart(
     assert {str(name) for c in grid for name in photographs.categories[c.tiles[2:]]} == {"e"}
 
 
+def grid_of(photographs: Photographs, pool: int) -> tuple[Photographs, list[Knowledge]]:
+    """The photographs, and what is known of them, by latents of a grid of cells."""
+    grid = replace(photographs, pool=pool, _pooled={})
+    neurons = [driving(*own) for size in (1, 2) for own in combinations(NAMES, size)]
+    return grid, [learn(grid, fold, neurons) for fold in range(FOLDS)]
+
+
+@pytest.mark.parametrize("pool", [1, 2, 4])
 @pytest.mark.parametrize("rule", ["product", "dot"])
-def test_maps_and_heat_are_those_that_ship(photographs: Photographs, known: list[Knowledge], rule: str) -> None:
+def test_maps_and_heat_are_those_that_ship(photographs: Photographs, rule: str, pool: int) -> None:
     """The composite as one map through `LayerParallelBackprop` and `display_heat`."""
+    photographs, known = grid_of(photographs, pool)
     (composite, *_) = draw_pair_grid(NAMES, 4, photographs, known, np.random.default_rng(0))
     knowledge, cells = known[composite.fold], composite.cells
     weight = knowledge.readouts[composite.neuron]
@@ -108,18 +118,44 @@ def test_maps_and_heat_are_those_that_ship(photographs: Photographs, known: list
             return z / knowledge.spread + knowledge.zero
 
     body = torch.nn.Sequential(torch.nn.Identity())
-    encoder = LatentEncoder(body, "0", "avg", Standardized())
-    frame = Frame(knowledge, photographs.categories, knowledge.gallery, None)
+    encoder = LatentEncoder(body, "0", pool if pool > 1 else "avg", Standardized())
+    frame = Frame(knowledge, photographs, knowledge.gallery, None)
     pairs = frame.pairs([composite], (0, 0), 1)
     row = next(row for row in rows() if row.rule == rule)
     constants = row.constants(pairs)
-    maps = torch.einsum("d,tdhw->thw", (constants[0] / knowledge.spread).float(), tiles)[None, None]
-    maps = maps + row.offset(pairs, constants).float()
+    weights = torch.cat([constants / knowledge.spread, row.offset(pairs, constants)], dim=1).float()
+    maps = maps_of_tiles(tiles[None], weights[None], pool, torch.from_numpy(cells)[None])
     coarse = LayerParallelBackprop(encoder, rule=rule, center=pairs.mean.float() if rule == "dot" else None)
     expected, _ = coarse.attribute((square, reference), readout=weight)
     heat = heat_in_tiles(maps, torch.from_numpy(cells)[None])[0, 0]
     drawn = display_heat(expected[0]).reshape(2, 3, 2, 3).transpose(0, 2, 1, 3).reshape(4, 9)[cells]
     assert np.allclose(heat / heat.sum(), drawn / drawn.sum(), atol=1e-5)
+    assert torch.allclose(encoder(square)[0].double(), pairs.z[0], atol=1e-5)
+
+
+def test_moments_of_all_latents_of_a_grid_are_those_of_the_rule_without_cells(photographs: Photographs) -> None:
+    """Fewer images than latents: the benchmark computes in their span, the rule does not."""
+    photographs, known = grid_of(photographs, 4)
+    own = draw_both_swaps(NAMES, 4, photographs, known, np.random.default_rng(0))[::FOLDS][:2]
+    pairs = Frame(known[0], photographs, known[0].gallery, None).pairs(own, (0, 0), 2)
+    assert pairs.gallery.shape == (75, 192)
+    with pytest.warns(UserWarning, match="mostly noise"):
+        rule = moment_rule(pairs.gallery, 0.5)
+    row = next(row for row in grid_rows() if row.rule == "moments of all latents, contrast 0.5")
+    assert torch.allclose(row.of_image(pairs), rule(pairs.z, pairs.z_ref, pairs.weight))
+    assert torch.allclose(row.of_reference(pairs), rule.transposed(pairs.z_ref, pairs.z, pairs.weight))
+
+
+def test_photographs_of_references_lie_where_the_composite_has_their_categories() -> None:
+    for cells in permutations(range(4)):
+        tiles, references = np.arange(4), np.array([[[10, 12]], [[11, 12]]])
+        composite = Composite(tuple("pqdn"), 0, tiles, np.array(cells), references)
+        for side in (0, 1):
+            for exchanged in (False, True):
+                (laid_out,) = composite.references_laid_out(side, 1, exchanged=exchanged)
+                square = np.kron(laid_out, np.ones((2, 1) if laid_out.shape == (1, 2) else (1, 2)))
+                places = (10 + side, 12) if not exchanged else (12, 10 + side)
+                assert (square.ravel()[cells[side]], square.ravel()[cells[2]]) == places
 
 
 def test_what_theory_says(photographs: Photographs, known: list[Knowledge], both: list[Composite]) -> None:
@@ -157,9 +193,7 @@ def test_a_rotation_turns_every_rule_and_back(
     knowledge = known[0]
     own = [c for c in both if c.fold == 0][:3]
     turn = basis_rotation(12, 90.0).double()
-    plain, turned = (
-        Frame(knowledge, photographs.categories, knowledge.gallery, t).pairs(own, (0, 1), 2) for t in (None, turn)
-    )
+    plain, turned = (Frame(knowledge, photographs, knowledge.gallery, t).pairs(own, (0, 1), 2) for t in (None, turn))
     assert torch.allclose((turned.z * turned.weight).sum(1), (plain.z * plain.weight).sum(1))
     for row in rows():
         if "moments" in row.rule or row.rule == "oracle" or row.method in ("COCOA", "GradCAM"):
@@ -261,6 +295,19 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: Any, monkeypatch: pyt
     assert all(float(r["ci_low"]) <= float(r["value"]) + 1e-6 <= float(r["ci_high"]) + 2e-6 for r in table)
     assert (tmp_path / "out" / "both_swaps.png").stat().st_size > 1000
     assert not (tmp_path / "ledger.csv").exists()  # these categories are no split
+
+
+def test_the_command_with_latents_of_a_grid(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    from torchvision.models import squeezenet1_1
+
+    torch.save(squeezenet1_1().state_dict(), tmp_path / "w.pth")
+    arguments = words(folder, tmp_path, "red,blue,green,yellow")
+    assert command.main([*arguments, "--pool", "3"]) == 2
+    assert "`pool` must be 1 or even, so that no cell lies in two photographs; got 3" in capsys.readouterr().err
+    assert command.main([*arguments, "--pool", "2"]) == 0
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "features.3 2x2" in table
+    assert "moments of all latents, contrast 0.5" in table
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,9 +64,10 @@ class Neuron:
         """Places in the gallery of the images that drive the neuron, strongest first."""
         return strongest_drivers(self.gallery @ self.weight)
 
-    def moments(self, contrast: float) -> MomentRule:
+    def moments(self, contrast: float, by_cell: bool = True) -> MomentRule:
+        """The rule as it ships: of a grid cell by cell, unless of all its latents at once."""
         pool = self.encoder.pool
-        return moment_rule(self.gallery, contrast, cells=pool**2 if isinstance(pool, int) else 1)
+        return moment_rule(self.gallery, contrast, cells=pool**2 if by_cell and isinstance(pool, int) else 1)
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,10 @@ def _layer(rule: str) -> Explain:
 def _rule(neuron: Neuron, rule: str) -> dict[str, Any]:
     """Rules that are the gradient of a similarity give each image its constant from the other image."""
     name, _, setting = rule.partition(", ")
-    crossed = {"constants": "crossed" if is_crossed(name) else "common"}
-    return {"rule": neuron.moments(float(setting.split()[1])) if name == "moments" else name} | crossed
+    crossed = {"constants": "crossed" if is_crossed(name.split()[0]) else "common"}
+    if name.startswith("moments"):
+        return {"rule": neuron.moments(float(setting.split()[1]), by_cell=name == "moments")} | crossed
+    return {"rule": name} | crossed
 
 
 def _constants(neuron: Neuron, problem: Problem, rule: str) -> dict[str, Any]:
@@ -138,6 +141,8 @@ def _constants(neuron: Neuron, problem: Problem, rule: str) -> dict[str, Any]:
 
 RULE_ROWS = ("product", "product, mean", "dot", "dot, centered", "centered", "contrast", "matched",
              "moments, contrast 0", "moments, contrast 0.5", "moments, contrast 1")  # fmt: skip
+GRID_ROWS = ("moments of all latents, contrast 0", "moments of all latents, contrast 0.5")
+"""Of latents that are a grid of cells, beside `RULE_ROWS`."""
 
 
 def _readout_alone(make: Callable[[Neuron], Any], **arguments: Any) -> Explain:
@@ -264,9 +269,9 @@ def pixel_methods() -> list[Method]:
     return rows
 
 
-def layer_methods() -> list[Method]:
+def layer_methods(rules: Sequence[str] = RULE_ROWS) -> list[Method]:
     """LayerParallelBackprop with each rule."""
-    return [Method("LayerParallelBackprop", rule, _layer(rule)) for rule in RULE_ROWS]
+    return [Method("LayerParallelBackprop", rule, _layer(rule)) for rule in rules]
 
 
 def readout_methods() -> list[Method]:

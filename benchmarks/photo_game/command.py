@@ -34,8 +34,8 @@ from benchmarks.common.results import Result, axis_table, finish, markdown_table
 from benchmarks.photo_game.composites import Composite, draw_both_swaps, draw_pair_grid
 from benchmarks.photo_game.neurons import FOLDS, Knowledge, Photographs, check_categories, driving, learn, make_folds
 from benchmarks.photo_game.pixels import METHOD, pixel_rows, play_pixels
-from benchmarks.photo_game.play import CONDITIONS, play
-from benchmarks.photo_game.rows import LAYER, Row, rows
+from benchmarks.photo_game.play import CONDITIONS, GRID_CONDITIONS, play
+from benchmarks.photo_game.rows import LAYER, Row, grid_rows, rows
 from benchmarks.photo_game.scoring import Scores
 from benchmarks.photo_game.splits import SPLITS, Split, enter, looks, read_split
 from captum_shared.encoder import LatentEncoder, load_encoder
@@ -57,7 +57,8 @@ AXES = {"pair_grid": "swap_accuracy", "both_swaps": "both_swaps_accuracy"}
 CHANCE = {"pair_grid": 0.5, "both_swaps": 1 / 12}
 IMAGES = {"query": "the composite as the image", "reference": "the composite as the reference"}
 AXIS_ROWS = [(LAYER, rule) for rule in ("product", "matched", "dot", "moments, contrast 0",
-                                        "moments, contrast 0.5", "moments, contrast 1", "oracle")]  # fmt: skip
+                                        "moments, contrast 0.5", "moments, contrast 1",
+                                        "moments of all latents, contrast 0.5", "oracle")]  # fmt: skip
 QUICK = ("native", "random rotation")
 
 
@@ -80,14 +81,16 @@ class Game:
 def run(
     *, out: str | Path, images: str | Path, labels: str | Path, model: str, weights: str, layer: str,
     split: str = "held_out", categories: Sequence[str] | None = None, others: str | None = None, quick: bool = False,
-    n_composites: int | None = None, n_pixels: int | None = None, image_size: int | None = None, seed: int = 0,
-    device: str = "cpu", batch_size: int = 16, progress: bool = True,
+    pool: int = 1, n_composites: int | None = None, n_pixels: int | None = None, image_size: int | None = None,
+    seed: int = 0, device: str = "cpu", batch_size: int = 16, progress: bool = True,
 ) -> list[Result]:  # fmt: skip
     """Play both games in all conditions, and write the files; `quick` takes fewer composites and conditions."""
+    if pool != 1 and (pool < 1 or pool % 2):
+        raise ValueError(f"`pool` must be 1 or even, so that no cell lies in two photographs; got {pool}")
     folder = output_folder(out)
     n = n_composites or (8 if quick else 20)
-    n_pixels = (0 if quick else 1) if n_pixels is None else n_pixels
-    encoder, transform = load_encoder(model, layer, "avg", weights, image_size=image_size)
+    n_pixels = (0 if quick or pool > 1 else 1) if n_pixels is None else n_pixels
+    encoder, transform = load_encoder(model, layer, pool if pool > 1 else "avg", weights, image_size=image_size)
     encoder = encoder.to(device).eval().requires_grad_(False)
     paths, names = read_labels(images, labels)
     chosen = read_split(split) if categories is None else _everything(categories, paths)
@@ -99,11 +102,12 @@ def run(
         check_categories(own, labelled[played])
     fold = make_folds(labelled, played, np.random.default_rng(seed))
     maps = feature_maps(encoder, paths, transform, batch_size, device, progress)
-    photographs = Photographs(paths, labelled, maps, played, fold)
-    table = rows()
+    photographs = Photographs(paths, labelled, maps, played, fold, pool)
+    table = rows() if pool == 1 else grid_rows()
     known, games = _prepare(photographs, lists, n, others, seed)
     size = min(len(knowledge.gallery) for knowledge in known)
-    conditions = [c for c in CONDITIONS if (c.name in QUICK if quick else c.gallery is None or c.gallery < size)]
+    named = CONDITIONS if pool == 1 else GRID_CONDITIONS
+    conditions = [c for c in named if (c.name in QUICK if quick else c.gallery is None or c.gallery < size)]
     results = []
     for condition in tqdm(conditions, "conditions", disable=not progress):
         for game in games:
@@ -113,10 +117,11 @@ def run(
         few, pixels = game.first(n, n_pixels), pixel_rows(table)
         found = play_pixels(few.composites, photographs, known, pixels, encoder, transform, seed)
         results += [r for image, scores in found.items() for r in _summarise(few, "native", image, pixels, scores)]
+    place = layer if pool == 1 else f"{layer} {pool}x{pool}"
     if categories is None:
-        enter(split, [" ".join(row.name).strip() for row in table], (model, layer, seed, n))
+        enter(split, [" ".join(row.name).strip() for row in table], (model, place, seed, n))
     title = split.replace("_", "-") + " categories" if categories is None else "; ".join(categories)
-    _write(folder, results, f"{title}, {model} {layer}, {n} composites of each pair of categories")
+    _write(folder, results, f"{title}, {model} {place}, {n} composites of each pair of categories")
     return results
 
 
@@ -203,6 +208,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--categories", nargs="+", metavar="A,B",
                         help="instead of a split: lists of categories, of which all pairs are played")  # fmt: skip
     parser.add_argument("--others", metavar="NAME", help="category of the pair grid's other cells (default: any other)")
+    parser.add_argument("--pool", type=int, default=1, metavar="G",
+                        help="neurons read out from a G x G grid, G even (default: 1, all positions)")  # fmt: skip
     parser.add_argument("--composites", dest="n_composites", type=int, metavar="N",
                         help="of each pair of categories (default: 20, quick 8)")  # fmt: skip
     parser.add_argument("--pixels", dest="n_pixels", type=int, metavar="N",

@@ -33,7 +33,7 @@ class Composite:
     cells : array of int (4,)
         Where each lies, upper left first.
     references : array of int (2, R, T)
-        For P, and for Q: R references of T photographs side by side. In the game of both swaps the second is of D.
+        For P, and for Q: R references of T photographs. In the game of both swaps the second is of D.
     """
 
     categories: tuple[str, ...]
@@ -41,6 +41,26 @@ class Composite:
     tiles: np.ndarray
     cells: np.ndarray
     references: np.ndarray
+
+    @property
+    def square(self) -> np.ndarray:
+        """The photographs as they lie, (2, 2)."""
+        return self.tiles[np.argsort(self.cells)].reshape(2, 2)
+
+    def references_laid_out(self, side: int, n: int, *, exchanged: bool = False) -> np.ndarray:
+        """The first `n` references of a side as their photographs lie, (n, rows, columns).
+
+        Two photographs lie beside or above each other such that each covers the place where the composite has its
+        category, or, `exchanged`, the other's. It matters to latents that are a grid of cells.
+        """
+        own = self.references[side][:n]
+        if own.shape[1] == 1:
+            return own[:, None]
+        (row, column), (row_d, column_d) = (divmod(int(self.cells[k]), 2) for k in (side, 2))
+        beside = column != column_d
+        first = column < column_d if beside else row < row_d
+        ordered = own if first != exchanged else own[:, ::-1]
+        return ordered[:, None] if beside else ordered[:, :, None]
 
     @property
     def neuron(self) -> Driving:
@@ -67,8 +87,10 @@ def draw_pair_grid(
                 raise ValueError(f"composites need two other photographs in each fold, got {(other & here).sum()}")
             rest = rng.choice(np.flatnonzero(other & here), 2, replace=False)
             tiles = np.array([*_one_of_each(pair, here, names, rng), *rest])
-            nearest = [_nearest(known[fold], driving(*pair), name, names, tiles) for name in pair]
-            composites.append(Composite(pair, fold, tiles, rng.permutation(4), np.stack(nearest)[..., None]))
+            cells = rng.permutation(4)
+            z = known[fold].standardized(photographs.put_together(tiles[np.argsort(cells)].reshape(2, 2)))
+            nearest = [_nearest(known[fold], driving(*pair), name, names, z) for name in pair]
+            composites.append(Composite(pair, fold, tiles, cells, np.stack(nearest)[..., None]))
     return composites
 
 
@@ -93,12 +115,11 @@ def _one_of_each(wanted: Sequence[str], here: np.ndarray, names: np.ndarray, rng
     return [int(rng.choice(np.flatnonzero((names == name) & here))) for name in wanted]
 
 
-def _nearest(known: Knowledge, neuron: Driving, category: str, names: np.ndarray, tiles: np.ndarray) -> np.ndarray:
-    """The drivers of a category that are most similar to the composite for the neuron, best first, (R,)."""
+def _nearest(known: Knowledge, neuron: Driving, category: str, names: np.ndarray, z: Tensor) -> np.ndarray:
+    """The drivers of a category that are most similar to the composite z (D,) for the neuron, best first, (R,)."""
     candidates = known.candidates(neuron, category, names)
-    z = known.latents[tiles].mean(0, keepdim=True)
     match = ReferenceMatcher(known.latents[candidates]).match(
-        z, known.readouts[neuron], k=min(REFERENCES, len(candidates))
+        z[None].float(), known.readouts[neuron], k=min(REFERENCES, len(candidates))
     )
     return np.resize(candidates[match.index[0].numpy()], REFERENCES)
 
@@ -114,10 +135,5 @@ def _beside(
 
 def compose(composite: Composite, paths: Sequence[Path], transform: Callable[[Any], Tensor]) -> Tensor:
     """The composite as an image (1, 3, 2 H, 2 W), each photograph transformed for itself."""
-    cells = [load_photograph(paths[tile], transform) for tile in composite.tiles[np.argsort(composite.cells)]]
+    cells = [load_photograph(paths[tile], transform) for tile in composite.square.ravel()]
     return torch.cat([torch.cat(cells[:2], dim=2), torch.cat(cells[2:], dim=2)], dim=1)[None]
-
-
-def beside_each_other(tiles: np.ndarray, paths: Sequence[Path], transform: Callable[[Any], Tensor]) -> Tensor:
-    """A reference as an image (1, 3, H, T W)."""
-    return torch.cat([load_photograph(paths[tile], transform) for tile in tiles], dim=2)[None]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from captum_shared.selection import find_drivers
 
@@ -34,6 +35,8 @@ class Photographs:
     fold : array of int (n,)
         Each category is spread evenly over the folds. Readouts are fitted, and references sought, outside the fold that
         a composite's photographs are from.
+    pool : int
+        Latents are means over the cells of a pool x pool grid, channels first; 1: over all positions.
     """
 
     paths: list[Path]
@@ -41,11 +44,29 @@ class Photographs:
     maps: Tensor
     played: np.ndarray
     fold: np.ndarray
+    pool: int = 1
+    _pooled: dict[tuple[bytes, tuple[int, ...]], Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def cells(self) -> int:
+        """Of how many cells of an image the latents are."""
+        return self.pool**2
 
     @cached_property
     def latents(self) -> Tensor:
-        """Means over positions (n, K)."""
-        return torch.stack([features.double().mean((1, 2)) for features in self.maps])
+        """Of each photograph alone, (n, D) with D = K cells."""
+        return torch.stack([self._pool(features) for features in self.maps])
+
+    def put_together(self, tiles: np.ndarray) -> Tensor:
+        """Latents (D,) of the image that photographs make, laid out as `tiles` (rows, columns) says."""
+        key = tiles.tobytes(), tiles.shape
+        if key not in self._pooled:
+            rows = [torch.cat([self.maps[tile] for tile in row], dim=2) for row in tiles]
+            self._pooled[key] = self._pool(torch.cat(rows, dim=1))
+        return self._pooled[key]
+
+    def _pool(self, features: Tensor) -> Tensor:
+        return adaptive_avg_pool2d(features.double(), self.pool).flatten()
 
 
 def make_folds(categories: np.ndarray, played: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -81,6 +102,10 @@ class Knowledge:
     zero: Tensor
     readouts: dict[Driving, Tensor]
 
+    def standardized(self, pooled: Tensor) -> Tensor:
+        """Latents (..., D) in the units of `latents`."""
+        return pooled / self.spread + self.zero
+
     def candidates(self, driving: Driving, category: str, categories: np.ndarray) -> np.ndarray:
         """Photographs of a category in the gallery that may be a neuron's references."""
         response = self.latents[self.gallery] @ self.readouts[driving]
@@ -97,7 +122,7 @@ def learn(photographs: Photographs, fold: int, neurons: Iterable[Driving]) -> Kn
     latents = scaler.transform(photographs.latents.numpy())
     neurons = list(neurons)
     members = np.stack([np.isin(photographs.categories[gallery], names) for names in neurons], axis=1).astype(float)
-    weights = RidgeCV(ALPHAS, alpha_per_target=True).fit(latents[gallery], members).coef_
+    weights = RidgeCV(ALPHAS * photographs.cells, alpha_per_target=True).fit(latents[gallery], members).coef_
     spread, zero = torch.from_numpy(scaler.scale_), torch.from_numpy(-scaler.mean_ / scaler.scale_)
     readouts = dict(zip(neurons, torch.from_numpy(np.atleast_2d(weights)).float(), strict=True))
     return Knowledge(gallery, torch.from_numpy(latents).float(), spread.float(), zero.float(), readouts)

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from benchmarks.common.basis import basis_rotation
 from benchmarks.photo_game.composites import REFERENCES, Composite
@@ -24,13 +25,17 @@ IMAGES = ("query", "reference")
 
 @dataclass(frozen=True)
 class Condition:
-    """What is varied: the basis of the latents, how many references are averaged, the size of the rules' gallery."""
+    """What is varied: the basis of the latents, how many references are averaged, the size of the rules' gallery.
+
+    `exchanged`: each photograph of a reference lies where the composite has the other's category.
+    """
 
     name: str = "native"
     degrees: float | None = None
     any_rotation: bool = False
     references: int = REFERENCES
     gallery: int | None = None
+    exchanged: bool = False
 
     def basis(self, n: int, seed: int) -> Tensor | None:
         if self.any_rotation:
@@ -47,6 +52,13 @@ CONDITIONS = (
     Condition("1 reference", references=1),
     *(Condition(f"gallery of {n}", gallery=n) for n in (50, 100, 200, 400)),
 )
+
+GRID_CONDITIONS = (
+    Condition(),
+    Condition("references' photographs exchanged", exchanged=True),
+    Condition("random rotation", any_rotation=True),
+)
+"""Of latents that are a grid of cells; a rotation turns the channels, in each cell alike."""
 
 
 def play(
@@ -81,16 +93,19 @@ def constants_of(
     composites: Sequence[Composite], photographs: Photographs, known: Knowledge, rows: Sequence[Row],
     condition: Condition, seed: int,
 ) -> Tensor:  # fmt: skip
-    """(2 images, questions, rows, N, D + 1), in the network's own basis; the last is the offset of each position."""
-    turn = condition.basis(known.latents.shape[1], seed)
+    """(2 images, questions, rows, N, D + cells), in the network's own basis; the last are offsets in each cell."""
+    cells = photographs.cells
+    turn = condition.basis(known.latents.shape[1] // cells, seed)
     places = known.gallery
     if condition.gallery is not None:
         places = np.random.default_rng(seed).permutation(places)[: condition.gallery]
-    frame = Frame(known, photographs.categories, places, turn)
+    frame = Frame(known, photographs, places, turn)
     query: list[Tensor] = []
     reference: list[Tensor] = []
     for question in QUESTIONS[: 2 if len(composites[0].categories) == 2 else 3]:
-        several, one = (frame.pairs(composites, question, n) for n in (condition.references, 1))
+        several, one = (
+            frame.pairs(composites, question, n, exchanged=condition.exchanged) for n in (condition.references, 1)
+        )
         # The composite as the image; then as the reference of what was its own: `exchanged` puts it second.
         for images, of, pairs in (
             (query, Row.of_image, several),
@@ -98,26 +113,36 @@ def constants_of(
         ):
             found = [of(row, pairs) for row in rows]
             offsets = torch.stack([row.offset(pairs, c) for row, c in zip(rows, found, strict=True)])
-            constants = torch.stack(found) if turn is None else torch.stack(found) @ turn
-            images.append(torch.cat([constants, offsets[..., None]], dim=-1).float())
+            constants = torch.stack(found) if turn is None else turned(torch.stack(found), turn.T, cells)
+            images.append(torch.cat([constants, offsets], dim=-1).float())
     return torch.stack([torch.stack(query), torch.stack(reference)])
+
+
+def turned(values: Tensor, turn: Tensor, cells: int) -> Tensor:
+    """Latents (..., K cells), channels first, with the channels of each cell turned by a matrix (K, K)."""
+    return (values.double().unflatten(-1, (-1, cells)).mT @ turn.T).mT.flatten(-2)
 
 
 class Frame:
     """What the rules are told, in one basis of the latents: the network's own, or turned by an orthogonal matrix."""
 
-    def __init__(self, known: Knowledge, names: np.ndarray, gallery: np.ndarray, turn: Tensor | None) -> None:
-        self.turn = torch.eye(known.latents.shape[1], dtype=torch.float64) if turn is None else turn
+    def __init__(self, known: Knowledge, photographs: Photographs, gallery: np.ndarray, turn: Tensor | None) -> None:
+        self.known, self.photographs, self.turn = known, photographs, turn
         self.latents, self.zero = self._turned(known.latents), self._turned(known.zero[None])
         self.readouts = {neuron: self._turned(weight) for neuron, weight in known.readouts.items()}
         self.gallery = self.latents[gallery]
-        self.labelled = self.latents[known.gallery], names[known.gallery].tolist()
+        self.labelled = self.latents[known.gallery], photographs.categories[known.gallery].tolist()
         self.mean = self.gallery.mean(0)
         self.strongest = cache(self._strongest)
         self.centers = cache(self._centers)
 
     def _turned(self, values: Tensor) -> Tensor:
-        return values.double() @ self.turn.T
+        return values.double() if self.turn is None else turned(values, self.turn, self.photographs.cells)
+
+    def _images(self, layouts: Sequence[np.ndarray]) -> Tensor:
+        """Latents (n, D) of images that photographs make."""
+        pooled = torch.stack([self.photographs.put_together(layout) for layout in layouts])
+        return self._turned(self.known.standardized(pooled))
 
     def _strongest(self, neuron: Driving) -> Tensor:
         center = rule_center("matched", self.gallery, strongest_drivers(self.gallery @ self.readouts[neuron]))
@@ -128,17 +153,20 @@ class Frame:
         latents, names = self.labelled
         return category_centers(latents, self.readouts[neuron], names, category)
 
-    def pairs(self, composites: Sequence[Composite], question: tuple[int, int], n_references: int) -> Pairs:
+    def pairs(
+        self, composites: Sequence[Composite], question: tuple[int, int], n_references: int, *, exchanged: bool = False
+    ) -> Pairs:
         """The composites with the references of a side, for one of the two neurons."""
         which, side = question
         neurons = [c.neuron if which == 0 else c.other_neuron for c in composites]
         # The category that both images hold, and the other one that drives the neuron.
         shared = [c.categories[side if which == 0 else 2] for c in composites]
         rival = [c.categories[1 - side if which == 0 else 3] for c in composites]
+        references = [c.references_laid_out(side, n_references, exchanged=exchanged) for c in composites]
         centers = [self.centers(*key) for key in zip(neurons, shared, strict=True)]
         return Pairs(
-            z=torch.stack([self.latents[c.tiles].mean(0) for c in composites]),
-            z_ref=torch.stack([self.latents[c.references[side][:n_references]].mean((0, 1)) for c in composites]),
+            z=self._images([c.square for c in composites]),
+            z_ref=torch.stack([self._images(list(own)).mean(0) for own in references]),
             weight=torch.stack([self.readouts[neuron] for neuron in neurons]),
             gallery=self.gallery,
             mean=self.mean,
@@ -148,6 +176,7 @@ class Frame:
             known_ref=torch.stack([z_ref for z_ref, _ in centers]),
             known_center=torch.stack([center for _, center in centers]),
             zero=self.zero,
+            cells=self.photographs.cells,
         )
 
 
@@ -158,21 +187,46 @@ def _score(
     known: Knowledge,
     noise: torch.Generator,
 ) -> dict[str, Scores]:
-    """Maps from constants (2, questions, rows, B, D + 1), as `LayerParallelBackprop` makes them, and their scores."""
+    """Maps from constants (2, questions, rows, B, D + cells), as `LayerParallelBackprop` makes them, and scores."""
     tiles = torch.from_numpy(np.stack([c.tiles for c in composites]))
     cells = torch.from_numpy(np.stack([c.cells for c in composites]))
-    features = photographs.maps[tiles].float()  # (B, 4, D, h, w)
-    b, t, d, h, w = features.shape
-    weights = (constants[..., :-1] / known.spread).flatten(0, 2).transpose(0, 1)
-    maps = weights @ features.permute(0, 2, 1, 3, 4).reshape(b, d, t * h * w)
-    maps = maps + constants[..., -1:].flatten(0, 2).transpose(0, 1)
-    maps = (
-        torch.where(maps.isnan(), torch.randn(maps.shape, generator=noise), maps)
-        .transpose(0, 1)
-        .reshape(-1, b, t, h, w)
-    )
-    heat = heat_in_tiles(maps, cells).reshape(*constants.shape[:3], b, t, h * w)
+    features = photographs.maps[tiles].float()  # (B, 4, K, h, w)
+    weights = torch.cat([constants[..., : -photographs.cells] / known.spread, constants[..., -photographs.cells :]], -1)
+    maps = maps_of_tiles(features, weights.flatten(0, 2), photographs.pool, cells)
+    maps = torch.where(maps.isnan(), torch.randn(maps.shape, generator=noise), maps).transpose(0, 1)
+    heat = heat_in_tiles(maps, cells).reshape(*constants.shape[:3], *maps.shape[1:3], -1)
     return {image: score_of(heat[k]) for k, image in enumerate(IMAGES)}
+
+
+def maps_of_tiles(features: Tensor, weights: Tensor, pool: int, cells: Tensor) -> Tensor:
+    """What each position adds to the latents of the composite, weighted.
+
+    Parameters
+    ----------
+    features : Tensor (B, 4, K, h, w)
+    weights : Tensor (X, B, (K + 1) pool pool)
+        Channels first; the last is an offset, shared out among the positions of a cell.
+    pool : int
+        1, or even: each tile has its own cells.
+    cells : Tensor (B, 4)
+        Where each tile lies.
+
+    Returns
+    -------
+    Tensor (B, X, 4, h, w)
+    """
+    sizes = features.shape[3:]
+    inputs = torch.cat([features, torch.ones_like(features[:, :, :1])], dim=2).flatten(3)
+    side = max(1, pool // 2)  # cells of a tile along a side
+    share = adaptive_avg_pool2d(torch.eye(sizes.numel()).unflatten(1, sizes), side).flatten(1)  # (h w, cells)
+    if pool == 1:
+        own = weights[:, :, None, :, None].expand(-1, -1, 4, -1, -1)
+    else:
+        places = weights.unflatten(-1, (-1, 2, side, 2, side)).permute(0, 1, 3, 5, 2, 4, 6).flatten(5).flatten(2, 3)
+        own = places[:, torch.arange(len(cells))[:, None], cells]
+    own = own.permute(4, 1, 2, 0, 3)  # (cells, B, 4, X, K + 1)
+    maps = sum(share[:, k] * (weight @ inputs) for k, weight in enumerate(own))
+    return torch.as_tensor(maps).transpose(1, 2).unflatten(-1, sizes)
 
 
 def score_of(heat: np.ndarray) -> Scores:

@@ -39,6 +39,8 @@ class Pairs:
         Of a rule that knows the gallery's categories, though not which two drive the neuron.
     zero : Tensor (1, D)
         Latents of a map of zeros.
+    cells : int
+        Of how many cells of the image the latents are, channels first.
     """
 
     z: Tensor
@@ -52,6 +54,7 @@ class Pairs:
     known_ref: Tensor
     known_center: Tensor
     zero: Tensor
+    cells: int = 1
 
     def exchanged(self) -> Pairs:
         return replace(self, z=self.z_ref, z_ref=self.z)
@@ -97,9 +100,9 @@ class Row:
         return self.constants(pairs) if self.common else (self.of_second or self.constants)(pairs.exchanged())
 
     def offset(self, pairs: Pairs, constants: Tensor) -> Tensor:
-        """What each position of the map has beside constants . (features / spread), (N,)."""
+        """What the positions of each cell of the map have beside constants . (features / spread), (N, cells)."""
         origins = {"mean": pairs.mean, "strongest": pairs.strongest, "latents": 0 * pairs.zero, "map": pairs.zero}
-        return (constants * (pairs.zero - origins[self.origin])).sum(1)
+        return (constants * (pairs.zero - origins[self.origin])).unflatten(1, (-1, pairs.cells)).sum(1)
 
 
 def _rule(name: str) -> Constants:
@@ -119,23 +122,49 @@ def _product_from_zero(p: Pairs) -> Tensor:
 
 
 def _moments(contrast: float, ridges: tuple[float, float] = RIDGES) -> Constants:
-    return lambda p: _moment_rule(p.gallery, contrast, ridges)(p.z, p.z_ref, p.weight)
+    return lambda p: _moment_rule(p.gallery, contrast, ridges, p.cells)(p.z, p.z_ref, p.weight)
 
 
 def _moments_row(contrast: float, ridges: tuple[float, float] = RIDGES) -> Row:
     def of_second(p: Pairs) -> Tensor:
-        return _moment_rule(p.gallery, contrast, ridges).transposed(p.z, p.z_ref, p.weight)
+        return _moment_rule(p.gallery, contrast, ridges, p.cells).transposed(p.z, p.z_ref, p.weight)
 
     name = f"moments, contrast {contrast:g}" + ("" if ridges == RIDGES else ", ridges {:g} and {:g}".format(*ridges))
     return Row(LAYER, name, _moments(contrast, ridges), of_second=of_second, origin="mean")
 
 
 @lru_cache(maxsize=16)
-def _moment_rule(gallery: Tensor, contrast: float, ridges: tuple[float, float]) -> MomentRule:
+def _moment_rule(gallery: Tensor, contrast: float, ridges: tuple[float, float], cells: int) -> MomentRule:
     """Once for a gallery: tensors are told apart by identity."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the third moments of")  # of few images: that is measured here
-        return moment_rule(gallery, contrast, ridges=ridges)
+        return moment_rule(gallery, contrast, ridges=ridges, cells=cells)
+
+
+def _plain_moments_row(contrast: float) -> Row:
+    """`moment_rule` of all latents of a grid at once, which does not know the cells."""
+
+    def constants(p: Pairs, transposed: bool = False) -> Tensor:
+        span, inside = _span(p.gallery)
+        ridges = RIDGES[0] * len(span) / len(span.T), RIDGES[1] * len(span) / len(span.T)
+        rule = _moment_rule(inside, contrast, ridges, 1)
+        z, z_ref, weight = (own @ span.T for own in (p.z - p.mean, p.z_ref - p.mean, p.weight))
+        return (rule.transposed if transposed else rule)(z, z_ref, weight) @ span
+
+    name = f"moments of all latents, contrast {contrast:g}"
+    return Row(LAYER, name, constants, of_second=lambda p: constants(p, transposed=True), origin="mean")
+
+
+@lru_cache(maxsize=4)
+def _span(gallery: Tensor) -> tuple[Tensor, Tensor]:
+    """An orthonormal basis (G, D) of what fewer images than latents can span, and the centred gallery in it.
+
+    The rule does not depend on the basis, and its constants lie in the span: so in a basis of the span it is the same,
+    if the ridges are still in units of the mean eigenvalue of all D latents.
+    """
+    centred = gallery - gallery.mean(0)
+    span = torch.linalg.svd(centred, full_matrices=False).Vh
+    return span, centred @ span.T
 
 
 def _categories_known(p: Pairs) -> Tensor:
@@ -194,3 +223,10 @@ def rows() -> list[Row]:
         Row(LAYER, "oracle", lambda p: p.shared),
         Row(LAYER, "oracle, other category subtracted", lambda p: p.shared - p.rival),
     ]
+
+
+def grid_rows() -> list[Row]:
+    """Of latents that are a grid of cells: moments cell by cell, as the rule ships, and of all latents at once."""
+    kept = [row for row in rows() if "ridges" not in row.rule and "one constant" not in row.rule]
+    place = [row.rule for row in kept].index("moments, contrast 1") + 1
+    return kept[:place] + [_plain_moments_row(contrast) for contrast in (0.0, 0.5, 1.0)] + kept[place:]

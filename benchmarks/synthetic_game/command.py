@@ -17,7 +17,16 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmarks.common.methods import Method, Neuron, layer_methods, null_methods, pixel_methods, readout_methods
+from benchmarks.common.methods import (
+    GRID_ROWS,
+    RULE_ROWS,
+    Method,
+    Neuron,
+    layer_methods,
+    null_methods,
+    pixel_methods,
+    readout_methods,
+)
 from benchmarks.common.results import (
     Result,
     Store,
@@ -33,6 +42,7 @@ from benchmarks.common.results import (
 from benchmarks.common.scores import Scores, mean_scores, pair_scores, reference_scores, to_heat
 from benchmarks.synthetic_game.correspondence import METHOD, correspondence_rows, correspondence_scores
 from benchmarks.synthetic_game.neurons import Case, Setting, make_neuron, settings
+from captum_shared.checks import check_integer
 from captum_shared.files import output_folder, write_csv
 
 GAME = "shared_parts"
@@ -67,13 +77,15 @@ ANGLES = (30, 90)
 
 def run(
     out: str | Path, *, quick: bool = False, seed: int = HELD_OUT_SEED, device: str = "cpu",
-    n_neurons: int | None = None, n_cases: int | None = None, only: Sequence[str] = (), progress: bool = True,
+    pool: int = 1, n_neurons: int | None = None, n_cases: int | None = None, only: Sequence[str] = (),
+    progress: bool = True,
 ) -> list[Result]:  # fmt: skip
     """Run the benchmark and write its files; `quick` takes fewer neurons and conditions, `only` those named."""
+    check_integer("pool", pool)
     folder = output_folder(out)
     n_neurons, n_cases = n_neurons or (3 if quick else 12), n_cases or 4
     store = Store(folder / ".neurons", {"seed": seed, "n_cases": n_cases, "version": 4})
-    chosen = [s for s in settings() if not quick or s.name == "base"]
+    chosen = [s for s in settings(pool) if not quick or s.name in ("base", f"grid {pool}x{pool}")]
     chosen = [s for s in chosen if not only or any(word in _condition(s) for word in only)]
     if not chosen:
         raise ValueError(f"`only` must be in the name of a condition, got {list(only)}")
@@ -93,6 +105,8 @@ def run(
 
 def methods_of(setting: Setting) -> list[Method]:
     """All, those of every rule, or the few of the axes."""
+    if setting.methods == "grid":
+        return layer_methods((*RULE_ROWS, *GRID_ROWS))
     methods = pixel_methods() + layer_methods() + readout_methods() + null_methods()
     if setting.methods == "all":
         return methods
@@ -110,7 +124,8 @@ def _one_neuron(setting: Setting, index: int, n_cases: int, seed: int, device: s
     rows = methods_of(setting) if cases else []
     scores = {row.name: _scores(row, neuron, cases, 1000 * seed + index) for row in rows}
     names = [(row.method, row.rule) for row in rows]
-    for name, similarity in correspondence_rows(neuron).items() if cases and setting.methods != "few" else ():
+    corresponding = bool(cases) and setting.methods in ("rules", "all")
+    for name, similarity in correspondence_rows(neuron).items() if corresponding else ():
         names.append(name)
         scores[" ".join(name)] = mean_scores([correspondence_scores(neuron, case, similarity) for case in cases])
     admission = {"tried": counts.tried, "admitted": counts.admitted, **counts.rejected}
@@ -158,8 +173,8 @@ def _write(folder: Path, figures: list[Result], results: dict[str, list[dict[str
             f"{condition}, {image}",
             f"{_neurons(results[condition])}\n\n{markdown_table(maps, condition, metrics, image)}",
         )
-        for condition in ("planted: base", "trained: base")
-        if condition in results
+        for condition in results
+        if condition.endswith(": base") or ": grid" in condition
         for image, metrics in (("query", METRICS), ("reference", METRICS[-4:]))
     ]
     corresponding = [result for result in figures if result.method == METHOD]
@@ -215,11 +230,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="N",
         help="neurons per condition with all methods, half as many along the axes (default: 12, quick 3)",
     )
+    parser.add_argument("--pool", type=int, default=1, metavar="G",
+                        help="read neurons out from a G x G grid, in conditions of its own (default: 1)")  # fmt: skip
     parser.add_argument("--cases", type=int, metavar="N", help="admitted pairs per neuron (default: 4)")
     parser.add_argument("--only", nargs="+", default=(), metavar="TEXT",
                         help="only conditions with this in their names, such as 'planted: rotation'")  # fmt: skip
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore", "Setting forward, backward hooks")  # captum's, at every call
     work = partial(run, options.out, quick=options.quick, seed=options.seed, device=options.device,
-                   n_neurons=options.neurons, n_cases=options.cases, only=options.only)  # fmt: skip
+                   pool=options.pool, n_neurons=options.neurons, n_cases=options.cases, only=options.only)  # fmt: skip
     return finish("shared_parts", options.out, work)

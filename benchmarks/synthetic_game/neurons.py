@@ -61,7 +61,7 @@ class Setting:
         Correlation of the noisy responses that the readout is fitted to with the true ones. Default: the true readout.
     by_similarity : bool
         Whether pairs are admitted by the dot similarity, too, and not by responses alone.
-    methods : {"few", "rules", "all"}
+    methods : {"few", "rules", "grid", "all"}
         Which methods run.
     """
 
@@ -76,8 +76,23 @@ class Setting:
     methods: str = "few"
 
 
-def settings() -> list[Setting]:
-    """All conditions: both networks as they are, then one axis at a time."""
+def settings(cells: int = 1) -> list[Setting]:
+    """All conditions: both networks as they are, then one axis at a time; or those of latents that are a grid."""
+    return _grid_settings(cells) if cells > 1 else _settings()
+
+
+def _grid_settings(cells: int) -> list[Setting]:
+    grid, turned = f"grid {cells}x{cells}", ", rotation 90 degrees"
+    kept = PairCondition(position="same")
+    return [
+        *(Setting(f"{grid}{name}", network, cells=cells, degrees=degrees, methods="grid")
+          for network in ("planted", "trained") for name, degrees in (("", 0.0), (turned, 90.0))),
+        Setting(f"{grid}, positions kept", "planted", kept, cells=cells, methods="grid"),
+        Setting(f"{grid}, positions kept{turned}", "planted", kept, cells=cells, degrees=90.0, methods="grid"),
+    ]  # fmt: skip
+
+
+def _settings() -> list[Setting]:
     planted = [
         *(Setting(f"weight ratio Q/P {r:g}", "planted", ratio=r) for r in (0.25, 0.5, 2.0, 4.0)),
         *(Setting(f"part size Q/P {s:g}", "planted", PairCondition(size_ratio=s)) for s in (0.7, 1.4)),
@@ -125,7 +140,9 @@ def make_neuron(
         weights = _refitted(latents, weights, setting.ceiling, np.random.default_rng([seed, index, 3]))
     weights = torch.cat([weights, drawn.stranger[None]])
     if setting.degrees:
-        rotation = basis_rotation(latents.shape[1], setting.degrees, seed=index)
+        cells = setting.cells**2  # the channels turn, in each cell alike
+        rotation = basis_rotation(latents.shape[1] // cells, setting.degrees, seed=index)
+        rotation = torch.kron(rotation, torch.eye(cells))
         encoder.transform = Rotation(rotation)
         latents, weights = latents @ rotation.T, weights @ rotation.T
     weight, *others, stranger = weights.to(device)
