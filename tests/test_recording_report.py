@@ -462,4 +462,5 @@ def test_wrong_arguments(recording: Path, tiny: torch.nn.Module) -> None:
 def test_methods_paragraph_says_every_rule_and_map_in_words(rule: str, maps: tuple[str, ...]) -> None:
     text = explanation(RecordingSettings(rule=rule, maps=maps))
     assert f"{rule}, are held constant" not in text
+    assert ("(contrast 0.5, ridges of 0.3 and 3 mean eigenvalues" in text) == (rule == "moments")
     assert ("integrated gradients (16 steps" in text, "Maps of the layer" in text) == ("pixel" in maps, "layer" in maps)

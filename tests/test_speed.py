@@ -8,16 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import captum.attr as ca
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
-from benchmarks.speed import alternatives, floors, growth, memory, paths
+from benchmarks.speed import alternatives, floors, growth, memory, paths, rules
 from benchmarks.speed import command as speed
 from benchmarks.speed.timing import Timing, compare, fastest
-from captum_shared import encode_images
+from captum_shared import LatentEncoder, encode_images
 
 
 def close(a: Tensor, b: Tensor) -> bool:
@@ -117,6 +118,32 @@ def test_far_off_its_bound(
     assert speed.main(["--check", "1.5", "--out", str(tmp_path / "a")]) == int(far)
     assert speed.main(["--out", str(tmp_path / "b")]) == 0
     assert (f"{name}, a b: {ratio:.2f} is far off" in capsys.readouterr().err) == far
+
+
+def test_rows_of_the_rule_moments(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"QUICK_SIZE": 64, "N_STEPS": 2, "QUICK": (300, 16)}.items():
+        monkeypatch.setattr(rules, name, value)
+    rows = rules.rule_rows(True, "cpu", 1)
+    assert {(row.name, row.model) for row in rows} == {
+        (f"moments {kind}", model) for kind in ("gradient", "integrated gradients") for model in rules.MODELS
+    } | {("making moments", "300 images")}
+    assert all(row.seconds > 0 and row.floor > 0 for row in rows)
+    assert {row.name for row in rows} <= set(speed.BOUNDS)
+
+
+@pytest.mark.parametrize(("engine", "options"), [(ca.Saliency, {}), (ca.IntegratedGradients, {"n_steps": 3})])
+def test_a_pair_by_moments_has_as_many_images_go_through_the_network_as_one_by_the_product(
+    engine: Any, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    original = LatentEncoder.layer_output
+    monkeypatch.setattr(LatentEncoder, "layer_output", lambda self, x: seen.append(len(x)) or original(self, x))
+    counts = []
+    for run in rules.pair_runs("squeezenet1_0", "features.12", engine, options, 64):
+        seen.clear()
+        run()
+        counts.append(sum(seen))
+    assert counts[0] == counts[1] > 0
 
 
 def test_the_fastest_choice(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.common.results import Store, finish, write_table
-from benchmarks.speed import alternatives, bulk, memory, paths
+from benchmarks.speed import alternatives, bulk, memory, paths, rules
 from benchmarks.speed.timing import Timing
 from captum_shared.files import output_folder, write_json
 
@@ -39,6 +39,9 @@ BOUNDS: dict[str, tuple[float | None, float | None]] = {
     "match": (1.30, None),
     "recording": (1.30, None),
     "peak memory": (1.30, None),
+    "moments gradient": (1.05, None),
+    "moments integrated gradients": (1.05, None),
+    "making moments": (5.0, None),
     "gain of truncation": (None, 1.50),
     "gain of neurons gradient": (None, 2.00),
     "gain of neurons integrated gradients": (None, 1.50),
@@ -49,6 +52,7 @@ SECTIONS: dict[str, Callable[[bool, str, int], list[Timing]]] = {
     "alternatives": alternatives.alternative_rows,
     "memory": memory.memory_rows,
     "bulk": bulk.bulk_rows,
+    "rules": rules.rule_rows,
 }
 
 

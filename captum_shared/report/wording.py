@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 from captum_shared.selection import N_STRONGEST, is_crossed
+from captum_shared.similarity import moment_rule
 from captum_shared.study.settings import Settings
 from captum_shared.visualization.heat import SMOOTHING
 
@@ -25,6 +28,8 @@ def explanation(s: Settings) -> str:
 
 def _rules() -> dict[str, str]:
     """Each rule in words."""
+    moments = signature(moment_rule).parameters
+    first, second = moments["ridges"].default
     strongest = f"the neuron's strongest drivers in any category (at most {N_STRONGEST})"
     return {
         "product": "the product of readout weight and both images' latents, dimension by dimension",
@@ -34,7 +39,8 @@ def _rules() -> dict[str, str]:
         "matched": f"the absolute readout weight times the reference's latents minus the mean over {strongest}, "
         "scaled to the same predicted drive",
         "moments": "the third moments of all images' latents in the directions of the readout and of the other "
-        "image, whatever the basis of the latents",
+        f"image, whatever the basis of the latents (contrast {moments['contrast'].default:g}, ridges of {first:g} and "
+        f"{second:g} mean eigenvalues of their covariance; where the latents are a grid of cells, cell by cell)",
     }
 
 
