@@ -308,6 +308,7 @@ def test_the_command_with_latents_of_a_grid(folder: Path, tmp_path: Path, capsys
     table = (tmp_path / "out" / "table.md").read_text()
     assert "features.3 2x2" in table
     assert "moments of all latents, contrast 0.5" in table
+    assert "| difference | moments, contrast 0.5, minus moments of all latents, contrast 0.5 |" in table
 
 
 @pytest.mark.parametrize(

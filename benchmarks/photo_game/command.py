@@ -60,6 +60,9 @@ AXIS_ROWS = [(LAYER, rule) for rule in ("product", "matched", "dot", "moments, c
                                         "moments, contrast 0.5", "moments, contrast 1",
                                         "moments of all latents, contrast 0.5", "oracle")]  # fmt: skip
 QUICK = ("native", "random rotation")
+DIFFERENCE, MOMENTS = "difference", "moments, contrast 0.5"
+COMPARED = ("product", "dot", "moments of all latents, contrast 0.5")
+"""Rows that the default of `moment_rule` is compared with, composite by composite."""
 
 
 @dataclass(frozen=True)
@@ -156,15 +159,18 @@ def feature_maps(
 
 
 def _summarise(game: Game, condition: str, image: str, table: Sequence[Row], scores: Scores) -> list[Result]:
-    """Means over composites, with intervals from a bootstrap over categories."""
+    """Means over composites, and of differences between rows, with intervals from a bootstrap over categories."""
+    place = {row.name: k for k, row in enumerate(table)}
+    against = [(LAYER, rule) for rule in COMPARED if {(LAYER, rule), (LAYER, MOMENTS)} <= place.keys()]
+    names = [row.name for row in table] + [(DIFFERENCE, f"{MOMENTS}, minus {rule}") for _, rule in against]
     results = []
     for metric, values in scores.items():
-        lows, highs = category_interval(values, game.categories)
+        gains = [values[place[LAYER, MOMENTS]] - values[place[row]] for row in against]
+        both = np.concatenate([values, *(gain[None] for gain in gains)])
+        lows, highs = category_interval(both, game.categories)
         results += [
-            Result(
-                game.name, condition, *row.name, image, metric, float(mean), float(low), float(high), values.shape[1]
-            )
-            for row, mean, low, high in zip(table, values.mean(1), lows, highs, strict=True)
+            Result(game.name, condition, *name, image, metric, float(mean), float(low), float(high), both.shape[1])
+            for name, mean, low, high in zip(names, both.mean(1), lows, highs, strict=True)
         ]
     return results
 
@@ -187,7 +193,8 @@ def _write(folder: Path, results: list[Result], about: str) -> None:
                 sections.append((f"{heading}, pixel maps", note + markdown_table(pixels, "native", metrics, image)))
             axis = axis_table(own, AXIS_ROWS, AXES[game], image, unit="composites")
             sections.append((f"{heading}, {AXES[game].replace('_', ' ')}", axis))
-        plot_bars(folder / f"{game}.png", own, "native", AXES[game], chance=CHANCE[game])
+        shown = [result for result in own if result.method != DIFFERENCE]
+        plot_bars(folder / f"{game}.png", shown, "native", AXES[game], chance=CHANCE[game])
     write_table(folder / "table.md", [*sections, ("Looks at each split so far", looks())])
 
 
