@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from numbers import Integral, Real
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 # What torch, torchvision and timm say when images and network do not fit each other.
 _DTYPES = ("should be the same", "the same dtype", "expected scalar type", "mixed dtype")
@@ -38,7 +40,7 @@ NO_GRADIENT_THROUGH_INFERENCE = (
 )
 
 
-def check_integer(name: str, value: Any, least: int = 1, also: str = "") -> int:
+def check_integer(name: str, value: object, least: int = 1, also: str = "") -> int:
     """Check for an integer of at least `least`; NumPy's integers count, True does not.
 
     Parameters
@@ -67,7 +69,7 @@ def check_integer(name: str, value: Any, least: int = 1, also: str = "") -> int:
     return int(value)
 
 
-def check_number(name: str, value: Any) -> float:
+def check_number(name: str, value: object) -> float:
     """Check for a finite real number.
 
     Raises
@@ -88,7 +90,7 @@ def check_number(name: str, value: Any) -> float:
     return float(value)
 
 
-def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
+def check_choice(name: str, value: object, choices: Iterable[T]) -> T:
     """Check for one of a few names or numbers.
 
     Raises
@@ -103,12 +105,13 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
     ValueError: `unreadable` must be one of ('warn', 'raise'), got 'skip'
     """
     names = tuple(choices)
-    if isinstance(value, bool) or not isinstance(value, str | int) or value not in names:
+    chosen = None if isinstance(value, bool) or not isinstance(value, str | int) else [n for n in names if n == value]
+    if not chosen:
         raise ValueError(f"`{name}` must be one of {names}, got {value!r}")
-    return value
+    return chosen[0]
 
 
-def describe(value: Any) -> str:
+def describe(value: object) -> str:
     """Describe a value for a message: the shape of a tensor or an array, the type of anything else.
 
     Examples
@@ -123,7 +126,7 @@ def describe(value: Any) -> str:
     return "None" if value is None else f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
-def check_tensor(name: str, value: Any) -> Tensor:
+def check_tensor(name: str, value: object) -> Tensor:
     """A tensor.
 
     Raises
@@ -137,7 +140,7 @@ def check_tensor(name: str, value: Any) -> Tensor:
     return value
 
 
-def check_latents(name: str, value: Any, n: int | str = "N", d: int | str = "D") -> Tensor:
+def check_latents(name: str, value: object, n: int | str = "N", d: int | str = "D") -> Tensor:
     """Latents (n, d): one row per image.
 
     Parameters
@@ -166,7 +169,7 @@ def check_latents(name: str, value: Any, n: int | str = "N", d: int | str = "D")
     return latents
 
 
-def check_images(images: Any, name: str = "images") -> Tensor:
+def check_images(images: object, name: str = "images") -> Tensor:
     """A batch of images (N, C, H, W), or of whatever else a network takes, such as vectors (N, D) or videos.
 
     Raises
@@ -192,7 +195,7 @@ def check_images(images: Any, name: str = "images") -> Tensor:
     return images
 
 
-def check_network(model: Any, name: str = "model") -> nn.Module:
+def check_network(model: object, name: str = "model") -> nn.Module:
     """A network that runs in Python, so that its layers can be read.
 
     Raises
@@ -257,7 +260,7 @@ def _refusal(reason: str, images: Tensor, network: nn.Module, where: str) -> Exc
     return None
 
 
-def check_encoded(latents: Any, n: int) -> Tensor:
+def check_encoded(latents: object, n: int) -> Tensor:
     """What an encoder returned for n images, if it is latents (n, D).
 
     Raises

@@ -148,5 +148,5 @@ def _line(text: str) -> str:
     return " ".join(line + end for line, end in zip(lines, [*ends, ""], strict=False))
 
 
-def _print_warning(message: Warning | str, *_: Any) -> None:
+def _print_warning(message: Warning | str, *_: object) -> None:
     print(f"{PROGRAM}: warning: {_line(str(message))}", file=sys.stderr)

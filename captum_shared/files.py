@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,12 +54,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_json(path: str | os.PathLike[str], content: Any, *, durable: bool = False) -> None:
+def write_json(path: str | os.PathLike[str], content: object, *, durable: bool = False) -> None:
     """Write an indented JSON document."""
     write_bytes(path, json_bytes(content), durable=durable)
 
 
-def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a table with a header line."""
     write_bytes(path, csv_bytes(header, rows))
 
@@ -71,12 +71,12 @@ def write_figure(path: str | os.PathLike[str], figure: Figure, dpi: int = 150) -
     return content
 
 
-def json_bytes(content: Any) -> bytes:
+def json_bytes(content: object) -> bytes:
     """An indented JSON document."""
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     """A table with a header line, as CSV."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

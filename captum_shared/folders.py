@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ _NOT_CONTENT = (".DS_Store", "Thumbs.db", "desktop.ini")  # what file managers l
 
 @contextmanager
 def report_folder(
-    out: str | os.PathLike[str], about: Mapping[str, Any], overwrite: bool = False
+    out: str | os.PathLike[str], about: Mapping[str, object], overwrite: bool = False
 ) -> Iterator[ReportFolder]:
     """A folder to write a report into; at the end its manifest is completed, unless an exception leaves it unfinished.
 
@@ -105,7 +105,7 @@ class ReportFolder:
         Whether it is left unfinished on purpose, with its working files.
     """
 
-    def __init__(self, path: Path, about: dict[str, Any]) -> None:
+    def __init__(self, path: Path, about: dict[str, object]) -> None:
         self.path = path
         self.about = about
         self.finished = False
@@ -140,11 +140,11 @@ class ReportFolder:
         """Write text in UTF-8."""
         self.write(name, text.encode())
 
-    def write_json(self, name: str, content: Any) -> None:
+    def write_json(self, name: str, content: object) -> None:
         """Write an indented JSON document."""
         self.write(name, json_bytes(content))
 
-    def write_csv(self, name: str, header: Sequence[str], rows: Any) -> None:
+    def write_csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Write a table with a header line."""
         self.write(name, csv_bytes(header, rows))
 

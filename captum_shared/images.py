@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -121,7 +121,7 @@ def _from_numbers(image: Image.Image) -> Image.Image:
 
 def _white(image: Image.Image) -> int:
     """The largest value of a grey of integers."""
-    tags: Any = getattr(image, "tag_v2", {})
+    tags: Mapping[int, tuple[int, ...]] = getattr(image, "tag_v2", {})
     bits = tags.get(BITS_PER_SAMPLE, (16,))[0]
     if image.mode == "I" and image.format not in ("PNG", "PPM"):  # 32 bits, or 16 with a sign
         raise ValueError("its grey values have no known white; expected 8 bits, or 16 unsigned")

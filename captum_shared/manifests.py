@@ -8,14 +8,22 @@ from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from captum_shared import __version__
 
 PACKAGES = ("torch", "torchvision", "captum", "numpy", "scipy", "scikit-learn", "matplotlib", "pillow")
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+class Manifest(TypedDict):
+    """What every manifest holds, beside what its report depends on."""
+
+    complete: bool
+    files: dict[str, str]
+    versions: dict[str, str]
+
+
+def read_manifest(path: Path) -> Manifest:
     """A report's manifest.
 
     Raises
@@ -36,10 +44,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
             raise ValueError(f"{path} is not a manifest of this program: it lacks {key!r}; {advice}")
     if not all(isinstance(digest, str) for digest in content["files"].values()):
         raise ValueError(f"{path} is not a manifest of this program: 'files' must give hashes; {advice}")
-    return content
+    return cast(Manifest, content)
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     """What is different between two manifests, one "key: before -> now" each, in everything but the files."""
     old, new = (_flat({k: v for k, v in each.items() if k not in ("complete", "files")}) for each in (before, now))
     nothing = "(none)"
@@ -61,18 +69,18 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+def _flat(content: object, prefix: str = "") -> dict[str, object]:
     if not isinstance(content, dict):
         return {prefix: content}
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for key, value in content.items():
         flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
 
 
-def _same(key: str, old: Any, new: Any) -> bool:
+def _same(key: str, old: object, new: object) -> bool:
     """Whether two values say the same; what was computed for fixed inputs need not agree to the bit."""
-    if key.split(".")[-1] == "probe" and {type(old), type(new)} == {list}:
+    if key.split(".")[-1] == "probe" and isinstance(old, list) and isinstance(new, list):
         from captum_shared.store import close  # which needs torch, as nothing else here does
 
         with suppress(TypeError):  # not rows of numbers
@@ -80,7 +88,7 @@ def _same(key: str, old: Any, new: Any) -> bool:
     return bool(old == new)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     """For people: hashes and long lists shortened."""
     if isinstance(value, str):
         return value[:12] if len(value) == 64 else value

@@ -7,7 +7,6 @@ import mmap
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from captum_shared.checks import check_integer, describe
 from captum_shared.similarity import find_similarity
+from captum_shared.similarity.kinds import HasSimilarity, Similarity
 
 # A block of similarities: (neuron, query) rows and images of the gallery.
 _ROWS, _BLOCK = 2048, 4096
@@ -66,7 +66,9 @@ class ReferenceMatcher:
     (tensor([[2, 1]]), tensor([[2., 1.]]))
     """
 
-    def __init__(self, gallery_latents: Tensor | np.ndarray, similarity: str | Any = "dot") -> None:
+    def __init__(
+        self, gallery_latents: Tensor | np.ndarray, similarity: str | Similarity | HasSimilarity = "dot"
+    ) -> None:
         find_similarity(similarity)
         self.similarity = similarity
         self._map = _mapping(gallery_latents)
@@ -136,7 +138,7 @@ class ReferenceMatcher:
             _release(self._map)
         return values, index
 
-    def _check_weight(self, weight: Any) -> tuple[Tensor, float]:
+    def _check_weight(self, weight: object) -> tuple[Tensor, float]:
         weights, largest = _as_floats("weight", weight)
         if weights.ndim not in (1, 2) or weights.shape[-1] != self.gallery.shape[1]:
             raise ValueError(
@@ -144,7 +146,7 @@ class ReferenceMatcher:
             )
         return weights, largest
 
-    def _check_exclude(self, exclude: Any, n: int) -> Tensor | None:
+    def _check_exclude(self, exclude: object, n: int) -> Tensor | None:
         if exclude is None:
             return None
         banned = _as_exclusions(exclude).to(self.gallery.device)
@@ -163,8 +165,8 @@ class ReferenceMatcher:
             raise ValueError(f"`exclude` must be below the gallery's size {len(self.gallery)}, got {int(banned.max())}")
         return banned.reshape(n, -1)
 
-    def _check_k(self, k: Any, banned: Tensor | None) -> None:
-        check_integer("k", k)
+    def _check_k(self, k: object, banned: Tensor | None) -> None:
+        k = check_integer("k", k)
         left = len(self.gallery) - (0 if banned is None or not banned.numel() else _most_banned(banned))
         if k > left:
             raise ValueError(f"`k` must be at most the number of candidates, {left} after exclusion, got {k}")
@@ -232,11 +234,11 @@ def _tiles(n_neurons: int, n_queries: int) -> Iterator[tuple[slice, slice]]:
             yield neurons, rows
 
 
-def _mapping(array: Any) -> mmap.mmap | None:
+def _mapping(array: object) -> mmap.mmap | None:
     """The memory map of a file behind an array, if its pages can be dropped without loss."""
     if not isinstance(array, np.memmap) or array.mode == "c":  # "c": changes are in memory only
         return None
-    base: Any = array
+    base: object = array
     while base is not None and not isinstance(base, mmap.mmap):
         base = getattr(base, "base", None)
     return base if hasattr(base, "madvise") else None  # not on Windows
@@ -248,7 +250,7 @@ def _release(mapping: mmap.mmap | None) -> None:
         mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def _as_exclusions(exclude: Any) -> Tensor:
+def _as_exclusions(exclude: object) -> Tensor:
     """Indices or a mask; uint8 may be meant as either, and torch itself takes it for a mask."""
     try:
         banned = torch.as_tensor(exclude)
@@ -288,7 +290,7 @@ def _wide_enough(dtype: torch.dtype, d: int, latents: tuple[float, float], weigh
     )
 
 
-def _as_floats(name: str, value: Any) -> tuple[Tensor, float]:
+def _as_floats(name: str, value: object) -> tuple[Tensor, float]:
     """A tensor or an array as a tensor, and its largest magnitude."""
     if not isinstance(value, (Tensor, np.ndarray)):
         raise TypeError(f"`{name}` must be a tensor or an array, got {type(value).__name__}")
@@ -308,7 +310,7 @@ def _as_floats(name: str, value: Any) -> tuple[Tensor, float]:
     return floats, largest
 
 
-def _as_latents(name: str, value: Any, d: int | str = "D") -> tuple[Tensor, float]:
+def _as_latents(name: str, value: object, d: int | str = "D") -> tuple[Tensor, float]:
     """Latents (n, d), and their largest magnitude."""
     latents, largest = _as_floats(name, value)
     if latents.ndim != 2 or latents.numel() == 0 or d not in ("D", latents.shape[1]):

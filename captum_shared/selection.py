@@ -14,7 +14,6 @@ One definition of each, for the commands, the benchmarks, the tutorials and you:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -69,10 +68,10 @@ class Pairs:
 
 
 def find_drivers(
-    responses: Any,
-    member: Any,
+    responses: object,
+    member: object,
     *,
-    predicted: Any = None,
+    predicted: object = None,
     threshold: float | None = None,
     top: int | None = 12,
     references: str = "drivers",
@@ -139,7 +138,7 @@ def find_drivers(
     return Drivers(everywhere[~member[everywhere]][:top], candidates, everywhere)
 
 
-def strongest_drivers(responses: Any, *, predicted: Any = None, threshold: float = 1.0) -> np.ndarray:
+def strongest_drivers(responses: object, *, predicted: object = None, threshold: float = 1.0) -> np.ndarray:
     """Find all drivers of a neuron, strongest first, regardless of category: `Drivers.everywhere` at a threshold.
 
     Parameters
@@ -302,7 +301,7 @@ def is_crossed(rule: str | Rule) -> bool:
     return rule in ("dot", MOMENTS) or isinstance(rule, MomentRule)
 
 
-def d_prime(responses: Any, member: Any) -> np.ndarray:
+def d_prime(responses: object, member: object) -> np.ndarray:
     """How well responses tell a category from the rest, in units of their spread.
 
     d' = (mean_in - mean_out) / sqrt((var_in + var_out) / 2), with unbiased variances over images.
@@ -364,27 +363,27 @@ def _strongest_first(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return places[np.argsort(-values[places], kind="stable")]
 
 
-def _as_array(values: Any) -> np.ndarray:
+def _as_array(values: object) -> np.ndarray:
     if isinstance(values, Tensor):
         values = values.detach().cpu().double()
     return np.asarray(values, dtype=np.float64)
 
 
-def _as_responses(name: str, values: Any, n: int | None = None) -> np.ndarray:
+def _as_responses(name: str, values: object, n: int | None = None) -> np.ndarray:
     array = _as_array(values)
     if array.ndim != 1 or n not in (None, len(array)):
         raise ValueError(f"`{name}` must be ({'n' if n is None else n},), of one neuron, got shape {array.shape}")
     return array
 
 
-def _as_member(member: Any) -> np.ndarray:
+def _as_member(member: object) -> np.ndarray:
     array = member.detach().cpu().numpy() if isinstance(member, Tensor) else np.asarray(member)
     if array.ndim != 1 or array.dtype != bool:
         raise ValueError(f"`member` must be (n,) and boolean, got shape {array.shape} of {array.dtype}")
     return array
 
 
-def _check_options(threshold: Any, top: Any, references: Any) -> None:
+def _check_options(threshold: object, top: object, references: object) -> None:
     if threshold is not None:
         check_number("threshold", threshold)
     if top is not None:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from safetensors import SafetensorError
@@ -24,6 +24,13 @@ from captum_shared.files import sha256, write_bytes
 TOLERANCE = 1e-5
 """How far the numbers of a probe may differ, relative to the largest in their row: a different number of threads or
 layout in memory changes them by less than 1e-6."""
+
+
+class IdentityJson(TypedDict):
+    """An `Identity` as JSON holds it."""
+
+    exact: str
+    probe: list[list[float]]
 
 
 @dataclass(frozen=True)
@@ -54,12 +61,12 @@ class Identity:
         """Whether both identify the same thing."""
         return self.exact == other.exact and close(self.probe, other.probe)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> IdentityJson:
         """For a manifest."""
         return {"exact": self.exact, "probe": [list(row) for row in self.probe]}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Identity:
+    def from_json(cls, content: IdentityJson) -> Identity:
         """What `as_json` gave."""
         return cls(str(content["exact"]), tuple(tuple(float(value) for value in row) for row in content["probe"]))
 
@@ -86,7 +93,7 @@ class Store:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def read(self, kind: str, identity: Identity) -> tuple[dict[str, Tensor], Any] | None:
+    def read(self, kind: str, identity: Identity) -> tuple[dict[str, Tensor], object] | None:
         """Tensors and notes that were written last, or None."""
         for path in self._candidates(kind, identity):
             kept = _load(path)
@@ -94,7 +101,7 @@ class Store:
                 return kept[1:]
         return None
 
-    def write(self, kind: str, identity: Identity, tensors: Mapping[str, Tensor], notes: Any = None) -> None:
+    def write(self, kind: str, identity: Identity, tensors: Mapping[str, Tensor], notes: object = None) -> None:
         """Replace what was written before, in one step. `notes` are what JSON can hold."""
         same = (path for path in self._candidates(kind, identity) if _is_of(path, identity))
         path = next(same, self._path(kind, identity))

@@ -7,7 +7,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 MOST_NAMED = 20
 
@@ -135,7 +134,7 @@ def _check_header(path: Path, header: list[str], required: Sequence[str]) -> Non
         raise ValueError(f"{path} must have each column once, got twice: {', '.join(twice)}")
 
 
-def named_rows(rows: Sequence[int], names: Sequence[Any], most: int = 10) -> str:
+def named_rows(rows: Sequence[int], names: Sequence[object], most: int = 10) -> str:
     """Rows, counted from 1 as in a table's body, with what stands there."""
     shown = ", ".join(f"row {row + 1} ({names[row]})" for row in rows[:most])
     return shown + (f" and {len(rows) - most} more" if len(rows) > most else "")

@@ -11,28 +11,34 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import cloudpickle
 import joblib
 
+if TYPE_CHECKING:
+    from distributed import Client
+    from ray import ObjectRef
+
+T = TypeVar("T")  # what a task returns
+
 MOST_DEATHS = 3
 _AHEAD = 2  # tasks per worker that are sent before a result is back
 _MOST_HELD = 4  # objects that a worker keeps
-_held: OrderedDict[str, Any] = OrderedDict()
+_held: OrderedDict[str, object] = OrderedDict()
 _holding = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Generic[T]):
     """A function to be called with `arguments`, which are made when its turn comes, so that not all are in memory.
 
     Its result depends on the arguments alone. What is large and the same for many tasks is shared: see `Workers.share`.
     """
 
     name: str
-    function: Callable[..., Any]
-    arguments: Callable[[], tuple[Any, ...]]
+    function: Callable[..., T]
+    arguments: Callable[[], tuple[object, ...]]
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Shared:
     digest: str
     fetch: Callable[[], bytes]
 
-    def get(self) -> Any:
+    def get(self) -> object:
         """The object; the same one for all threads of a worker."""
         with _holding:
             if self.digest not in _held:
@@ -87,11 +93,11 @@ class Workers:
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         self._place.close(kind is not None)
 
-    def share(self, value: Any) -> Any:
+    def share(self, value: object) -> object:
         """A stand-in that tasks get for a large object, such as a network, which is sent to each worker once."""
         return self._place.share(value)
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
+    def run(self, tasks: Sequence[Task[T]]) -> Iterator[tuple[int, T]]:
         """Run tasks, and yield the number of each with its result, in the order in which they finish.
 
         Raises
@@ -101,7 +107,7 @@ class Workers:
         """
         deaths: Counter[int] = Counter()
         left, suspects = list(range(len(tasks)))[::-1], list[int]()
-        running: dict[Future[Any], int] = {}
+        running: dict[Future[T], int] = {}
         try:
             while left or suspects or running:
                 self._fill(tasks, left, suspects, running)
@@ -118,7 +124,7 @@ class Workers:
                 future.cancel()
 
     def _fill(
-        self, tasks: Sequence[Task], left: list[int], suspects: list[int], running: dict[Future[Any], int]
+        self, tasks: Sequence[Task[T]], left: list[int], suspects: list[int], running: dict[Future[T], int]
     ) -> None:
         """Send tasks. One that died goes last and alone, since a pool that breaks takes the innocent along."""
         while left and len(running) < self._place.capacity():
@@ -126,15 +132,15 @@ class Workers:
         if suspects and not left and not running:
             self._send(tasks, suspects.pop(), running)
 
-    def _send(self, tasks: Sequence[Task], number: int, running: dict[Future[Any], int]) -> None:
+    def _send(self, tasks: Sequence[Task[T]], number: int, running: dict[Future[T], int]) -> None:
         running[self._place.submit(_call, tasks[number].function, tasks[number].arguments())] = number
 
 
-def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def _call(function: Callable[..., T], arguments: tuple[object, ...]) -> T:
     return function(*(value.get() if isinstance(value, Shared | _Wrapped) else value for value in arguments))
 
 
-def _check_deaths(name: str, deaths: int, future: Future[Any]) -> None:
+def _check_deaths(name: str, deaths: int, future: Future[T]) -> None:
     if deaths >= MOST_DEATHS:
         raise RuntimeError(
             f"{name}: at least {MOST_DEATHS} workers died at this task; it may need more memory than a worker has"
@@ -150,15 +156,15 @@ class _Here:
         """How many tasks to send before a result is back."""
         return 1
 
-    def share(self, value: Any) -> Any:
+    def share(self, value: object) -> object:
         return value
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        future: Future[Any] = Future()
+    def submit(self, function: Callable[..., T], *arguments: object) -> Future[T]:
+        future: Future[T] = Future()
         future.set_result(function(*arguments))  # an exception goes through, with its own traceback
         return future
 
-    def died(self, future: Future[Any]) -> bool:
+    def died(self, future: Future[T]) -> bool:
         return False
 
     def close(self, failed: bool) -> None:
@@ -175,7 +181,7 @@ class _Threads(_Here):
     def capacity(self) -> int:
         return _AHEAD * self._n_workers
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def submit(self, function: Callable[..., T], *arguments: object) -> Future[T]:
         return self._executor.submit(function, *arguments)
 
     def close(self, failed: bool) -> None:
@@ -192,22 +198,22 @@ class _Processes(_Here):
     def capacity(self) -> int:
         return _AHEAD * self._n_workers
 
-    def share(self, value: Any) -> Shared:
+    def share(self, value: object) -> Shared:
         content = cloudpickle.dumps(value)
         path = Path(self._folder.name) / _digest(content)
         if not path.exists():
             path.write_bytes(content)
         return Shared(path.name, path.read_bytes)
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def submit(self, function: Callable[..., T], *arguments: object) -> Future[T]:
         from joblib.externals.loky import get_reusable_executor
 
         threads = os.environ.get("OMP_NUM_THREADS", str(max(1, joblib.cpu_count() // self._n_workers)))
         executor = get_reusable_executor(self._n_workers, env={"OMP_NUM_THREADS": threads})  # a new one if it broke
-        future: Future[Any] = executor.submit(function, *arguments)
+        future: Future[T] = executor.submit(function, *arguments)
         return future
 
-    def died(self, future: Future[Any]) -> bool:
+    def died(self, future: Future[T]) -> bool:
         from joblib.externals.loky.process_executor import BrokenProcessPool
 
         return isinstance(future.exception(), BrokenProcessPool)
@@ -225,16 +231,16 @@ class _Dask(_Here):
 
     tries = MOST_DEATHS
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
         self._executor = client.get_executor(pure=False)
-        self._kept: list[Any] = []  # futures: Dask forgets what nobody holds
+        self._kept: list[object] = []  # futures: Dask forgets what nobody holds
 
     def capacity(self) -> int:
         threads = self._client.nthreads().values()  # now: workers may come and go
         return _AHEAD * max(1, sum(threads))
 
-    def share(self, value: Any) -> Any:
+    def share(self, value: object) -> object:
         import warnings
 
         content = cloudpickle.dumps(value)
@@ -245,11 +251,11 @@ class _Dask(_Here):
         self._kept.append(future)
         return future
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        future: Future[Any] = self._executor.submit(function, *arguments)
+    def submit(self, function: Callable[..., T], *arguments: object) -> Future[T]:
+        future: Future[T] = self._executor.submit(function, *arguments)
         return future
 
-    def died(self, future: Future[Any]) -> bool:
+    def died(self, future: Future[T]) -> bool:
         from distributed.scheduler import KilledWorker
 
         return future.cancelled() or isinstance(future.exception(), KilledWorker)
@@ -261,14 +267,14 @@ class _Dask(_Here):
 class _Wrapped:
     """An object on its way between Dask's workers. Bare, a network would get dictionaries of another type from Dask."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         self.value = value
 
     @classmethod
     def load(cls, content: bytes) -> _Wrapped:
         return cls(cloudpickle.loads(content))
 
-    def get(self) -> Any:
+    def get(self) -> object:
         return self.value
 
 
@@ -286,21 +292,21 @@ class _Ray(_Here):
     def capacity(self) -> int:
         return _AHEAD * max(1, int(self._ray.cluster_resources().get("CPU", 1)))
 
-    def share(self, value: Any) -> Shared:
+    def share(self, value: object) -> Shared:
         content = cloudpickle.dumps(value)
         return Shared(_digest(content), _FromRay(self._ray.put(content)))
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        future: Future[Any] = self._remote.remote(*arguments).future()
+    def submit(self, function: Callable[..., T], *arguments: object) -> Future[T]:
+        future: Future[T] = self._remote.remote(*arguments).future()
         return future
 
-    def died(self, future: Future[Any]) -> bool:
+    def died(self, future: Future[T]) -> bool:
         return isinstance(future.exception(), self._ray.exceptions.WorkerCrashedError)
 
 
 @dataclass(frozen=True)
 class _FromRay:
-    reference: Any
+    reference: ObjectRef[bytes]
 
     def __call__(self) -> bytes:
         import ray

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from torch import Tensor
 
@@ -15,6 +16,18 @@ from captum_shared.selectivity.layers import LayerReader
 from captum_shared.store import Identity, Store
 
 SAMPLED = 16
+
+
+class PassNotes(TypedDict):
+    """Where a pass stands, as JSON holds it."""
+
+    next: int
+    map_sizes: Mapping[str, Sequence[int]]
+    image_size: Sequence[int]
+    failures: Mapping[int, str]  # JSON makes the keys strings
+
+
+PassState = tuple[dict[str, Tensor], PassNotes]
 
 
 class Checkpoint:
@@ -32,11 +45,11 @@ class Checkpoint:
         self.identity = identity
         self._store = Store(folder)
 
-    def read(self) -> tuple[dict[str, Tensor], Any] | None:
+    def read(self) -> PassState | None:
         """What was written last, or None."""
-        return self._store.read("top", self.identity)
+        return cast(PassState | None, self._store.read("top", self.identity))
 
-    def write(self, state: tuple[dict[str, Tensor], Any]) -> None:
+    def write(self, state: PassState) -> None:
         """Replace what was written before, in one step."""
         self._store.write("top", self.identity, *state)
 
@@ -56,7 +69,7 @@ def open_checkpoint(folder: str | Path | None, reader: LayerReader, source: Imag
     return Checkpoint(folder, identity.extended(str(k), describe_images(source.images)))
 
 
-def identify_maps(reader: LayerReader, transform: ImageTransform | None, example: Any) -> Identity:
+def identify_maps(reader: LayerReader, transform: ImageTransform | None, example: object) -> Identity:
     """The identity of the maps of a model's layers, for images of any content; in evaluation mode."""
 
     def maps(x: Tensor) -> list[Tensor]:

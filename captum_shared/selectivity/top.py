@@ -23,7 +23,7 @@ from captum_shared.encoder.images import (
     stack_images,
 )
 from captum_shared.encoder.loading import batches
-from captum_shared.selectivity.checkpoint import open_checkpoint
+from captum_shared.selectivity.checkpoint import PassState, open_checkpoint
 from captum_shared.selectivity.layers import LayerReader
 from captum_shared.selectivity.ranking import RunningTop, TopActivations
 
@@ -157,7 +157,7 @@ class _Scan:
             for layer, top in self.tops.items()
         }
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def state(self) -> PassState:
         """Everything, as tensors and as JSON types."""
         parts = ("activations", "images", "positions")
         tensors = {
@@ -170,7 +170,7 @@ class _Scan:
             "next": self.next, "map_sizes": self.map_sizes, "image_size": self.image_size, "failures": self.failures,
         }  # fmt: skip
 
-    def load(self, saved: tuple[dict[str, Tensor], dict[str, Any]] | None, device: torch.device) -> None:
+    def load(self, saved: PassState | None, device: torch.device) -> None:
         """Resume from what `state` returned."""
         if saved is None:
             return

@@ -15,6 +15,7 @@ from torch import Tensor
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.files import figure_bytes
 from captum_shared.folders import ReportFolder
+from captum_shared.manifests import versions
 from captum_shared.readout import ceiling_corrected
 from captum_shared.report.html import LinkedPicture
 from captum_shared.report.pair_views import preference
@@ -52,7 +53,7 @@ def write_report(study: Study, findings: Findings, run: Run) -> dict[str, Any]:
     folder.write_csv("layers.csv", LAYER_COLUMNS, layer_rows(study, findings))
     _draw_neurons(study, findings, run)
     population = _draw_population(study, findings, summary, folder)
-    versions, pictured = folder.about["versions"], {neuron.index for neuron in drawn(study, findings)}
+    packages, pictured = versions(), {neuron.index for neuron in drawn(study, findings)}
     folder.write_json("summary.json", summary)
     page = report_page(
         f"What out-of-category stimuli share with the preferred category: {len(findings.neurons)} neurons",
@@ -66,8 +67,8 @@ def write_report(study: Study, findings: Findings, run: Run) -> dict[str, Any]:
             [dict(zip(NEURON_COLUMNS, row, strict=True)) for row in rows],
             [_thumbnail(neuron, study) if neuron.index in pictured else None for neuron in findings.neurons],
         ),
-        methods_text(study, summary, versions),
-        [(key, str(value)) for key, value in {**study.settings.as_json(), **study.about, **versions}.items()],
+        methods_text(study, summary, packages),
+        [(key, str(value)) for key, value in {**study.settings.as_json(), **study.about, **packages}.items()],
     )
     folder.write_text("index.html", page)
     return summary
