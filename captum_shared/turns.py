@@ -6,12 +6,20 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from torch import nn
 
 
+class HasModules(Protocol):
+    """A network, or what holds one."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """As `nn.Module.modules`."""
+
+
 class _Claim:
-    def __init__(self, model: nn.Module, alone: bool) -> None:
+    def __init__(self, model: HasModules, alone: bool) -> None:
         self.thread, self.model, self.alone, self.granted = threading.get_ident(), model, alone, False
 
 
@@ -20,7 +28,7 @@ _changed = threading.Condition()
 
 
 @contextmanager
-def turn(model: nn.Module, alone: bool = False) -> Iterator[None]:
+def turn(model: HasModules, alone: bool = False) -> Iterator[None]:
     """Wait until no other thread is `alone` at one of the model's modules; to be `alone`, until no other is there.
 
     First come, first served. A thread that has a turn may take others inside it.
@@ -49,7 +57,7 @@ def _conflict(a: _Claim, b: _Claim) -> bool:
     return a.thread != b.thread and (a.alone or b.alone) and _overlap(a.model, b.model)
 
 
-def _overlap(a: nn.Module, b: nn.Module) -> bool:
+def _overlap(a: HasModules, b: HasModules) -> bool:
     return a is b or not set(a.modules()).isdisjoint(b.modules())
 
 

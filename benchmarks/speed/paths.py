@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import captum.attr as ca
 import torch
@@ -56,6 +56,10 @@ class Workload:
     def w(self) -> Tensor:
         return self.weights[0]
 
+    @property
+    def body(self) -> floors.Body:
+        return cast(floors.Body, self.encoder.layer_output)  # all of these layers give tensors
+
 
 def make_workload(name: str, layer: str, device: str = "cpu", size: int | None = None, seed: int = 0) -> Workload:
     """Random images, and what is to be explained about them."""
@@ -72,7 +76,7 @@ def make_workload(name: str, layer: str, device: str = "cpu", size: int | None =
 
 
 def control(p: Workload) -> tuple[Run, Run]:
-    run = partial(floors.pair_gradient, p.encoder.layer_output, *p.pair, p.w)
+    run = partial(floors.pair_gradient, p.body, *p.pair, p.w)
     return run, run
 
 
@@ -89,18 +93,18 @@ def pair_integrated(p: Workload) -> tuple[Run, Run]:
 def integrated_runs(p: Workload, n_steps: int) -> tuple[Run, Callable[[int], Any]]:
     """The path, and the loop in chunks of as many images as one tells it."""
     path = partial(ParallelBackprop(p.encoder).attribute, p.pair, readout=p.w, n_steps=n_steps)
-    return path, partial(floors.pair_integrated, p.encoder.layer_output, *p.pair, p.w, n_steps)
+    return path, partial(floors.pair_integrated, p.body, *p.pair, p.w, n_steps)
 
 
 def neurons_gradient(p: Workload) -> tuple[Run, Run]:
     pb = ParallelBackprop(p.encoder, engine=ca.Saliency)
     path = partial(pb.attribute_neurons, p.pair, p.weights)
-    return path, partial(floors.neurons_gradient, p.encoder.layer_output, *p.pair, p.weights)
+    return path, partial(floors.neurons_gradient, p.body, *p.pair, p.weights)
 
 
 def neurons_integrated(p: Workload) -> tuple[Run, Run]:
     path = partial(ParallelBackprop(p.encoder).attribute_neurons, p.pair, p.weights, n_steps=NEURON_STEPS)
-    body = p.encoder.layer_output
+    body = p.body
     return path, partial(floors.neurons_integrated, body, *p.pair, p.weights, NEURON_STEPS, NEURON_STEPS)
 
 
@@ -123,7 +127,7 @@ def references_averaged(p: Workload) -> tuple[Run, Run]:
             mean = p.encoder(p.references).mean(0)
         return pb.attribute((p.x, p.references[:1]), readout=p.w, reference_latents=mean)
 
-    return path, partial(floors.references_gradient, p.encoder.layer_output, p.x, p.references, p.w)
+    return path, partial(floors.references_gradient, p.body, p.x, p.references, p.w)
 
 
 def truncation(p: Workload) -> tuple[Run, Run]:

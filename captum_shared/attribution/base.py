@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from captum.attr import GradientAttribution
@@ -13,6 +12,8 @@ from torch import Tensor, nn
 from captum_shared.attribution.engine import SharedForward
 from captum_shared.attribution.inputs import (
     Pair,
+    Readout,
+    Target,
     check_center,
     check_encoder,
     check_given_shared,
@@ -54,8 +55,8 @@ class PairAttribution(GradientAttribution):
     def shared_weights(
         self,
         inputs: Pair,
-        readout: Tensor | nn.Module,
-        target: Any = None,
+        readout: Readout,
+        target: Target | None = None,
         center: Tensor | None = None,
         reference_latents: Tensor | None = None,
     ) -> Tensor | Pair:
@@ -87,7 +88,9 @@ class PairAttribution(GradientAttribution):
             x_ref, differentiable_copy(shared_ref)
         )
 
-    def _recipe(self, readout: Any, target: Any, frozen: Any, center: Any, reference_latents: Any) -> Recipe:
+    def _recipe(
+        self, readout: object, target: object, frozen: object, center: Tensor | None, reference_latents: object
+    ) -> Recipe:
         """How c (N, D) of each image is made from both latents: by the rule, or given by the user as `frozen`."""
         if frozen is None:
             return lambda z, z_ref: self._shared(
@@ -106,7 +109,9 @@ class PairAttribution(GradientAttribution):
         with torch.no_grad():
             return recipe(self._latents(pair[0]), self._latents(pair[1]))
 
-    def _shared(self, z: Tensor, z_ref: Tensor, weight: Tensor, center: Any, reference_latents: Any) -> Pair:
+    def _shared(
+        self, z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor | None, reference_latents: object
+    ) -> Pair:
         """By the rule: one constant for both images of each pair, or each image's from the other image."""
         other = z_ref.to(z) if reference_latents is None else resolve_reference(reference_latents, z).expand_as(z)
         shared = self._combined(z, other, weight, center, self.rule)
@@ -114,7 +119,7 @@ class PairAttribution(GradientAttribution):
             return shared, shared
         return shared, self._combined(other, z, weight, center, transposed(self.rule))
 
-    def _combined(self, z: Tensor, z_ref: Tensor, weight: Tensor, center: Any, rule: str | Rule) -> Tensor:
+    def _combined(self, z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor | None, rule: str | Rule) -> Tensor:
         center = self.center if center is None else center
         if z_ref.shape[-1] != z.shape[1]:
             raise ValueError(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from captum.attr import GradientAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_shared.attribution.base import warn_if_training
-from captum_shared.attribution.inputs import Pair, check_pair, resolve_weight
+from captum_shared.attribution.inputs import Pair, Readout, Target, check_pair, resolve_weight
 from captum_shared.attribution.layer import LayerOutput, check_map_encoder, see_layer
 from captum_shared.attribution.shares import Shares, position_shares
 from captum_shared.checks import describe, network_refusals
@@ -79,7 +77,7 @@ class LayerCorrespondence(GradientAttribution):
         return True
 
     @log_usage(part_of_slo=True)
-    def attribute(self, inputs: Pair, target: Any = None, *, readout: Any = None) -> Tensor:
+    def attribute(self, inputs: Pair, target: Target | None = None, *, readout: Readout | None = None) -> Tensor:
         """Compute the joint contributions of positions of both images.
 
         Parameters
@@ -147,7 +145,7 @@ class LayerCorrespondence(GradientAttribution):
         return shared_weights(parts, parts + self.similarity.origin.to(parts), weight, self.similarity)
 
 
-def _check_similarity(similarity: Any, center: Any) -> str | MomentRule:
+def _check_similarity(similarity: object, center: object) -> str | MomentRule:
     if isinstance(similarity, MomentRule):
         if center is not None:
             raise ValueError("moment_rule subtracts the mean of its own gallery; expected no `center`")

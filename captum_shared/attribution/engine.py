@@ -6,7 +6,6 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import torch
 from captum.attr import (
@@ -30,11 +29,13 @@ from captum.attr._utils.lrp_rules import EpsilonRule
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from captum_shared.attribution.inputs import Pair, check_baseline, check_counts, check_device
-from captum_shared.checks import check_choice
-from captum_shared.turns import turn
+from captum_shared.attribution.inputs import Arguments, Pair, check_baseline, check_counts, check_device
+from captum_shared.checks import check_choice, check_integer
+from captum_shared.turns import HasModules, turn
 
-EngineFactory = Callable[[nn.Module], Any]
+EngineFactory = Callable[[nn.Module], Attribution]
+Attributed = tuple[Tensor, Tensor | None]
+"""A map, and its convergence delta if that was wanted."""
 
 # Arguments of which Captum takes one per input when the inputs are a tuple.
 _PER_IMAGE = ("baselines", "feature_mask", "stdevs", "sliding_window_shapes", "strides")
@@ -64,7 +65,7 @@ class SharedForward(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.training = encoder.training
-        self._kept_bytes: dict[Any, int] = {}
+        self._kept_bytes: dict[tuple[torch.Size, torch.dtype, torch.device], int] = {}
 
     def forward(self, x: Tensor, shared: Tensor) -> Tensor:
         """c . z(x), (N,), of images `x` and shared weights `shared` (N, D)."""
@@ -95,7 +96,7 @@ def _measure_kept_bytes(encoder: nn.Module, x: Tensor) -> int:
         return sum(kept.values()) + output.numel() * output.element_size()
 
 
-def make_engine(factory: Any, forward: nn.Module) -> Attribution:
+def make_engine(factory: object, forward: nn.Module) -> Attribution:
     """The Captum method that `factory` makes for the forward module.
 
     Raises
@@ -117,24 +118,24 @@ def make_engine(factory: Any, forward: nn.Module) -> Attribution:
     return method
 
 
-def is_plain_gradient(method: Any) -> bool:
+def is_plain_gradient(method: Attribution) -> bool:
     """Whether the method is Captum's plain gradient, for which no engine needs a forward pass of its own."""
     return type(method) is Saliency
 
 
-def hangs_hooks(method: Any) -> bool:
+def hangs_hooks(method: Attribution) -> bool:
     """Whether the method may change the network while it runs: all but those that are known not to."""
     return type(innermost(method)) not in _WITHOUT_HOOKS
 
 
-def innermost(method: Any) -> Any:
+def innermost(method: Attribution) -> Attribution:
     """The method inside wrappers such as NoiseTunnel."""
     while hasattr(method, "attribution_method"):
         method = method.attribution_method
     return method
 
 
-def check_arguments(method: Any, arguments: dict[str, Any]) -> None:
+def check_arguments(method: Attribution, arguments: Arguments) -> None:
     """Refuse arguments that the engine does not take.
 
     Raises
@@ -159,7 +160,9 @@ def check_arguments(method: Any, arguments: dict[str, Any]) -> None:
         check_choice("method", arguments["method"], SUPPORTED_METHODS)
 
 
-def split_arguments(method: Any, arguments: dict[str, Any], pair: Pair) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_arguments(
+    method: Attribution, arguments: Arguments, pair: Pair
+) -> tuple[dict[str, object], dict[str, object]]:
     """The engine's arguments for the image and for the reference.
 
     As in Captum, where the inputs are a tuple, an argument may be a tuple of two, one for each.
@@ -173,10 +176,9 @@ def split_arguments(method: Any, arguments: dict[str, Any], pair: Pair) -> tuple
     """
     _check_baselines(arguments.get("baselines"))
     distribution = isinstance(innermost(method), (DeepLiftShap, GradientShap))
-    sides: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    sides: tuple[dict[str, object], dict[str, object]] = ({}, {})
     for name, value in arguments.items():
-        both = value if name in _PER_IMAGE and _is_per_image(name, value) else (value, value)
-        for side, argument, x in zip(sides, both, pair, strict=True):
+        for side, argument, x in zip(sides, _of_each_image(name, value), pair, strict=True):
             check_device(f"`{name}`", argument, x)
             side[name] = argument
             if name == "baselines":
@@ -184,13 +186,15 @@ def split_arguments(method: Any, arguments: dict[str, Any], pair: Pair) -> tuple
     return sides
 
 
-def _is_per_image(name: str, value: Any) -> bool:
-    if not isinstance(value, tuple) or len(value) != 2:
-        return False
-    return name != "sliding_window_shapes" or all(isinstance(window, tuple) for window in value)
+def _of_each_image(name: str, value: object) -> tuple[object, object]:
+    if name not in _PER_IMAGE or not isinstance(value, tuple) or len(value) != 2:
+        return value, value
+    if name == "sliding_window_shapes" and not all(isinstance(window, tuple) for window in value):
+        return value, value
+    return value[0], value[1]
 
 
-def _check_baselines(baselines: Any) -> None:
+def _check_baselines(baselines: object) -> None:
     if isinstance(baselines, tuple) and len(baselines) != 2:
         raise ValueError(
             f"`baselines` must be a number, a tensor or a tuple of two, got a tuple of {len(baselines)}; "
@@ -198,7 +202,7 @@ def _check_baselines(baselines: Any) -> None:
         )
 
 
-def with_defaults(method: Any, forward: SharedForward, x: Tensor, arguments: dict[str, Any]) -> dict[str, Any]:
+def with_defaults(method: Attribution, forward: SharedForward, x: Tensor, arguments: Arguments) -> Arguments:
     """The arguments with our defaults: signed gradients, and integrated gradients in chunks of bounded memory."""
     inner = innermost(method)
     if isinstance(inner, Saliency):
@@ -207,7 +211,7 @@ def with_defaults(method: Any, forward: SharedForward, x: Tensor, arguments: dic
         chunk = chunk_size(forward, x)
         if inner is not method:  # Captum sends the noisy samples of a batch through the network at once
             samples = arguments.get("nt_samples_batch_size") or arguments.get("nt_samples", 5)
-            chunk = max(chunk, len(x) * samples)
+            chunk = max(chunk, len(x) * check_integer("nt_samples", samples))
         return {"internal_batch_size": chunk, **arguments}
     return arguments
 
@@ -221,7 +225,9 @@ def chunk_size(forward: SharedForward, x: Tensor) -> int:
     return min(max(_CPU_BYTES // kept, fewest), most)
 
 
-def run_engine(method: Any, forward: SharedForward, x: Tensor, shared: Tensor, arguments: dict[str, Any]) -> Any:
+def run_engine(
+    method: Attribution, forward: SharedForward, x: Tensor, shared: Tensor, arguments: Arguments
+) -> Attributed:
     """The engine's attribution of c . z(x), detached and in the dtype of `x`; the network is left as it was.
 
     Raises
@@ -237,16 +243,15 @@ def run_engine(method: Any, forward: SharedForward, x: Tensor, shared: Tensor, a
                    for some in _blocks(method, len(x), complete)]  # fmt: skip
     if len(results) == 1:
         return results[0]
-    if isinstance(results[0], tuple):
-        return tuple(torch.cat(parts) for parts in zip(*results, strict=True))
-    return torch.cat(results)
+    deltas = [delta for _, delta in results if delta is not None]
+    return torch.cat([maps for maps, _ in results]), torch.cat(deltas) if deltas else None
 
 
 def _give_rules_to_idle_modules(forward: SharedForward, x: Tensor, shared: Tensor) -> None:
     """LRP has no rule for some modules, and asks for one even if they do not run, after the encoder's layer."""
     thread, busy = threading.get_ident(), set()
 
-    def note(module: nn.Module, inputs: Any) -> None:
+    def note(module: nn.Module, inputs: object) -> None:
         if threading.get_ident() == thread:
             busy.add(module)
 
@@ -257,22 +262,23 @@ def _give_rules_to_idle_modules(forward: SharedForward, x: Tensor, shared: Tenso
             module.rule = EpsilonRule()
 
 
-def _attribute(method: Any, x: Tensor, shared: Tensor, arguments: dict[str, Any]) -> Any:
+def _attribute(method: Attribution, x: Tensor, shared: Tensor, arguments: Arguments) -> Attributed:
     # A tuple, since DeepLiftShap unpacks a bare tensor; a fresh leaf, so that the user's tensor is never touched.
     leaf = x.detach().requires_grad_()
     result = method.attribute(leaf, additional_forward_args=(shared,), **arguments)
     if isinstance(result, tuple):
         return result[0].detach().to(x.dtype), result[1].detach()
-    return result.detach().to(x.dtype)
+    return result.detach().to(x.dtype), None
 
 
-def _blocks(method: Any, n: int, arguments: dict[str, Any]) -> list[slice]:
+def _blocks(method: Attribution, n: int, arguments: Arguments) -> list[slice]:
     """The n images; for integrated gradients in blocks, where Captum's would take all of one step at once."""
-    most = (arguments.get("internal_batch_size") or n) if type(method) is IntegratedGradients else n
+    size = arguments.get("internal_batch_size") if type(method) is IntegratedGradients else None
+    most = check_integer("internal_batch_size", size, also="None") if size else n
     return [slice(first, first + most) for first in range(0, n, most)]
 
 
-def _of_block(arguments: dict[str, Any], block: slice, n: int) -> dict[str, Any]:
+def _of_block(arguments: Arguments, block: slice, n: int) -> Arguments:
     """The arguments of a block of the n images: those with one baseline for each have their own."""
     baselines = arguments.get("baselines")
     if isinstance(baselines, Tensor) and baselines.ndim and len(baselines) == n:
@@ -281,7 +287,7 @@ def _of_block(arguments: dict[str, Any], block: slice, n: int) -> dict[str, Any]
 
 
 @contextmanager
-def differentiable(encoder: nn.Module) -> Iterator[None]:
+def differentiable(encoder: HasModules) -> Iterator[None]:
     """Take a turn, and say what is wrong when the latents do not depend differentiably on the images."""
     try:
         with turn(encoder):
@@ -312,7 +318,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
                 _restore(module, kept, tables)
 
 
-def _restore(module: nn.Module, attributes: dict[str, Any], hooks: dict[str, dict[int, Any]]) -> None:
+def _restore(module: nn.Module, attributes: dict[str, object], hooks: dict[str, dict[int, object]]) -> None:
     for name in set(module.__dict__) - set(attributes):
         del module.__dict__[name]
     module.__dict__.update(attributes)
@@ -323,5 +329,5 @@ def _restore(module: nn.Module, attributes: dict[str, Any], hooks: dict[str, dic
             table.update(before)
 
 
-def _name(value: Any) -> str:
+def _name(value: object) -> str:
     return getattr(value, "__name__", type(value).__name__)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,12 +22,18 @@ from captum_shared.checks import (
 from captum_shared.similarity.rules import check_shared
 
 Pair = tuple[Tensor, Tensor]
+Target = int | Sequence[int] | Tensor
+Readout = Tensor | np.ndarray | nn.Module
+Baseline = float | Tensor | Callable[..., object]
+Baselines = Baseline | tuple[Baseline, Baseline]
+Arguments = Mapping[str, object]
+"""What an engine is called with, by name."""
 
 _COUNTS = ("n_steps", "n_samples", "nt_samples", "perturbations_per_eval")
 _OPTIONAL_COUNTS = ("internal_batch_size", "nt_samples_batch_size")
 
 
-def check_pair(inputs: Any, encoder: nn.Module) -> Pair:
+def check_pair(inputs: object, encoder: nn.Module) -> Pair:
     """The two batches of images, detached from any graph.
 
     Raises
@@ -46,7 +52,7 @@ def check_pair(inputs: Any, encoder: nn.Module) -> Pair:
     return x, x_ref
 
 
-def check_encoder(encoder: Any) -> nn.Module:
+def check_encoder(encoder: object) -> nn.Module:
     """The encoder, if it is a module that gradients can pass.
 
     Raises
@@ -61,7 +67,7 @@ def check_encoder(encoder: Any) -> nn.Module:
     return encoder
 
 
-def resolve_weight(readout: Any, target: Any, z: Tensor) -> Tensor:
+def resolve_weight(readout: object, target: object, z: Tensor) -> Tensor:
     """The readout of the neuron, or of one neuron per pair, as (D,) or (N, D), like the latents `z` (N, D).
 
     Raises
@@ -84,7 +90,7 @@ def resolve_weight(readout: Any, target: Any, z: Tensor) -> Tensor:
     return (weight[0] if len(weight) == 1 and weight.ndim == 2 else weight).to(z)
 
 
-def resolve_weights(readouts: Any, z: Tensor) -> Tensor:
+def resolve_weights(readouts: object, z: Tensor) -> Tensor:
     """The readouts of K neurons, (K, D), like the latents `z` (N, D)."""
     weights = readouts.weight if isinstance(readouts, nn.Module) else _tensor_weight(readouts, None)
     if not isinstance(weights, Tensor) or weights.ndim != 2 or weights.shape[1] != z.shape[1]:
@@ -92,7 +98,7 @@ def resolve_weights(readouts: Any, z: Tensor) -> Tensor:
     return check_finite("readouts", weights.detach()).to(z)
 
 
-def check_given_shared(shared: Any, z: Tensor) -> Tensor:
+def check_given_shared(shared: object, z: Tensor) -> Tensor:
     """Shared weights c given by the user, if they are finite and of the shape of the latents `z` (N, D)."""
     if not isinstance(shared, Tensor) or shared.shape != z.shape:
         n, d = z.shape
@@ -103,7 +109,7 @@ def check_given_shared(shared: Any, z: Tensor) -> Tensor:
     return check_shared(differentiable_copy(shared))
 
 
-def check_center(center: Any) -> Tensor | None:
+def check_center(center: object) -> Tensor | None:
     """What rules compare the reference with, if it is a tensor; None is none.
 
     Raises
@@ -114,7 +120,7 @@ def check_center(center: Any) -> Tensor | None:
     return None if center is None else check_tensor("center", center)
 
 
-def resolve_reference(reference_latents: Any, z: Tensor) -> Tensor:
+def resolve_reference(reference_latents: object, z: Tensor) -> Tensor:
     """Latents to take instead of the references', (D,) or (N, D), like the latents `z` (N, D).
 
     Raises
@@ -123,14 +129,13 @@ def resolve_reference(reference_latents: Any, z: Tensor) -> Tensor:
         If they are not a tensor, of another shape, or not finite.
     """
     n, d = z.shape
-    if tuple(check_tensor("reference_latents", reference_latents).shape) not in ((d,), (1, d), (n, d)):
-        raise ValueError(
-            f"`reference_latents` must be (D,) = ({d},) or (N, D) = ({n}, {d}), got {describe(reference_latents)}"
-        )
-    return check_finite("reference_latents", reference_latents.detach()).to(z)
+    latents = check_tensor("reference_latents", reference_latents)
+    if tuple(latents.shape) not in ((d,), (1, d), (n, d)):
+        raise ValueError(f"`reference_latents` must be (D,) = ({d},) or (N, D) = ({n}, {d}), got {describe(latents)}")
+    return check_finite("reference_latents", latents.detach()).to(z)
 
 
-def check_counts(arguments: dict[str, Any]) -> None:
+def check_counts(arguments: Arguments) -> None:
     """Refuse numbers of steps and samples of an engine that are not positive integers.
 
     Raises
@@ -146,7 +151,7 @@ def check_counts(arguments: dict[str, Any]) -> None:
             check_integer(name, arguments[name], also="None")
 
 
-def check_baseline(baseline: Any, x: Tensor, distribution: bool) -> None:
+def check_baseline(baseline: object, x: Tensor, distribution: bool) -> None:
     """Refuse what cannot be the baseline of the images `x` (N, ...).
 
     Parameters
@@ -183,14 +188,14 @@ def differentiable_copy(x: Tensor) -> Tensor:
     return x.detach().clone() if x.is_inference() else x.detach()
 
 
-def check_device(name: str, value: Any, x: Tensor) -> None:
+def check_device(name: str, value: object, x: Tensor) -> None:
     """Refuse a tensor that is not where the images `x` are."""
     if isinstance(value, Tensor) and value.device != x.device:
         raise ValueError(f"{name} must be on the device of the images, {x.device}, got {value.device}")
 
 
-def _check_side(name: str, x: Any, encoder: nn.Module) -> Tensor:
-    check_images(x, name)
+def _check_side(name: str, images: object, encoder: nn.Module) -> Tensor:
+    x = check_images(images, name)
     parameter = next(encoder.parameters(), None)
     if parameter is not None and parameter.device != x.device:
         raise ValueError(f"{name} are on {x.device}, the encoder is on {parameter.device}; expected one device")
@@ -199,7 +204,7 @@ def _check_side(name: str, x: Any, encoder: nn.Module) -> Tensor:
     return differentiable_copy(x)
 
 
-def _tensor_weight(readout: Any, target: Any) -> Tensor:
+def _tensor_weight(readout: object, target: object) -> Tensor:
     if not isinstance(readout, (Tensor, np.ndarray)):
         raise TypeError(f"`readout` must be a tensor, an array or a LinearReadout, got {type(readout).__name__}")
     if target is not None:
@@ -210,7 +215,7 @@ def _tensor_weight(readout: Any, target: Any) -> Tensor:
     return weight
 
 
-def _module_weight(readout: nn.Module, target: Any, n: int) -> Tensor:
+def _module_weight(readout: nn.Module, target: object, n: int) -> Tensor:
     weight = getattr(readout, "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim != 2:
         raise TypeError(f"`readout` must be a tensor or have a weight (K, D), got {type(readout).__name__}")
@@ -220,7 +225,7 @@ def _module_weight(readout: nn.Module, target: Any, n: int) -> Tensor:
     return weight.detach()[index.to(weight.device)]
 
 
-def _neuron_index(target: Any, k: int, n: int) -> Tensor:
+def _neuron_index(target: object, k: int, n: int) -> Tensor:
     if target is None:
         raise ValueError(f"`target` is missing: the readout has {k} neurons; expected the neuron's index")
     each = target if isinstance(target, (list, tuple)) else [target]

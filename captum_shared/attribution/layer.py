@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from captum.attr import LayerAttribution
@@ -12,9 +11,9 @@ from torch import Tensor, nn
 
 from captum_shared.attribution.base import PairAttribution, warn_if_training
 from captum_shared.attribution.engine import differentiable
-from captum_shared.attribution.inputs import Pair, check_pair
+from captum_shared.attribution.inputs import Pair, Readout, Target, check_pair
 from captum_shared.attribution.shares import MapEncoder, position_shares, why_not_linear
-from captum_shared.checks import check_encoded, network_refusals
+from captum_shared.checks import check_encoded, check_tensor, network_refusals
 from captum_shared.similarity import Rule, origin_of
 
 
@@ -75,11 +74,11 @@ class LayerParallelBackprop(PairAttribution):
     def attribute(
         self,
         inputs: Pair,
-        target: Any = None,
-        additional_forward_args: Any = None,
+        target: Target | None = None,
+        additional_forward_args: Tensor | tuple[Tensor, ...] | None = None,
         relu_attributions: bool = False,
         *,
-        readout: Any = None,
+        readout: Readout | None = None,
         center: Tensor | None = None,
         reference_latents: Tensor | None = None,
     ) -> Pair:
@@ -122,7 +121,7 @@ class LayerParallelBackprop(PairAttribution):
             ]
         return (maps[0].relu(), maps[1].relu()) if relu_attributions else (maps[0], maps[1])
 
-    def _layer_output(self, x: Tensor) -> Any:
+    def _layer_output(self, x: Tensor) -> object:
         warn_if_training(self.encoder)
         with torch.no_grad(), network_refusals(x, self.encoder, "the encoder"):
             return self._maps.layer_output(x)
@@ -132,7 +131,7 @@ class LayerParallelBackprop(PairAttribution):
 class LayerOutput:
     """What the encoder's layer gave for images of `size` (H, W): kept, it serves any number of maps."""
 
-    output: Any
+    output: object
     size: torch.Size
 
 
@@ -162,15 +161,19 @@ def layer_maps(encoder: nn.Module, seen: LayerOutput, shared: Tensor, origin: Te
     return _coarse_maps(check_map_encoder(encoder), seen.output, seen.size, shared.unsqueeze(0), origin)[0]
 
 
-def _coarse_maps(encoder: MapEncoder, output: Any, size: torch.Size, shared: Tensor, origin: Tensor | None) -> Tensor:
+def _coarse_maps(
+    encoder: MapEncoder, output: object, size: torch.Size, shared: Tensor, origin: Tensor | None
+) -> Tensor:
     """(N, Q, h, w) of N images' layer outputs for Q constants of each, (N, Q, D)."""
     features = encoder.as_map(output, size)  # a layer of vectors has no positions: refused here
     if why_not_linear(encoder, features):
-        return torch.stack([_differentiated_map(encoder, output, size, c) for c in shared.unbind(1)], dim=1)
+        return torch.stack(
+            [_differentiated_map(encoder, check_tensor("output", output), size, c) for c in shared.unbind(1)], dim=1
+        )
     return position_shares(encoder, features, origin).heat(shared).detach()
 
 
-def _differentiated_map(encoder: Any, output: Tensor, size: torch.Size, shared: Tensor) -> Tensor:
+def _differentiated_map(encoder: MapEncoder, output: Tensor, size: torch.Size, shared: Tensor) -> Tensor:
     """A * dc.z/dA, summed over channels, (N, h, w)."""
     leaf = output.detach().requires_grad_()
     with torch.enable_grad(), differentiable(encoder):
@@ -184,7 +187,7 @@ def _differentiated_map(encoder: Any, output: Tensor, size: torch.Size, shared: 
     return encoder.as_map(output * gradient, size).sum(dim=1)
 
 
-def check_map_encoder(encoder: Any) -> MapEncoder:
+def check_map_encoder(encoder: object) -> MapEncoder:
     """The encoder, if its layer has a map."""
     if not isinstance(encoder, MapEncoder):
         raise TypeError(f"`encoder` must be a LatentEncoder, whose layer has a map, got {type(encoder).__name__}")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from captum.attr import IntegratedGradients
+from captum.attr import Attribution, IntegratedGradients
 from torch import Tensor
 
 from captum_shared.attribution.engine import (
@@ -15,10 +13,11 @@ from captum_shared.attribution.engine import (
     run_engine,
     with_defaults,
 )
+from captum_shared.attribution.inputs import Arguments
 from captum_shared.attribution.quadrature import integrated_maps
 
 
-def neuron_maps(method: Any, forward: SharedForward, x: Tensor, shared: Tensor, arguments: dict[str, Any]) -> Tensor:
+def neuron_maps(method: Attribution, forward: SharedForward, x: Tensor, shared: Tensor, arguments: Arguments) -> Tensor:
     """Maps (N, K, ...) of images `x` (N, ...) for shared weights `shared` (N, K, D)."""
     if type(method) is IntegratedGradients:
         complete = with_defaults(method, forward, x, arguments)
@@ -28,7 +27,7 @@ def neuron_maps(method: Any, forward: SharedForward, x: Tensor, shared: Tensor, 
         with torch.enable_grad(), differentiable(forward):
             maps = vector_jacobian_products(forward.encoder(leaf), leaf, shared)
         return maps.abs() if arguments.get("abs") else maps
-    return torch.stack([run_engine(method, forward, x, c, arguments) for c in shared.unbind(1)], dim=1)
+    return torch.stack([run_engine(method, forward, x, c, arguments)[0] for c in shared.unbind(1)], dim=1)
 
 
 def vector_jacobian_products(z: Tensor, x: Tensor, shared: Tensor) -> Tensor:

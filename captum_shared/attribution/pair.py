@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import torch
 from captum.attr import IntegratedGradients
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from captum_shared.attribution.base import PairAttribution, Recipe
 from captum_shared.attribution.engine import (
+    Attributed,
     EngineFactory,
     check_arguments,
     differentiable,
@@ -20,7 +21,16 @@ from captum_shared.attribution.engine import (
     split_arguments,
     with_defaults,
 )
-from captum_shared.attribution.inputs import Pair, check_pair, resolve_reference, resolve_weights
+from captum_shared.attribution.inputs import (
+    Arguments,
+    Baselines,
+    Pair,
+    Readout,
+    Target,
+    check_pair,
+    resolve_reference,
+    resolve_weights,
+)
 from captum_shared.attribution.neurons import neuron_maps, vector_jacobian_products
 from captum_shared.attribution.quadrature import automatic_maps, is_automatic, without_limits
 from captum_shared.similarity import Rule
@@ -99,45 +109,45 @@ class ParallelBackprop(PairAttribution):
     def attribute(
         self,
         inputs: Pair,
-        baselines: Any = None,
-        target: Any = None,
-        additional_forward_args: Any = None,
+        baselines: Baselines | None = None,
+        target: Target | None = None,
+        additional_forward_args: Tensor | tuple[Tensor, ...] | None = None,
         *,
         return_convergence_delta: Literal[True],
-        readout: Any = None,
+        readout: Readout | None = None,
         center: Tensor | None = None,
         reference_latents: Tensor | None = None,
-        **engine_arguments: Any,
+        **engine_arguments: object,
     ) -> tuple[Pair, Tensor]: ...
 
     @overload
     def attribute(
         self,
         inputs: Pair,
-        baselines: Any = None,
-        target: Any = None,
-        additional_forward_args: Any = None,
+        baselines: Baselines | None = None,
+        target: Target | None = None,
+        additional_forward_args: Tensor | tuple[Tensor, ...] | None = None,
         *,
         return_convergence_delta: Literal[False] = False,
-        readout: Any = None,
+        readout: Readout | None = None,
         center: Tensor | None = None,
         reference_latents: Tensor | None = None,
-        **engine_arguments: Any,
+        **engine_arguments: object,
     ) -> Pair: ...
 
     @log_usage(part_of_slo=True)
     def attribute(
         self,
         inputs: Pair,
-        baselines: Any = None,
-        target: Any = None,
-        additional_forward_args: Any = None,
+        baselines: Baselines | None = None,
+        target: Target | None = None,
+        additional_forward_args: Tensor | tuple[Tensor, ...] | None = None,
         *,
         return_convergence_delta: bool = False,
-        readout: Any = None,
+        readout: Readout | None = None,
         center: Tensor | None = None,
         reference_latents: Tensor | None = None,
-        **engine_arguments: Any,
+        **engine_arguments: object,
     ) -> Pair | tuple[Pair, Tensor]:
         """Compute the two maps of what each pair shares for the neuron.
 
@@ -198,20 +208,18 @@ class ParallelBackprop(PairAttribution):
             shared = self._constant(pair, recipe)
             sides = split_arguments(self.engine, arguments, pair)
             results = [self._one_side(x, c, side) for x, c, side in zip(pair, shared, sides, strict=True)]
-        if return_convergence_delta:
-            (map_x, delta), (map_ref, delta_ref) = results
-            return (map_x, map_ref), delta + delta_ref
-        return results[0], results[1]
+        (map_x, delta), (map_ref, delta_ref) = results
+        return (map_x, map_ref) if delta is None or delta_ref is None else ((map_x, map_ref), delta + delta_ref)
 
     def attribute_neurons(
         self,
         inputs: Pair,
-        readouts: Tensor | nn.Module,
-        baselines: Any = None,
+        readouts: Readout,
+        baselines: Baselines | None = None,
         *,
         center: Tensor | None = None,
         reference_latents: Tensor | None = None,
-        **engine_arguments: Any,
+        **engine_arguments: object,
     ) -> Pair:
         """Compute the maps of K neurons for each pair; they equal those of K calls to `attribute`.
 
@@ -249,15 +257,15 @@ class ParallelBackprop(PairAttribution):
             ]
         return maps[0], maps[1]
 
-    def _one_side(self, x: Tensor, shared: Tensor, arguments: dict[str, Any]) -> Any:
+    def _one_side(self, x: Tensor, shared: Tensor, arguments: Arguments) -> Attributed:
         """The map of one image of each pair, with its convergence delta if that is wanted."""
         if not is_automatic(self.engine, arguments):
             return run_engine(self.engine, self.forward_module, x, shared, arguments)
         complete = with_defaults(self.engine, self.forward_module, x, arguments)
         maps, delta = automatic_maps(self.engine, self.forward_module.encoder, x, shared.unsqueeze(1), complete)
-        return (maps.squeeze(1), delta.squeeze(1)) if complete.get("return_convergence_delta") else maps.squeeze(1)
+        return maps.squeeze(1), delta.squeeze(1) if complete.get("return_convergence_delta") else None
 
-    def _gradient_maps(self, pair: Pair, recipe: Recipe, arguments: dict[str, Any]) -> Pair:
+    def _gradient_maps(self, pair: Pair, recipe: Recipe, arguments: Arguments) -> Pair:
         """Plain gradients (N, K, ...) for c (N, K, D): one forward pass gives both c and what is differentiated."""
         leaves = [x.detach().requires_grad_() for x in pair]
         with torch.enable_grad(), differentiable(self.encoder):
@@ -266,7 +274,9 @@ class ParallelBackprop(PairAttribution):
             maps = [vector_jacobian_products(z, leaf, c) for z, leaf, c in zip(latents, leaves, shared, strict=True)]
         return (maps[0].abs(), maps[1].abs()) if arguments.get("abs") else (maps[0], maps[1])
 
-    def _shared_by_neuron(self, z: Tensor, z_ref: Tensor, readouts: Any, center: Any, reference_latents: Any) -> Pair:
+    def _shared_by_neuron(
+        self, z: Tensor, z_ref: Tensor, readouts: object, center: Tensor | None, reference_latents: object
+    ) -> Pair:
         """Shared weights (N, K, D) of images and references: each neuron with each pair, all at once."""
         weights = resolve_weights(readouts, z)
         n, k = len(z), len(weights)
@@ -280,7 +290,7 @@ class ParallelBackprop(PairAttribution):
         shared = self._shared(z, z_ref, weights.repeat(n, 1), center, reference_latents)
         return shared[0].unflatten(0, (n, k)), shared[1].unflatten(0, (n, k))
 
-    def _engine_arguments(self, baselines: Any, delta: bool, engine_arguments: dict[str, Any]) -> dict[str, Any]:
+    def _engine_arguments(self, baselines: object, delta: bool, engine_arguments: Arguments) -> Arguments:
         arguments = dict(engine_arguments)
         if baselines is not None:
             arguments["baselines"] = baselines

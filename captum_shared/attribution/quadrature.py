@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from captum.attr import IntegratedGradients
+from captum.attr import Attribution, IntegratedGradients
 from captum.attr._utils.approximation_methods import approximation_parameters
 from torch import Tensor, nn
 
 from captum_shared.attribution.engine import differentiable
+from captum_shared.attribution.inputs import Arguments
 from captum_shared.checks import check_integer, check_number
 
 # Points of the rule with which n_steps="auto" starts; each round doubles them. 36 are as good as 50 of Gauss's.
@@ -55,7 +55,7 @@ class Integral:
     n_steps: Tensor
 
 
-def is_automatic(method: Any, arguments: dict[str, Any]) -> bool:
+def is_automatic(method: Attribution, arguments: Arguments) -> bool:
     """Whether the steps are chosen by the errors of completeness and of the map.
 
     Raises
@@ -77,19 +77,19 @@ def is_automatic(method: Any, arguments: dict[str, Any]) -> bool:
     return True
 
 
-def without_limits(method: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+def without_limits(method: Attribution, arguments: Arguments) -> Arguments:
     """The arguments without those that belong to n_steps="auto" only."""
     limits = _LIMITS if is_automatic(method, arguments) else ()
     return {name: value for name, value in arguments.items() if name not in limits}
 
 
-def _says_auto(arguments: dict[str, Any]) -> bool:
+def _says_auto(arguments: Arguments) -> bool:
     n_steps = arguments.get("n_steps")
     return isinstance(n_steps, str) and n_steps == "auto"
 
 
 def integrated_maps(
-    method: IntegratedGradients, encoder: nn.Module, x: Tensor, shared: Tensor, arguments: dict[str, Any]
+    method: IntegratedGradients, encoder: nn.Module, x: Tensor, shared: Tensor, arguments: Arguments
 ) -> Tensor:
     """Maps (N, K, ...) of images `x` for constants `shared` (N, K, D)."""
     if _says_auto(arguments):
@@ -97,21 +97,27 @@ def integrated_maps(
     path = _path(x, shared, arguments)
     rules = approximation_parameters(arguments.get("method", "gausslegendre"))
     sizes, alphas = (rule(arguments.get("n_steps", 50)) for rule in rules)
-    mean = weighted_gradients(encoder, path, sizes, alphas, arguments["internal_batch_size"])
+    mean = weighted_gradients(encoder, path, sizes, alphas, _chunk(arguments))
     return _maps(method, mean, path)
 
 
 def automatic_maps(
-    method: IntegratedGradients, encoder: nn.Module, x: Tensor, shared: Tensor, arguments: dict[str, Any]
+    method: IntegratedGradients, encoder: nn.Module, x: Tensor, shared: Tensor, arguments: Arguments
 ) -> tuple[Tensor, Tensor]:
     """The same with n_steps="auto", and the completeness errors (N, K)."""
     path = _path(x, shared, arguments)
-    limits = {name: arguments[name] for name in _LIMITS if name in arguments}
-    integral = refine(encoder, path, arguments["internal_batch_size"], **limits)
+    tolerance = check_number("tolerance", arguments.get("tolerance", _TOLERANCE))
+    max_steps = check_integer("max_steps", arguments.get("max_steps", _MAX_STEPS))
+    integral = refine(encoder, path, _chunk(arguments), tolerance, max_steps)
     return _maps(method, integral.mean, path), integral.delta
 
 
-def _path(x: Tensor, shared: Tensor, arguments: dict[str, Any]) -> Path:
+def _chunk(arguments: Arguments) -> int | None:
+    size = arguments["internal_batch_size"]
+    return None if size is None else check_integer("internal_batch_size", size, also="None")
+
+
+def _path(x: Tensor, shared: Tensor, arguments: Arguments) -> Path:
     baselines = arguments.get("baselines")
     start = torch.as_tensor(0.0 if baselines is None else baselines, dtype=x.dtype, device=x.device)
     return Path(x, start.expand_as(x), shared)

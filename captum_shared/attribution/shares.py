@@ -5,25 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
+from captum_shared.checks import check_integer
+from captum_shared.encoder.latents import Pool
+
 Transform = Callable[[Tensor], Tensor]
+Place = TypeVar("Place", int, Tensor)
 
 
 @runtime_checkable
 class MapEncoder(Protocol):
     """An encoder whose layer has positions, such as a `LatentEncoder`."""
 
-    pool: Any
+    pool: Pool
     transform: Transform | None
 
-    def layer_output(self, x: Tensor) -> Tensor: ...
-    def latents(self, output: Tensor, image_size: torch.Size) -> Tensor: ...
-    def as_map(self, output: Tensor, image_size: torch.Size) -> Tensor: ...
+    def modules(self) -> Iterator[nn.Module]: ...
+    def layer_output(self, x: Tensor) -> object: ...
+    def latents(self, output: object, image_size: torch.Size) -> Tensor: ...
+    def as_map(self, output: object, image_size: torch.Size) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -173,7 +178,7 @@ def why_not_linear(encoder: MapEncoder, features: Tensor) -> str | None:
     return None
 
 
-def _probes(pool: Any, features: Tensor) -> Tensor:
+def _probes(pool: object, features: Tensor) -> Tensor:
     """Two pooled latents, (2, K a b): those of the first map and of the same map, mirrored and shrunken."""
     pooled = adaptive_avg_pool2d(features[:1], _grid(pool, features)[1:]).flatten(1)
     return torch.cat([pooled, -0.3 * pooled.flip(1) - 1])
@@ -187,22 +192,25 @@ def _is_affine(transform: Transform, probes: Tensor) -> bool:
     return bool(error <= 1e4 * torch.finfo(probes.dtype).eps * size)
 
 
-def _grid(pool: Any, features: Tensor) -> tuple[int, int, int]:
+def _grid(pool: object, features: Tensor) -> tuple[int, int, int]:
     """Channels, and cells along both sides of the maps."""
     height, width = features.shape[2:]
-    cells = {"avg": (1, 1), "flatten": (height, width)}.get(pool) or (int(pool), int(pool))
-    return features.shape[1], *cells
+    if pool == "flatten":
+        return features.shape[1], height, width
+    side = 1 if pool == "avg" else check_integer("pool", pool)
+    return features.shape[1], side, side
 
 
 def _own_shift(transform: Transform, pooled: Tensor) -> Tensor:
     """What the transform's first step subtracts, (D,), as scikit-learn's scalers do; zero if it does not say."""
     first = transform[0] if isinstance(transform, nn.Sequential) and len(transform) else transform
-    shift: Any = getattr(first, "shift", None)
-    fits = isinstance(shift, Tensor) and shift.shape == pooled.shape[1:]
-    return shift.to(pooled) if fits else torch.zeros_like(pooled[0])
+    shift: object = getattr(first, "shift", None)
+    if isinstance(shift, Tensor) and shift.shape == pooled.shape[1:]:
+        return shift.to(pooled)
+    return torch.zeros_like(pooled[0])
 
 
-def _window(cell: Any, n_cells: int, side: int) -> tuple[Any, Any]:
+def _window(cell: Place, n_cells: int, side: int) -> tuple[Place, Place]:
     """The first of the positions along a side that a cell averages, and the one behind the last."""
     return cell * side // n_cells, ((cell + 1) * side + n_cells - 1) // n_cells
 

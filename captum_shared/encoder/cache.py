@@ -8,13 +8,15 @@ import sqlite3
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from safetensors.torch import load, save
 from torch import Tensor
 
 from captum_shared.files import sha256
 from captum_shared.store import Identity
+
+T = TypeVar("T")
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS identities (name TEXT PRIMARY KEY, exact TEXT, content TEXT);
@@ -86,14 +88,14 @@ class LatentCache:
             database.execute("INSERT OR REPLACE INTO identities VALUES (?, ?, ?)", (name, self.identity.exact, content))
         return name
 
-    def _first(self, query: str, values: Sequence[Any]) -> Any:
+    def _first(self, query: str, values: Sequence[str]) -> tuple[object, object] | None:
         return self._attempt(lambda: self._database.execute(query, values).fetchone())
 
-    def _write(self, query: str, rows: Sequence[Sequence[Any]]) -> None:
+    def _write(self, query: str, rows: Sequence[tuple[str, str, bytes, str]]) -> None:
         with self._database as database:
             database.executemany(query, rows)
 
-    def _attempt(self, action: Callable[[], Any]) -> Any:
+    def _attempt(self, action: Callable[[], T]) -> T:
         """Do something with the database; if that is damaged, with a new one; with the file's name if it fails."""
         try:
             try:
@@ -120,7 +122,7 @@ class LatentCache:
         self._connect()
         self._prepare()
 
-    def _checked(self, image: str, blob: Any, checksum: Any) -> Tensor | None:
+    def _checked(self, image: str, blob: object, checksum: object) -> Tensor | None:
         if isinstance(blob, bytes) and checksum == self._checksum(image, blob):
             latents: Tensor = load(blob)["z"]
             return latents

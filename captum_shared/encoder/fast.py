@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +108,7 @@ class FastEncoder(LatentEncoder):
         super().__init__(encoder.model, encoder.layer, encoder.pool, encoder.transform, encoder.layout)
         self.autocast = autocast
 
-    def layer_output(self, x: Tensor) -> Any:
+    def layer_output(self, x: Tensor) -> object:
         """The layer's output for images `x`, (N, C, H, W), in their dtype."""
         with torch.autocast(x.device.type, dtype=self.autocast) if self.autocast else nullcontext():
             output = super().layer_output(x)
@@ -119,7 +119,7 @@ class FastEncoder(LatentEncoder):
         return f"{super().extra_repr()}, autocast={self.autocast}"
 
 
-def _as(part: Any, dtype: torch.dtype) -> Any:
+def _as(part: object, dtype: torch.dtype) -> object:
     return part.to(dtype) if isinstance(part, Tensor) and part.is_floating_point() else part
 
 
@@ -134,20 +134,26 @@ class _Watch(TorchDispatchMode):
         self._outputs: dict[int, tuple[nn.Module, Tensor]] = {}  # held, so that no address is given out again
         self._in_norm = False
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         """Note whose output an operation takes, unless a batch norm makes it."""
         taken = [] if self._in_norm else tree_leaves((args, kwargs))
         self.used_elsewhere |= {self._outputs[id(part)][0] for part in taken if id(part) in self._outputs}
         return func(*args, **(kwargs or {}))
 
-    def enter(self, module: nn.Module, inputs: Any) -> None:
+    def enter(self, module: nn.Module, inputs: tuple[object, ...]) -> None:
         """Before a convolution or a batch norm."""
         self.calls[module] += 1
         self._in_norm = isinstance(module, _BATCH_NORMS)
         if self._in_norm and inputs and id(inputs[0]) in self._outputs:
             self.before[module] = self._outputs[id(inputs[0])][0]
 
-    def leave(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def leave(self, module: nn.Module, inputs: tuple[object, ...], output: Tensor) -> None:
         """Behind it."""
         self._in_norm = False
         if not isinstance(module, _BATCH_NORMS):
@@ -205,7 +211,7 @@ def _noise(model: nn.Module) -> Tensor:
     return x.to(next(model.parameters(), x))
 
 
-def _check_encoder(encoder: Any, autocast: Any) -> LatentEncoder:
+def _check_encoder(encoder: object, autocast: object) -> LatentEncoder:
     if not isinstance(encoder, LatentEncoder):
         raise TypeError(f"`encoder` must be a LatentEncoder, got {type(encoder).__name__}")
     if autocast not in (None, torch.float16, torch.bfloat16):

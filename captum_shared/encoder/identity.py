@@ -37,8 +37,8 @@ _VERSIONS = ("torch", "torchvision", "pillow")
 
 def identify(
     network: nn.Module,
-    transform: Callable[[Any], Any] | None,
-    example: Any,
+    transform: ImageTransform | None,
+    example: object,
     forward: Callable[[Tensor], Tensor | Sequence[Tensor]] | None = None,
 ) -> Identity:
     """Identify a network together with its transform of images such as `example`; see the two functions below."""
@@ -85,7 +85,7 @@ def identify_network(
     return Identity(_exact(network), tuple(rows)).extended(about, *_versions())
 
 
-def identify_transform(transform: Callable[[Any], Any] | None, example: Any) -> Identity:
+def identify_transform(transform: ImageTransform | None, example: object) -> Identity:
     """Identify an image transform by what it does.
 
     Parameters
@@ -115,7 +115,7 @@ def identify_transform(transform: Callable[[Any], Any] | None, example: Any) -> 
     return Identity(_exact(transform), tuple(rows)).extended(f"{type(example).__name__} {failed}", *_versions())
 
 
-def _transformed(transform: Callable[[Any], Any], probe: Any) -> tuple[float, ...] | Exception:
+def _transformed(transform: ImageTransform, probe: object) -> tuple[float, ...] | Exception:
     """A transformed probe, or why it cannot be transformed: a transform that crops cannot take small images."""
     try:
         with _random_state_kept(torch.device("cpu")):
@@ -131,7 +131,7 @@ def _transformed(transform: Callable[[Any], Any], probe: Any) -> tuple[float, ..
     return sketch
 
 
-def probe_images(example: Any) -> list[Any]:
+def probe_images(example: object) -> list[object]:
     """Fixed images of the kind of `example`: of several sizes and colours, if they are PIL images."""
     if isinstance(example, Image.Image):
         pictures = [_probe_picture(*size) for size in SIZES]
@@ -143,12 +143,12 @@ def probe_images(example: Any) -> list[Any]:
     return [example]
 
 
-def as_tensor(image: Any) -> Tensor:
+def as_tensor(image: object) -> Tensor:
     """A transformed image as a tensor: PIL images and arrays are scaled to [0, 1]."""
     return image if isinstance(image, Tensor) else to_tensor(image)
 
 
-def _exact(part: Any) -> str:
+def _exact(part: object) -> str:
     """Hash of parameters and buffers, by name, dtype, shape and value."""
     parts = []
     for name, value in sorted(_tensors(part).items()):
@@ -156,7 +156,7 @@ def _exact(part: Any) -> str:
     return sha256(*parts, b"")
 
 
-def _tensors(part: Any) -> dict[str, Tensor]:
+def _tensors(part: object) -> dict[str, Tensor]:
     if not isinstance(part, nn.Module):
         return {}
     return dict(chain(part.named_parameters(remove_duplicate=False), part.named_buffers(remove_duplicate=False)))

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -23,7 +22,7 @@ from captum_shared.encoder.loading import batches
 from captum_shared.files import sha256
 from captum_shared.images import READING, decode_rgb, open_rgb, reason_of
 
-Images = Sequence[str | Path] | Dataset[Any] | Tensor
+Images = Sequence[str | Path] | Dataset[object] | Tensor
 
 
 def encode_images(
@@ -129,7 +128,7 @@ class ImageSource(Dataset[ImageItem]):
         """Whether they are files; a dataset's code may not be meant to run in another thread."""
         return isinstance(self.images, Sequence) and isinstance(self.images[0], (str, Path))
 
-    def example(self) -> Any:
+    def example(self) -> object:
         """The first image that can be read, as passed to the transform; None if there is none."""
         for index in range(len(self)):
             item = self.images[index]
@@ -154,17 +153,17 @@ class ImageSource(Dataset[ImageItem]):
             return ImageItem(index, failure=reason_of(error))
         return ImageItem(index, self._tensor(image), sha256(READING, data) if self.keep_digest else "")
 
-    def _tensor(self, image: Any) -> Tensor:
+    def _tensor(self, image: object) -> Tensor:
         return as_tensor(self.transform(image) if self.transform else image)
 
 
-def content_digest(image: Any) -> str:
+def content_digest(image: object) -> str:
     """Hash of an image: a tensor, an array or a PIL image."""
     array = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
     return sha256(f"{array.dtype} {array.shape}".encode(), np.ascontiguousarray(array).tobytes())
 
 
-def _image_of(item: Any) -> Any:
+def _image_of(item: object) -> object:
     """The image of a dataset's item, which may be followed by a label and others."""
     return item[0] if isinstance(item, (tuple, list)) else item
 
@@ -278,7 +277,7 @@ def evaluating(encoder: nn.Module) -> Iterator[None]:
                     module.training = before
 
 
-def check_source(images: Any, batch_size: Any, unreadable: str, autocast: Any = None) -> None:
+def check_source(images: object, batch_size: object, unreadable: str, autocast: object = None) -> None:
     """Refuse what `encode_images` cannot take."""
     if isinstance(images, (str, Path)):
         raise TypeError(f"`images` must be a sequence of paths, a Dataset or a tensor, got the single path {images!r}")

@@ -105,23 +105,25 @@ class LatentEncoder(nn.Module):
         """
         return self.as_map(self.layer_output(x), x.shape[-2:])
 
-    def layer_output(self, x: Tensor) -> Any:
+    def layer_output(self, x: Tensor) -> object:
         """The layer's output for images `x`, (N, C, H, W)."""
         with network_refusals(check_images(x), self.model, f"layer {self.layer!r}"):
             return self._reader.read(self.model, [self.layer], x)[self.layer]
 
-    def latents(self, output: Any, image_size: torch.Size) -> Tensor:
+    def latents(self, output: object, image_size: torch.Size) -> Tensor:
         """Pooled and transformed latents, (N, D), of the layer's output for images of `image_size` (H, W)."""
         z = self.pool(output) if callable(self.pool) else self._pooled(output, image_size)
         if not isinstance(z, Tensor) or z.ndim != 2:
             raise ValueError(f"pooled latents must be a tensor (N, D), got {_describe(z)} from pool={self.pool!r}")
         return z if self.transform is None else self.transform(z)
 
-    def as_map(self, output: Any, image_size: torch.Size) -> Tensor:
+    def as_map(self, output: object, image_size: torch.Size) -> Tensor:
         """The layer's output for images of `image_size` (H, W) as a map, (N, K, h, w)."""
-        return as_map(output, image_size, self._layout_of(output, image_size))
+        tensor = self._checked(output)
+        return as_map(tensor, image_size, self._layout_of(tensor, image_size))
 
-    def _pooled(self, output: Any, image_size: torch.Size) -> Tensor:
+    def _pooled(self, given: object, image_size: torch.Size) -> Tensor:
+        output = self._checked(given)
         layout = self._layout_of(output, image_size)
         if self.pool == "cls":
             return _class_token(output, layout, image_size)
@@ -131,12 +133,15 @@ class LatentEncoder(nn.Module):
             return output
         return pool_map(self.as_map(output, image_size), self.pool)
 
-    def _layout_of(self, output: Any, image_size: torch.Size) -> str:
+    def _checked(self, output: object) -> Tensor:
         if not isinstance(output, Tensor):
             raise TypeError(
                 f"layer {self.layer!r} returned {_describe(output)}; expected a tensor. Choose a layer inside it, or "
                 "pass a callable as `pool`, which receives this output and returns (N, D)"
             )
+        return output
+
+    def _layout_of(self, output: Tensor, image_size: torch.Size) -> str:
         return find_layout(output, image_size) if self.layout == "auto" else self.layout
 
     def extra_repr(self) -> str:
@@ -243,7 +248,7 @@ def _uncompiled(model: nn.Module, layer: str) -> tuple[nn.Module, str]:
     return (model, layer) if inside is None else (inside, layer.removeprefix("_orig_mod."))
 
 
-def _check_arguments(model: Any, pool: Any, transform: Any, layout: Any) -> None:
+def _check_arguments(model: object, pool: object, transform: object, layout: object) -> None:
     check_network(model)
     if isinstance(pool, bool) or not (
         pool in POOLS if isinstance(pool, str) else callable(pool) or isinstance(pool, int)
@@ -257,5 +262,5 @@ def _check_arguments(model: Any, pool: Any, transform: Any, layout: Any) -> None
         raise ValueError(f"`layout` must be one of {LAYOUTS}, got {layout!r}")
 
 
-def _describe(value: Any) -> str:
+def _describe(value: object) -> str:
     return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from captum_shared.checks import check_tensor
 from captum_shared.encoder.latents import as_map, pool_map
 from captum_shared.encoder.reading import Pass, Reader
 
@@ -87,8 +87,8 @@ class LayerScan(nn.Module):
         return torch.cat(self._each(x), dim=1)
 
     def _each(self, x: Tensor) -> list[Tensor]:
-        def pooled(layer: str, output: Tensor) -> list[Tensor]:
-            grid = as_map(output.detach(), x.shape[-2:])
+        def pooled(layer: str, output: object) -> list[Tensor]:
+            grid = as_map(check_tensor(layer, output).detach(), x.shape[-2:])
             return [pool_map(grid, pool).clone() for pool in self.pools]  # not a view of what may change
 
         taken = self._reader.read(self.model, self.layers, x, pooled)
@@ -121,7 +121,7 @@ def _called_once_with_positions(model: nn.Module, example: Tensor, members: dict
     return [name for name, has_positions in run.taken.items() if has_positions and run.calls[name] == 1]
 
 
-def _has_positions(output: Any, image_size: torch.Size) -> bool:
+def _has_positions(output: object, image_size: torch.Size) -> bool:
     if not isinstance(output, Tensor) or output.ndim not in (3, 4):
         return False
     try:

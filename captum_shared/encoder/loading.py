@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
+T = TypeVar("T")
 _AHEAD = 1  # batches
 
 
 def batches(
-    source: Dataset[Any], batch_size: int, num_workers: int, ahead: bool, start: int = 0
-) -> Generator[list[Any], None, None]:
+    source: Dataset[T], batch_size: int, num_workers: int, ahead: bool, start: int = 0
+) -> Generator[list[T], None, None]:
     """The items of `source` from `start` on, in order, in lists of `batch_size`.
 
     Parameters
@@ -37,9 +38,9 @@ def batches(
     yield from _in_thread(source, parts) if ahead else (_read(source, part) for part in parts)
 
 
-def _in_thread(source: Dataset[Any], parts: list[range]) -> Iterator[list[Any]]:
+def _in_thread(source: Dataset[T], parts: list[range]) -> Iterator[list[T]]:
     thread = ThreadPoolExecutor(1, thread_name_prefix="images")
-    waiting: deque[Future[list[Any]]] = deque()
+    waiting: deque[Future[list[T]]] = deque()
     try:
         for part in parts:
             waiting.append(thread.submit(_read, source, part))
@@ -51,6 +52,6 @@ def _in_thread(source: Dataset[Any], parts: list[range]) -> Iterator[list[Any]]:
         thread.shutdown(cancel_futures=True)
 
 
-def _read(source: Dataset[Any], part: range) -> list[Any]:
+def _read(source: Dataset[T], part: range) -> list[T]:
     with torch.no_grad():  # of which each thread has its own
         return [source[index] for index in part]

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,13 @@ from torch.utils.hooks import RemovableHandle
 
 from captum_shared.turns import turn
 
-Take = Callable[[str, Any], Any]
+T = TypeVar("T")
+Take = Callable[[str, object], T]
+"""What is kept of a layer, made of its name and its output."""
+
+
+def _as_it_is(layer: str, output: object) -> object:
+    return output
 
 
 class Reader:
@@ -30,11 +36,19 @@ class Reader:
     """
 
     def __init__(self) -> None:
-        self._counted: Any = None  # the network and layers whose calls have been counted
+        self._counted: tuple[object, ...] | None = None  # the network and layers whose calls have been counted
         self._stops = True  # False for a network that catches even the exception that ends its pass
 
+    @overload
+    def read(self, model: nn.Module, layers: Sequence[str], x: Tensor) -> dict[str, object]: ...
+
+    @overload
+    def read(self, model: nn.Module, layers: Sequence[str], x: Tensor, take: Take[T]) -> dict[str, T]: ...
+
     @torch.compiler.disable  # compiled code may leave hooks out
-    def read(self, model: nn.Module, layers: Sequence[str], x: Tensor, take: Take | None = None) -> dict[str, Any]:
+    def read(
+        self, model: nn.Module, layers: Sequence[str], x: Tensor, take: Take[object] = _as_it_is
+    ) -> dict[str, object]:
         """Each layer's output, or what `take` makes of its name and output while the pass runs.
 
         Raises
@@ -47,17 +61,16 @@ class Reader:
         run = Pass(model, modules, take, whole=not self._stops or self._counted != network)
         if not run.run(x):  # then what it took may have been changed in place
             self._stops = False
-            again: dict[str, Any] = self.read(model, layers, x, take)
-            return again
+            return self.read(model, layers, x, take)
         run.check()
         self._counted = network
         return run.taken
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return Reader().__dict__  # a copy counts again: it may be of a network that has been changed
 
 
-class Pass:
+class Pass(Generic[T]):
     """One forward pass of a network, as seen by the layers.
 
     Attributes
@@ -66,11 +79,9 @@ class Pass:
     calls : Counter of layers
     """
 
-    def __init__(
-        self, model: nn.Module, layers: Mapping[str, nn.Module], take: Take | None = None, whole: bool = True
-    ) -> None:
+    def __init__(self, model: nn.Module, layers: Mapping[str, nn.Module], take: Take[T], whole: bool = True) -> None:
         self.model, self.layers, self.take, self.whole = model, layers, take, whole
-        self.taken: dict[str, Any] = {}
+        self.taken: dict[str, T] = {}
         self.calls: Counter[str] = Counter()
         self._failure: Exception | None = None
         self._stopped = False
@@ -112,13 +123,13 @@ class Pass:
                     "ambiguous; expected a layer that is called once, such as the block around it"
                 )
 
-    def returned(self, name: str, output: Any) -> Any:
+    def returned(self, name: str, output: object) -> object:
         """Note that a layer has returned; what this returns is passed on through the network."""
         self.calls[name] += 1
         if self._stopped or name in self.taken:
             return None
         try:
-            self.taken[name] = self.take(name, output) if self.take else output
+            self.taken[name] = self.take(name, output)
         except Exception as failure:  # the network might catch it
             self._failure = failure
             self._stop()
@@ -132,7 +143,7 @@ class Pass:
         self._stopped = True
         raise _Stop(self)
 
-    def _go_on(self, output: Any) -> Any:
+    def _go_on(self, output: object) -> object:
         """Only to count calls: without gradients or traces, and without a hold on what was taken."""
         torch.set_grad_enabled(False)
         devices = [self._device] if self._device.type == "cuda" else []
@@ -143,13 +154,13 @@ class Pass:
         return tree_map(lambda part: part.detach().clone() if isinstance(part, Tensor) else part, output)
 
 
-class _Hook:
+class _Hook(Generic[T]):
     """Tells a pass that a layer has returned, unless another thread's pass or one inside it has called the layer."""
 
-    def __init__(self, run: Pass, name: str) -> None:
+    def __init__(self, run: Pass[T], name: str) -> None:
         self.run, self.name = run, name
 
-    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> Any:
+    def __call__(self, module: nn.Module, inputs: object, output: object) -> object:
         of_model = [run for run in _thread.passes if run.model is self.run.model]
         return self.run.returned(self.name, output) if of_model[-1:] == [self.run] else None
 
@@ -158,18 +169,18 @@ class _Hook:
 
 
 class _Idle:
-    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def __call__(self, module: nn.Module, inputs: object, output: object) -> None:
         pass
 
 
 class _Stop(BaseException):  # not an Exception: a model's own `except Exception` must not catch it
-    def __init__(self, of: Pass) -> None:
+    def __init__(self, of: object) -> None:
         self.of = of
 
 
 class _Thread(threading.local):
     def __init__(self) -> None:
-        self.passes: list[Pass] = []  # that run, the innermost last
+        self.passes: list[Pass[Any]] = []  # that run, the innermost last
 
 
 _thread = _Thread()
@@ -183,7 +194,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def _running(run: Pass) -> Iterator[None]:
+def _running(run: Pass[T]) -> Iterator[None]:
     """Hooks on the pass's layers, behind all others, so that they see what others make of the output."""
     hooks: list[RemovableHandle] = []
     _thread.passes.append(run)
@@ -197,7 +208,7 @@ def _running(run: Pass) -> Iterator[None]:
             hook.remove()
 
 
-def check_layers(model: nn.Module, layers: Sequence[Any], root: bool = False) -> None:
+def check_layers(model: nn.Module, layers: Sequence[object], root: bool = False) -> None:
     """Refuse what names no module of the network, or one whose calls cannot be seen; "" is the network if `root`."""
     names = [name for name, _ in model.named_modules(remove_duplicate=False) if name or root]
     for layer in layers:

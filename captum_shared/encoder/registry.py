@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision import models
+from torchvision.models import WeightsEnum
 from torchvision.transforms import v2
 
 from captum_shared.checks import check_integer
@@ -138,7 +138,7 @@ def preprocessing(size: int, mean: Sequence[float] | None = None, std: Sequence[
     )
 
 
-def _known_weights(name: str, weights: str | Path | None) -> Any:
+def _known_weights(name: str, weights: str | Path | None) -> WeightsEnum | None:
     """The registry's entry for `weights`, or None if `weights` is None or a path."""
     if name not in models.list_models():
         near = get_close_matches(name, models.list_models(), n=3) or ["resnet50"]
@@ -149,7 +149,7 @@ def _known_weights(name: str, weights: str | Path | None) -> Any:
     return None
 
 
-def _default_weights(name: str) -> Any:
+def _default_weights(name: str) -> WeightsEnum:
     return models.get_model_weights(name)["DEFAULT"]
 
 
@@ -171,7 +171,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _read_file(path: Path) -> Any:
+def _read_file(path: Path) -> object:
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -179,7 +179,7 @@ def _read_file(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _call(name: str) -> Any:
+def _call(name: str) -> object:
     """What the user's own function returns."""
     factory = _import_factory(name)
     try:
@@ -190,7 +190,7 @@ def _call(name: str) -> Any:
         raise ValueError(f"{name!r} does not return a network: {type(error).__name__}: {error}") from error
 
 
-def _import_factory(name: str) -> Callable[[], Any]:
+def _import_factory(name: str) -> Callable[[], object]:
     module_name, _, attribute = name.partition(":")
     with _working_directory_importable():
         try:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from captum_shared.attribution import LayerCorrespondence
 from captum_shared.attribution.layer import LayerOutput, layer_maps, see_layer
 from captum_shared.attribution.shares import Shares
+from captum_shared.checks import check_tensor
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.selection import Drivers, Pairs, find_pairs, is_crossed, rule_center
 from captum_shared.similarity import MomentRule, Rule, origin_of, shared_weights, transposed
@@ -222,7 +223,7 @@ def _maps(encoder: nn.Module, rule: str | Rule, seen: Seen, constants: Tensor) -
     """Maps (k, h, w) for constants (k, D)."""
     origin = origin_of(rule, None)
     if seen.shares is None or origin is not None:
-        return layer_maps(encoder, seen.output, constants.to(seen.output.output), origin)
+        return layer_maps(encoder, seen.output, constants.to(check_tensor("output", seen.output.output)), origin)
     return seen.shares.heat(constants.to(seen.shares.rest)[None])[0].detach()
 
 
