@@ -5,19 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from captum_shared.checks import is_finite
 from captum_shared.readout.folding import linear_output
 from captum_shared.readout.linear import LinearReadout
+from captum_shared.readout.steps import Estimator
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 ALPHAS = np.logspace(-3, 7, 21)
 """Ridge penalties that the default estimator chooses from, for standardised latents: two per decade."""
 
+
+class Splitter(Protocol):
+    """One of scikit-learn's ways to divide stimuli into folds, or one like them."""
+
+    def split(self, x: np.ndarray, y: np.ndarray, /) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+        """Indices for training and for testing, of each fold."""
+
+
+Folds = int | Splitter | Iterable[tuple[ArrayLike, ArrayLike]]
 Splits = list[tuple[np.ndarray, np.ndarray]]
 
 
@@ -42,10 +56,12 @@ class ReadoutFit:
     readout: LinearReadout
     cv_r: np.ndarray
     predictions: np.ndarray
-    estimator: Any
+    estimator: Estimator
 
 
-def fit_readout(latents: Any, responses: Any, estimator: Any = None, cv: Any = 5, seed: int = 0) -> ReadoutFit:
+def fit_readout(
+    latents: ArrayLike, responses: ArrayLike, estimator: Estimator | None = None, cv: Folds = 5, seed: int = 0
+) -> ReadoutFit:
     """Fit linear readouts of neurons on latents, and predict each stimulus with a readout that has not seen it.
 
     Parameters
@@ -108,7 +124,7 @@ def fit_readout(latents: Any, responses: Any, estimator: Any = None, cv: Any = 5
     return ReadoutFit(_like(readout, latents), pearson(y[tested], predictions[tested]), predictions, fitted)
 
 
-def default_estimator() -> Any:
+def default_estimator() -> Pipeline:
     """The pipeline that `fit_readout` uses by default, not fitted."""
     from sklearn.linear_model import RidgeCV
     from sklearn.pipeline import make_pipeline
@@ -117,7 +133,7 @@ def default_estimator() -> Any:
     return make_pipeline(StandardScaler(), RidgeCV(alphas=ALPHAS, alpha_per_target=True))
 
 
-def check_estimator(estimator: Any) -> Any:
+def check_estimator(estimator: object) -> Estimator:
     """A scikit-learn estimator, fitted or not.
 
     Raises
@@ -128,7 +144,7 @@ def check_estimator(estimator: Any) -> Any:
     if isinstance(estimator, type) or not hasattr(estimator, "fit"):
         given = f"the class {estimator.__name__}" if isinstance(estimator, type) else repr(estimator)
         raise TypeError(f"`estimator` must be a scikit-learn estimator such as Ridge(), got {given}")
-    return estimator
+    return cast(Estimator, estimator)
 
 
 def pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -146,7 +162,7 @@ def _unit_columns(values: np.ndarray) -> np.ndarray:
     return centred / np.linalg.norm(centred, axis=0)
 
 
-def _matrix(values: Any, name: str) -> np.ndarray:
+def _matrix(values: object, name: str) -> np.ndarray:
     """`values` as a finite (n, columns) float64 array."""
     if isinstance(values, Tensor):
         values = values.detach().to("cpu", torch.float64).numpy()
@@ -161,7 +177,7 @@ def _matrix(values: Any, name: str) -> np.ndarray:
         matrix = matrix[:, None]
     if matrix.ndim != 2 or 0 in matrix.shape:
         expected = "(n, D)" if name == "latents" else "(n,) or (n, K)"
-        raise ValueError(f"`{name}` must be {expected} and not empty, got shape {np.shape(values)}")
+        raise ValueError(f"`{name}` must be {expected} and not empty, got shape {np.asarray(values).shape}")
     _check_finite(matrix, name)
     return matrix
 
@@ -191,7 +207,7 @@ def _labels(responses: np.ndarray) -> np.ndarray:
     return (responses == responses.max(axis=0)).astype(np.int64)
 
 
-def _splits(cv: Any, x: np.ndarray, y: np.ndarray, seed: int, stratify: bool) -> Splits:
+def _splits(cv: object, x: np.ndarray, y: np.ndarray, seed: int, stratify: bool) -> Splits:
     from sklearn.model_selection import KFold, StratifiedKFold
 
     if isinstance(cv, Integral) and not isinstance(cv, bool):
@@ -228,7 +244,7 @@ def _check_index(index: np.ndarray, n: int, where: str) -> None:
         raise ValueError(f"`cv` must give indices from 0 to {n - 1}, got others {where}")
 
 
-def _like(readout: LinearReadout, latents: Any) -> LinearReadout:
+def _like(readout: LinearReadout, latents: object) -> LinearReadout:
     """The readout in the dtype and on the device of the latents."""
     if isinstance(latents, Tensor):
         readout = readout.to(latents.device, torch.float64 if latents.dtype == torch.float64 else torch.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captum_shared.readout.affine import Elementwise
 from captum_shared.readout.steps import (
+    Estimator,
     affine_step,
     check_fitted,
     check_linear,
@@ -17,8 +18,12 @@ from captum_shared.readout.steps import (
     named_steps,
 )
 
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+    from sklearn.compose import TransformedTargetRegressor
 
-def fold_estimator(estimator: Any) -> tuple[Tensor, Tensor]:
+
+def fold_estimator(estimator: object) -> tuple[Tensor, Tensor]:
     """Weight (K, D) and bias (K,), float64, on raw latents: equal to `linear_output` of the estimator."""
     *steps, (label, model) = list(named_steps(estimator)) or [("none", None)]
     affine = [affine_step(step, name) for name, step in steps]
@@ -28,13 +33,13 @@ def fold_estimator(estimator: Any) -> tuple[Tensor, Tensor]:
     return weight, bias
 
 
-def linear_output(estimator: Any, latents: np.ndarray) -> np.ndarray:
+def linear_output(estimator: Estimator, latents: np.ndarray) -> np.ndarray:
     """The decision function of an estimator that has one, else its prediction, as (n, K)."""
     function = getattr(estimator, "decision_function", None) or estimator.predict
     return np.asarray(function(latents), dtype=np.float64).reshape(len(latents), -1)
 
 
-def _fold_model(model: Any, label: str) -> tuple[Tensor, Tensor]:
+def _fold_model(model: BaseEstimator, label: str) -> tuple[Tensor, Tensor]:
     """Fold the last step of a pipeline, and check the result against its output."""
     check_fitted(model, label)
     if not hasattr(model, "predict"):
@@ -51,7 +56,7 @@ def _fold_model(model: Any, label: str) -> tuple[Tensor, Tensor]:
     return weight, bias
 
 
-def _weight_and_bias(model: Any, label: str) -> tuple[Tensor, Tensor]:
+def _weight_and_bias(model: BaseEstimator, label: str) -> tuple[Tensor, Tensor]:
     from sklearn.compose import TransformedTargetRegressor
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.multioutput import MultiOutputRegressor
@@ -66,7 +71,7 @@ def _weight_and_bias(model: Any, label: str) -> tuple[Tensor, Tensor]:
     return _coefficients(model, label)
 
 
-def _coefficients(model: Any, label: str) -> tuple[Tensor, Tensor]:
+def _coefficients(model: BaseEstimator, label: str) -> tuple[Tensor, Tensor]:
     coefficients = getattr(model, "coef_", None)
     if coefficients is None:
         raise ValueError(f"{label} is not linear: it has no `coef_`")
@@ -80,7 +85,7 @@ def _coefficients(model: Any, label: str) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(weight), torch.from_numpy(bias)
 
 
-def _fold_target(model: Any, label: str) -> tuple[Tensor, Tensor]:
+def _fold_target(model: TransformedTargetRegressor, label: str) -> tuple[Tensor, Tensor]:
     """A regressor of scaled responses: the scaling of the responses is undone."""
     from sklearn.preprocessing import FunctionTransformer
 

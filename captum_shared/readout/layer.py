@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from captum.attr._utils.lrp_rules import PropagationRule
+    from typing_extensions import Self
 
 
 class LinearLayer(nn.Module):
@@ -17,13 +21,14 @@ class LinearLayer(nn.Module):
     other layer.
     """
 
-    _rule: Any = None
+    _rule: PropagationRule | None = None
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         try:
-            return super()._apply(fn, recurse)
+            super()._apply(fn, recurse)
         except TypeError:  # a device without float64, such as Apple's MPS, whose latents are float32 at most
-            return super()._apply(lambda t: fn(t.float() if t.dtype == torch.float64 else t), recurse)
+            super()._apply(lambda t: fn(t.float() if t.dtype == torch.float64 else t), recurse)
+        return self
 
     def check_device(self, latents: Tensor) -> None:
         """Refuse latents that are elsewhere than the layer's own numbers."""
@@ -35,7 +40,7 @@ class LinearLayer(nn.Module):
             )
 
     @property
-    def rule(self) -> Any:
+    def rule(self) -> PropagationRule:
         """The rule that LRP takes for this layer: the user's, or a fresh epsilon rule."""
         if self._rule is None:
             from captum.attr._utils.lrp_rules import EpsilonRule
@@ -44,7 +49,7 @@ class LinearLayer(nn.Module):
         return self._rule
 
     @rule.setter
-    def rule(self, rule: Any) -> None:
+    def rule(self, rule: PropagationRule) -> None:
         self._rule = rule
 
     @rule.deleter

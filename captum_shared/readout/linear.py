@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
@@ -17,6 +18,9 @@ from torch.nn import functional as F
 from captum_shared.checks import check_latents
 from captum_shared.files import write_bytes
 from captum_shared.readout.layer import LinearLayer
+
+if TYPE_CHECKING:
+    from captum_shared.readout.steps import Estimator
 
 
 class LinearReadout(LinearLayer):
@@ -59,20 +63,22 @@ class LinearReadout(LinearLayer):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, weight: Any, bias: Any = None, neuron_ids: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, weight: ArrayLike, bias: ArrayLike | None = None, neuron_ids: Sequence[str] | None = None
+    ) -> None:
         super().__init__()
-        weight = _finite(weight, "weight")
-        if weight.ndim not in (1, 2) or 0 in weight.shape:
-            raise ValueError(f"`weight` must be (K, D) or (D,) and not empty, got shape {tuple(weight.shape)}")
-        weight = torch.atleast_2d(weight)
-        n_neurons = len(weight)
-        bias = weight.new_zeros(n_neurons) if bias is None else torch.atleast_1d(_finite(bias, "bias")).to(weight)
-        if bias.shape != (n_neurons,):
-            raise ValueError(f"`bias` must be ({n_neurons},) to fit `weight`, got shape {tuple(bias.shape)}")
+        w = _finite(weight, "weight")
+        if w.ndim not in (1, 2) or 0 in w.shape:
+            raise ValueError(f"`weight` must be (K, D) or (D,) and not empty, got shape {tuple(w.shape)}")
+        w = torch.atleast_2d(w)
+        n_neurons = len(w)
+        b = w.new_zeros(n_neurons) if bias is None else torch.atleast_1d(_finite(bias, "bias")).to(w)
+        if b.shape != (n_neurons,):
+            raise ValueError(f"`bias` must be ({n_neurons},) to fit `weight`, got shape {tuple(b.shape)}")
         if neuron_ids is not None and len(neuron_ids) != n_neurons:
             raise ValueError(f"`neuron_ids` must name {n_neurons} neurons, got {len(neuron_ids)}")
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", bias)
+        self.register_buffer("weight", w)
+        self.register_buffer("bias", b)
         self.neuron_ids = None if neuron_ids is None else tuple(str(name) for name in neuron_ids)
 
     @property
@@ -99,7 +105,7 @@ class LinearReadout(LinearLayer):
         return f"n_latents={self.n_latents}, n_neurons={self.n_neurons}, dtype={self.weight.dtype}"
 
     @classmethod
-    def from_estimator(cls, estimator: Any) -> LinearReadout:
+    def from_estimator(cls, estimator: Estimator) -> LinearReadout:
         """Fold a fitted linear model, or a Pipeline of linear steps, into one readout on the raw latents.
 
         The readout equals the estimator's `decision_function` if it has one and its `predict` otherwise, in
@@ -174,7 +180,7 @@ class LinearReadout(LinearLayer):
         return cls(**tensors, neuron_ids=None if names is None else json.loads(names))
 
 
-def _finite(values: Any, name: str) -> Tensor:
+def _finite(values: object, name: str) -> Tensor:
     """A copy of `values` as a floating tensor, refused unless all of it is finite."""
     if not isinstance(values, Tensor):
         values = torch.from_numpy(np.array(values, dtype=None if hasattr(values, "dtype") else np.float64))

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from captum_shared.readout.fitting import ALPHAS, Splits, pearson
 from captum_shared.readout.folding import linear_output
+from captum_shared.readout.steps import Estimator
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 INNER_FOLDS = 5
 
 
 @dataclass(frozen=True)
-class CandidateFit:
-    """One candidate's readouts of K neurons.
+class CandidateScores:
+    """How well one candidate predicts K neurons.
 
     Attributes
     ----------
@@ -30,14 +34,24 @@ class CandidateFit:
         For each outer fold, minus the mean squared error of cross-validation inside its training stimuli.
     score : (K,) array
         The same, inside all stimuli.
-    estimator : object
-        Fitted on all stimuli.
     """
 
     predictions: np.ndarray
     inner_scores: np.ndarray
     score: np.ndarray
-    estimator: Any
+
+
+@dataclass(frozen=True)
+class CandidateFit(CandidateScores):
+    """One candidate's readouts of K neurons, with their scores.
+
+    Attributes
+    ----------
+    estimator : scikit-learn estimator
+        Fitted on all stimuli.
+    """
+
+    estimator: Estimator
 
 
 @dataclass(frozen=True)
@@ -59,7 +73,7 @@ class Choice:
     cv_r: np.ndarray
 
 
-def ridge_pipeline(n_stimuli: int, n_latents: int, pca: int | None = 256) -> Any:
+def ridge_pipeline(n_stimuli: int, n_latents: int, pca: int | None = 256) -> Pipeline:
     """PCA, if it reduces anything, and RidgeCV with one penalty per neuron among `ALPHAS`; not fitted.
 
     For latents that are standardised already.
@@ -75,7 +89,11 @@ def ridge_pipeline(n_stimuli: int, n_latents: int, pca: int | None = 256) -> Any
 
 
 def fit_candidate(
-    latents: np.ndarray, responses: np.ndarray, splits: Splits, estimator: Any = None, pca: int | None = 256
+    latents: np.ndarray,
+    responses: np.ndarray,
+    splits: Splits,
+    estimator: Estimator | None = None,
+    pca: int | None = 256,
 ) -> CandidateFit:
     """Fit one candidate's readouts: in each fold, and on all stimuli.
 
@@ -103,12 +121,12 @@ def fit_candidate(
     return CandidateFit(predictions, inner, score, fitted)
 
 
-def choose_candidates(fits: Sequence[CandidateFit], responses: np.ndarray, splits: Splits) -> Choice:
+def choose_candidates(fits: Sequence[CandidateScores], responses: np.ndarray, splits: Splits) -> Choice:
     """For each neuron the best candidate, and for each outer fold the one that its training stimuli prefer.
 
     Parameters
     ----------
-    fits : sequence of C CandidateFit
+    fits : sequence of C CandidateScores
         From the same responses and splits.
     responses : (n, K) array
     splits : list of (train, test) index arrays
@@ -125,14 +143,16 @@ def choose_candidates(fits: Sequence[CandidateFit], responses: np.ndarray, split
     return Choice(chosen, predictions, pearson(responses[tested], predictions[tested]))
 
 
-def _fit_and_score(x: np.ndarray, y: np.ndarray, estimator: Any, pca: int | None) -> tuple[Any, np.ndarray]:
+def _fit_and_score(
+    x: np.ndarray, y: np.ndarray, estimator: Estimator | None, pca: int | None
+) -> tuple[Estimator, np.ndarray]:
     if estimator is None:
         fitted = ridge_pipeline(len(x), x.shape[1], pca).fit(x, y)
         return fitted, np.atleast_1d(fitted[-1].best_score_)
     return _fit(estimator, x, y), _inner_score(x, y, estimator)
 
 
-def _fit(estimator: Any, x: np.ndarray, y: np.ndarray) -> Any:
+def _fit(estimator: Estimator, x: np.ndarray, y: np.ndarray) -> Estimator:
     """A fitted clone. One response is given as (n,), unless the estimator is only for several."""
     from sklearn.base import clone
 
@@ -144,7 +164,7 @@ def _fit(estimator: Any, x: np.ndarray, y: np.ndarray) -> Any:
         return clone(estimator).fit(x, y)
 
 
-def _inner_score(x: np.ndarray, y: np.ndarray, estimator: Any) -> np.ndarray:
+def _inner_score(x: np.ndarray, y: np.ndarray, estimator: Estimator) -> np.ndarray:
     from sklearn.model_selection import KFold
 
     predicted = np.empty_like(y)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from captum_shared.checks import check_integer, describe
 from captum_shared.readout.fitting import pearson
 
 
-def split_half_reliability(responses: Any, n_splits: int = 100, seed: int = 0) -> np.ndarray:
+def split_half_reliability(responses: ArrayLike, n_splits: int = 100, seed: int = 0) -> np.ndarray:
     """Estimate the reliability of the mean over repeats from random halves, by the Spearman-Brown formula.
 
     In each split, the repeats of every stimulus are halved at random, and the means of the halves are correlated over
@@ -53,7 +53,7 @@ def split_half_reliability(responses: Any, n_splits: int = 100, seed: int = 0) -
     return np.array([_reliability(neuron, keys) for neuron in array])
 
 
-def noise_ceiling(reliability: Any) -> np.ndarray:
+def noise_ceiling(reliability: ArrayLike) -> np.ndarray:
     """The correlation with the mean responses that a perfect model reaches: the square root of the reliability.
 
     Parameters
@@ -74,7 +74,7 @@ def noise_ceiling(reliability: Any) -> np.ndarray:
     return np.sqrt(np.where(values > 0, values, np.nan))
 
 
-def ceiling_corrected(r: Any, reliability: Any) -> np.ndarray:
+def ceiling_corrected(r: ArrayLike, reliability: ArrayLike) -> np.ndarray:
     """Correlations as fractions of the noise ceiling, ``r / sqrt(reliability)``, (K,); may exceed 1 by chance.
 
     Examples
@@ -88,7 +88,7 @@ def ceiling_corrected(r: Any, reliability: Any) -> np.ndarray:
     return values / ceiling
 
 
-def _numbers(name: str, values: Any) -> np.ndarray:
+def _numbers(name: str, values: object) -> np.ndarray:
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -9,13 +9,34 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from captum_shared.readout.affine import AffineStep, Elementwise, Projection, Selection, is_finite
+
+if TYPE_CHECKING:
+    from sklearn.base import TransformerMixin
+    from sklearn.cross_decomposition import CCA, PLSCanonical, PLSRegression
+    from sklearn.decomposition import NMF, PCA, FactorAnalysis, IncrementalPCA
+    from sklearn.feature_selection import SelectorMixin
+    from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+
+T = TypeVar("T")
+
+
+class Estimator(Protocol):
+    """A model of scikit-learn, or one like it, that learns responses from latents (n, D)."""
+
+    def fit(self, x: np.ndarray, y: np.ndarray, /) -> object:
+        """Learn responses (n,) or (n, K)."""
+
+    def predict(self, x: np.ndarray, /) -> object:
+        """Responses to latents."""
+
 
 TOLERANCE, SINGLE_TOLERANCE = 1e-9, 1e-6
 """Largest deviation from an affine map that passes as rounding, relative to the sum of absolute terms; the second for
@@ -27,7 +48,7 @@ LINEAR_STEPS = (
 )
 
 
-def named_steps(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def named_steps(estimator: object, path: str = "") -> Iterator[tuple[str, object]]:
     """The (label, estimator) pairs of a pipeline, nested ones flattened, without its "passthrough" steps.
 
     The label is what error messages call the step: its path in the pipeline and its class.
@@ -42,7 +63,7 @@ def named_steps(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield (f"step {path!r} ({kind})" if path else kind), estimator
 
 
-def affine_step(step: Any, label: str, nmf_least_squares: bool = False) -> AffineStep:
+def affine_step(step: TransformerMixin, label: str, nmf_least_squares: bool = False) -> AffineStep:
     """The affine form of one fitted transformer, checked against its own `transform`."""
     check_fitted(step, label)
     if getattr(step, "clip", False):
@@ -58,11 +79,11 @@ def affine_step(step: Any, label: str, nmf_least_squares: bool = False) -> Affin
     return affine
 
 
-def _is_single(step: Any) -> bool:
+def _is_single(step: object) -> bool:
     return any(isinstance(value, np.ndarray) and value.dtype == np.float32 for value in vars(step).values())
 
 
-def check_fitted(estimator: Any, label: str) -> None:
+def check_fitted(estimator: object, label: str) -> None:
     """Refuse what is not an estimator, and what is one but not fitted."""
     from sklearn.exceptions import NotFittedError
     from sklearn.utils.validation import check_is_fitted
@@ -96,7 +117,7 @@ def check_linear(
         raise ValueError(f"{label} is not linear: its output is not an affine function of its input")
 
 
-def evaluate_quietly(function: Callable[[np.ndarray], Any], points: np.ndarray) -> Any:
+def evaluate_quietly(function: Callable[[np.ndarray], T], points: np.ndarray) -> T:
     """`function(points)`, without warnings on feature names (probes have none) or overflow."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
@@ -116,11 +137,11 @@ def _probes(n_features: int) -> Tensor:
     return torch.from_numpy(points * magnitudes[:, None])
 
 
-def _builder(step: Any) -> Callable[[Any], AffineStep] | None:
+def _builder(step: object) -> Callable[[TransformerMixin], AffineStep] | None:
     return next((build for kinds, build in _builders() if isinstance(step, kinds)), None)
 
 
-def _builders() -> list[tuple[tuple[type, ...], Callable[[Any], AffineStep]]]:
+def _builders() -> list[tuple[tuple[type, ...], Callable[[TransformerMixin], AffineStep]]]:
     from sklearn import cross_decomposition, decomposition, feature_selection, preprocessing
     from sklearn import random_projection as projection
 
@@ -148,37 +169,37 @@ def _builders() -> list[tuple[tuple[type, ...], Callable[[Any], AffineStep]]]:
     ]
 
 
-def _standard_scaler(step: Any) -> AffineStep:
+def _standard_scaler(step: StandardScaler) -> AffineStep:
     return _elementwise(step, step.mean_ if step.with_mean else 0.0, step.scale_ if step.with_std else 1.0)
 
 
-def _robust_scaler(step: Any) -> AffineStep:
+def _robust_scaler(step: RobustScaler) -> AffineStep:
     shift = step.center_ if step.with_centering else 0.0
     return _elementwise(step, shift, step.scale_ if step.with_scaling else 1.0)
 
 
-def _min_max_scaler(step: Any) -> AffineStep:
+def _min_max_scaler(step: MinMaxScaler) -> AffineStep:
     return _elementwise(step, -step.min_ / step.scale_, 1.0 / step.scale_)
 
 
-def _max_abs_scaler(step: Any) -> AffineStep:
+def _max_abs_scaler(step: MaxAbsScaler) -> AffineStep:
     return _elementwise(step, 0.0, step.scale_)
 
 
-def _elementwise(step: Any, shift: Any, divisor: Any) -> AffineStep:
-    def spread(values: Any) -> Tensor:
+def _elementwise(step: TransformerMixin, shift: ArrayLike, divisor: ArrayLike) -> AffineStep:
+    def spread(values: ArrayLike) -> Tensor:
         return _tensor(np.broadcast_to(np.asarray(values), step.n_features_in_))
 
     return Elementwise(spread(shift), 1.0 / spread(divisor))
 
 
-def _components(step: Any) -> Projection:
+def _components(step: TransformerMixin) -> Projection:
     matrix = _tensor(step.components_).T
     mean = getattr(step, "mean_", None)
     return Projection(matrix.new_zeros(len(matrix)) if mean is None else _tensor(mean), matrix)
 
 
-def _pca(step: Any) -> AffineStep:
+def _pca(step: PCA | IncrementalPCA) -> AffineStep:
     plain = _components(step)
     if not step.whiten:
         return plain
@@ -192,29 +213,29 @@ def _pca(step: Any) -> AffineStep:
     return Projection(plain.shift, plain.matrix / _tensor(spread))
 
 
-def _factor_analysis(step: Any) -> AffineStep:
+def _factor_analysis(step: FactorAnalysis) -> AffineStep:
     loadings = step.components_ / step.noise_variance_
     covariance = np.linalg.inv(np.eye(len(loadings)) + loadings @ step.components_.T)
     return Projection(_tensor(step.mean_), _tensor(loadings.T @ covariance))
 
 
-def _pls(step: Any) -> AffineStep:
+def _pls(step: PLSRegression | PLSCanonical | CCA) -> AffineStep:
     return Projection(_tensor(step._x_mean), _tensor(step.x_rotations_ / step._x_std[:, None]))
 
 
-def _selector(step: Any) -> AffineStep:
+def _selector(step: SelectorMixin) -> AffineStep:
     kept = step.get_support()
     if not kept.any():
         raise ValueError(f"{type(step).__name__} keeps none of its {len(kept)} latents")
     return Selection(torch.from_numpy(np.flatnonzero(kept)), len(kept))
 
 
-def _nmf_least_squares(step: Any) -> AffineStep:
+def _nmf_least_squares(step: NMF) -> AffineStep:
     matrix = _tensor(np.linalg.pinv(step.components_))
     return Projection(matrix.new_zeros(len(matrix)), matrix)
 
 
-def _why_not(step: Any) -> str:
+def _why_not(step: object) -> str:
     if _is_nmf(step):
         return (
             "is not linear: its `transform` solves a non-negative least-squares problem; "
@@ -225,13 +246,13 @@ def _why_not(step: Any) -> str:
     return f"is not linear, as far as is known. Linear steps are: {LINEAR_STEPS}"
 
 
-def _is_nmf(step: Any) -> bool:
+def _is_nmf(step: object) -> bool:
     from sklearn.decomposition import NMF, MiniBatchNMF
 
     return isinstance(step, (NMF, MiniBatchNMF))
 
 
-def _is_passthrough(step: Any) -> bool:
+def _is_passthrough(step: object) -> bool:
     return step is None or (isinstance(step, str) and step == "passthrough")
 
 
@@ -241,9 +262,9 @@ def _finite(affine: AffineStep, label: str) -> AffineStep:
     return affine
 
 
-def _dense(values: Any) -> np.ndarray:
+def _dense(values: object) -> np.ndarray:
     return np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype=np.float64)
 
 
-def _tensor(values: Any) -> Tensor:
+def _tensor(values: object) -> Tensor:
     return torch.from_numpy(_dense(values).copy())

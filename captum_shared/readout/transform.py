@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 from torch import Tensor, nn
 
 from captum_shared.checks import check_latents
 from captum_shared.readout.affine import AffineStep
 from captum_shared.readout.steps import affine_step, named_steps
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
 
 
 class LatentTransform(nn.Sequential):
@@ -42,7 +45,7 @@ class LatentTransform(nn.Sequential):
         return cast(AffineStep, self[index])
 
 
-def latent_transform(*transformers: Any, nmf_least_squares: bool = False) -> LatentTransform:
+def latent_transform(*transformers: BaseEstimator, nmf_least_squares: bool = False) -> LatentTransform:
     """Turn fitted scikit-learn transformers into a differentiable module, for the encoder to apply.
 
     Products of latents depend on their basis and scale. With ``LatentEncoder(..., transform=...)``, similarities

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,12 +19,16 @@ from captum_shared.folders import WORK
 from captum_shared.readout import LinearReadout, latent_transform
 from captum_shared.readout.fitting import Splits, pearson
 from captum_shared.readout.folding import linear_output
-from captum_shared.readout.nested import CandidateFit, choose_candidates, fit_candidate
+from captum_shared.readout.nested import CandidateScores, choose_candidates, fit_candidate
+from captum_shared.readout.steps import Estimator
 from captum_shared.study.network import Network
 from captum_shared.study.run import Job, Run, Share, array_bytes
 from captum_shared.study.settings import MIN_IMAGES
 from captum_shared.study.study import Study
 from captum_shared.study.tuning import Tuning
+
+if TYPE_CHECKING:
+    from sklearn.preprocessing import StandardScaler
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class FitData:
     categories: np.ndarray
     preferred: list[str | None]
     splits: Splits
-    estimator: Any
+    estimator: Estimator | None
     pca: int | None
 
 
@@ -126,7 +130,7 @@ def encode_stimuli(study: Study, run: Run) -> Latents:
     shards = [tuple(stimuli[start : start + size]) for start in range(0, len(stimuli), size)]
     paths = [run.folder / WORK / f"latents_{number:05d}.npy" for number in range(len(shards))]
 
-    def arguments(shard: Sequence[Path], share: Share) -> tuple[Any, ...]:
+    def arguments(shard: Sequence[Path], share: Share) -> tuple[object, ...]:
         return share(network.scanner), shard, network.transform, settings.batch_size
 
     jobs = [Job((path,), _encode_shard, partial(arguments, shard)) for path, shard in zip(paths, shards, strict=True)]
@@ -145,7 +149,7 @@ def fit_models(study: Study, tuning: Tuning, latents: Latents, run: Run) -> Enco
     def path(candidate: int, block: int) -> Path:
         return run.folder / WORK / f"fit_{candidate:03d}_{block:03d}.safetensors"
 
-    def arguments(candidate: int, block: Block, share: Share) -> tuple[Any, ...]:
+    def arguments(candidate: int, block: Block, share: Share) -> tuple[object, ...]:
         rows = block.stimuli
         y, chosen = responses[block.neurons][:, rows].T, [tuning.preferred[k] for k in block.neurons]
         data = FitData(rows, y, study.categories[rows], chosen, splits_of(fold_of[rows]), study.estimator, settings.pca)
@@ -229,7 +233,7 @@ def _standardized(raw: np.ndarray, standardize: bool) -> np.ndarray:
     return scaled
 
 
-def _scaler(raw: np.ndarray, standardize: bool) -> Any:
+def _scaler(raw: np.ndarray, standardize: bool) -> StandardScaler:
     from sklearn.preprocessing import StandardScaler
 
     return StandardScaler(with_mean=standardize, with_std=standardize).fit(raw.astype(np.float64))
@@ -265,7 +269,7 @@ def _assembled(
     weights: list[np.ndarray | None] = [None] * n_neurons
     for block, row in zip(blocks, fits, strict=True):
         place = np.ix_(block.stimuli, block.neurons)
-        parts = [CandidateFit(f["predictions"], f["inner_scores"], f["score"], None) for f in row]
+        parts = [CandidateScores(f["predictions"], f["inner_scores"], f["score"]) for f in row]
         recorded = responses[block.neurons][:, block.stimuli].T
         choice = choose_candidates(parts, recorded, splits_of(fold_of[block.stimuli]))
         candidate[block.neurons] = choice.chosen
