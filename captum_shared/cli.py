@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from captum_shared import __version__
 from captum_shared.console import Parser, check_spelling, closing_pipes, complain, warnings_in_one_line
 from captum_shared.study.settings import ENGINES, CategorySettings, RecordingSettings, Settings
+
+if TYPE_CHECKING:
+    from argparse import _ActionsContainer as Choices
+    from argparse import _SubParsersAction
+
+    Commands = _SubParsersAction[Parser]
 
 EPILOG = """examples:
   captum-shared demo --out demo
@@ -79,7 +85,7 @@ def build_parser() -> Parser:
     return parser
 
 
-def _add_demo(commands: Any) -> None:
+def _add_demo(commands: Commands) -> None:
     command = _command(commands, "demo", "explain a creature neuron on synthetic images with known truth", _demo)
     command.add_argument(
         "--preferred", default="creature", metavar="NAME", help="the neuron's category (default: creature)"
@@ -92,7 +98,7 @@ def _add_demo(commands: Any) -> None:
     _add_common(command, out="demo")
 
 
-def _add_category(commands: Any) -> None:
+def _add_category(commands: Commands) -> None:
     command = _command(commands, "category", "explain a category neuron on your labelled photographs", _category)
     required = command.add_argument_group("required")
     _add_images(required)
@@ -106,7 +112,7 @@ def _add_category(commands: Any) -> None:
     _add_common(command, out="category")
 
 
-def _add_explanation(choices: Any, defaults: type[Settings]) -> None:
+def _add_explanation(choices: Choices, defaults: type[Settings]) -> None:
     """What `category` and `recording` have in common."""
 
     def choice(flag: str, text: str, metavar: str = "NAME", **options: Any) -> None:
@@ -129,7 +135,7 @@ def _add_explanation(choices: Any, defaults: type[Settings]) -> None:
     )  # fmt: skip
 
 
-def _add_selectivity(commands: Any) -> None:
+def _add_selectivity(commands: Commands) -> None:
     command = _command(
         commands, "selectivity", "index what every unit of a network's layers is selective for", _selectivity
     )
@@ -166,14 +172,14 @@ def _add_selectivity(commands: Any) -> None:
     _add_common(command, out="selectivity")
 
 
-def _add_images(required: Any) -> None:
+def _add_images(required: Choices) -> None:
     required.add_argument("--images", required=True, metavar="DIR", help="folder of images")
     required.add_argument(
         "--labels", required=True, metavar="CSV", help="label file with the columns file and category"
     )
 
 
-def _add_recording(commands: Any) -> None:
+def _add_recording(commands: Commands) -> None:
     command = _command(commands, "recording", "explain a whole recording, from raw responses to a report", _recording)
     required = command.add_argument_group("required")
     required.add_argument(
@@ -209,7 +215,7 @@ def _add_recording(commands: Any) -> None:
     _add_common(command, out="report")
 
 
-def _add_selection(choices: Any) -> None:
+def _add_selection(choices: Choices) -> None:
     def number(flag: str, kind: type, text: str, name: str = "") -> None:
         name = name or flag[2:].replace("-", "_")
         default = getattr(RecordingSettings, name)
@@ -237,7 +243,7 @@ def _add_selection(choices: Any) -> None:
 
 
 def _add_network(
-    required: Any,
+    required: Choices,
     command: argparse.ArgumentParser,
     pool: str | None = "avg",
     pool_help: str = "avg, max, flatten, cls, or the side of a grid (default: avg)",
@@ -248,7 +254,7 @@ def _add_network(
     command.add_argument("--pool", type=_pool, default=pool, metavar="P", help=pool_help)
 
 
-def _add_model(required: Any, command: argparse.ArgumentParser) -> None:
+def _add_model(required: Choices, command: argparse.ArgumentParser) -> None:
     required.add_argument(
         "--model", required=True, metavar="NAME", help="torchvision name, or module:callable for your own"
     )
@@ -279,7 +285,7 @@ def _add_common(command: argparse.ArgumentParser, out: str) -> None:
     )
 
 
-def _add_figure(commands: Any) -> None:
+def _add_figure(commands: Commands) -> None:
     command = _command(commands, "figure", "draw pairs of a report for a paper, as PDF, SVG or PNG", _figure)
     command.add_argument("--report", required=True, metavar="DIR", help="folder of a report of category or recording")
     command.add_argument("--neuron", required=True, metavar="NAME", help="the neuron, by its name in the report")
@@ -306,7 +312,7 @@ def _add_traceback(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _command(commands: Any, name: str, summary: str, run: Callable[..., Any]) -> argparse.ArgumentParser:
+def _command(commands: Commands, name: str, summary: str, run: Callable[..., str]) -> argparse.ArgumentParser:
     command = commands.add_parser(
         name, help=summary, description=summary.capitalize() + ".", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -345,7 +351,7 @@ def _selectivity(**options: Any) -> str:
     return f"{units} units of {len(summary['layers'])} layers; {_where(options)}"
 
 
-def _where(options: dict[str, Any]) -> str:
+def _where(options: Mapping[str, object]) -> str:
     return f"open {options['out']}/index.html"
 
 

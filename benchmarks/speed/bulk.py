@@ -30,6 +30,7 @@ from benchmarks.speed.timing import Timing, compare, fastest
 from captum_shared import LatentEncoder, Recording, ReferenceMatcher, encode_images, explain_recording
 from captum_shared.encoder.registry import load_network, preprocessing
 from captum_shared.selectivity import top_activations
+from captum_shared.study.tables import RecordingSummary
 
 SIZE, DIMENSIONS = 224, 512
 # Networks, with neurons, stimuli, the layer that the neurons read and those to choose from.
@@ -181,7 +182,7 @@ def experiment(folder: Path, name: str, device: str) -> Experiment:
     return Experiment(recording, model, layers, options)
 
 
-def explain(e: Experiment) -> tuple[dict[str, Any], list[dict[str, str]], list[dict[str, str]]]:
+def explain(e: Experiment) -> tuple[RecordingSummary, list[dict[str, str]], list[dict[str, str]]]:
     """The whole report, into a folder that goes afterwards; the summary, and its neurons and pairs."""
     with tempfile.TemporaryDirectory() as out:
         summary = explain_recording(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -185,7 +184,7 @@ def reference_swap(reference: Tensor, other: Tensor, explain: Callable[[Tensor],
     return float(rank_correlation(explain(reference), explain(other)).mean())
 
 
-def _check_callable(explain: Any, takes: str) -> None:
+def _check_callable(explain: object, takes: str) -> None:
     if not callable(explain):
         raise TypeError(f"`explain` must be callable, {takes}, got {type(explain).__name__}")
 

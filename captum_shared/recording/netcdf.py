@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from xarray import DataArray, Dataset
 
 DIMENSIONS = ("neuroid", "stimulus", "repeat")
 
@@ -47,7 +50,7 @@ def read_netcdf(
     return array, files, categories, _along(dataset, ("neuroid", "neuroid_id"), "neuroid")
 
 
-def _responses(dataset: Any, variable: str | None, path: Path) -> Any:
+def _responses(dataset: Dataset, variable: str | None, path: Path) -> DataArray:
     fitting = [name for name, values in dataset.data_vars.items() if set(DIMENSIONS[:2]) <= set(values.dims)]
     name = variable or (fitting[0] if len(fitting) == 1 else None)
     if name not in dataset.data_vars:
@@ -59,7 +62,7 @@ def _responses(dataset: Any, variable: str | None, path: Path) -> Any:
     return dataset[name]
 
 
-def _along(dataset: Any, names: tuple[str, ...], dimension: str) -> list[str] | None:
+def _along(dataset: Dataset, names: tuple[str, ...], dimension: str) -> list[str] | None:
     for name in names:
         if name in dataset.variables and dataset[name].dims == (dimension,):
             return [str(value) for value in dataset[name].to_numpy()]

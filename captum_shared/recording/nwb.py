@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pynwb import NWBFile
 
 WINDOW = (0.05, 0.25)
 """Seconds after the trial's start; ours, for latencies of visual cortex. Say what fits your recording."""
@@ -13,7 +17,7 @@ WINDOW = (0.05, 0.25)
 
 def read_nwb(
     path: Path,
-    window: tuple[float, float] = WINDOW,
+    window: Sequence[float] = WINDOW,
     stimulus_column: str = "stimulus",
     category_column: str = "category",
 ) -> tuple[np.ndarray, list[str], list[str] | None, list[str]]:
@@ -49,7 +53,7 @@ def read_nwb(
 
 
 def _read(
-    content: Any, path: Path, window: tuple[float, float], stimulus_column: str, category_column: str
+    content: NWBFile, path: Path, window: tuple[float, float], stimulus_column: str, category_column: str
 ) -> tuple[np.ndarray, list[str], list[str] | None, list[str]]:
     trials, units = content.trials, content.units
     if trials is None or units is None or len(trials) == 0 or len(units) == 0:

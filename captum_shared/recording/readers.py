@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 
@@ -24,8 +24,26 @@ class Found:
     neuron_ids: Sequence[str] | None = None
 
 
+class NwbOptions(TypedDict, total=False):
+    """What `read_nwb` takes by name."""
+
+    window: Sequence[float]
+    stimulus_column: str
+    category_column: str
+
+
+class NetcdfOptions(TypedDict, total=False):
+    """What `read_netcdf` takes by name."""
+
+    variable: str
+
+
+class ReaderOptions(NwbOptions, NetcdfOptions, total=False):
+    """What readers take by name."""
+
+
 def read_recording(
-    path: Path, stimuli: str | Path | None, labels: str | Path | None, options: dict[str, Any]
+    path: Path, stimuli: str | Path | None, labels: str | Path | None, options: ReaderOptions
 ) -> tuple[Found, Path]:
     """What is in a recording's files, and the folder of its stimuli; see `Recording.load`."""
     if not path.exists():
@@ -53,7 +71,7 @@ def read_array(path: Path) -> np.ndarray:
     return np.array(array)
 
 
-def _read(path: Path, options: dict[str, Any]) -> Found:
+def _read(path: Path, options: ReaderOptions) -> Found:
     if path.is_dir():
         _refuse(options, "a folder")
         return _read_folder(path)
@@ -64,12 +82,12 @@ def _read(path: Path, options: dict[str, Any]) -> Found:
         from captum_shared.recording.netcdf import read_netcdf
 
         _refuse(options, "a netCDF file", read_netcdf)
-        return Found(*read_netcdf(path, **options))
+        return Found(*read_netcdf(path, **cast(NetcdfOptions, options)))
     if path.suffix == ".nwb":
         from captum_shared.recording.nwb import read_nwb
 
         _refuse(options, "an NWB file", read_nwb)
-        return Found(*read_nwb(path, **options))
+        return Found(*read_nwb(path, **cast(NwbOptions, options)))
     raise ValueError(f"cannot tell what {path} is; expected a folder, or a .csv, .nc or .nwb file")
 
 
@@ -183,7 +201,7 @@ def _categories_of(files: Sequence[str], labels: Path) -> list[str]:
     return [found[normal(name)] for name in files]
 
 
-def _refuse(options: dict[str, Any], noun: str, reader: Callable[..., Any] | None = None) -> None:
+def _refuse(options: ReaderOptions, noun: str, reader: Callable[..., object] | None = None) -> None:
     """Refuse options that the reader does not take; without one, all."""
     known = [] if reader is None else [name for name in inspect.signature(reader).parameters if name != "path"]
     for name in sorted(set(options) - set(known)):

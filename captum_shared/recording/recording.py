@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from captum_shared.checks import check_choice
-from captum_shared.recording.readers import read_recording
+from captum_shared.recording.readers import ReaderOptions, read_recording
 from captum_shared.tables import named_rows
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 SHAPES = "(n_neurons, n_stimuli) or (n_neurons, n_stimuli, n_repeats)"
 
@@ -53,10 +57,10 @@ class Recording:
 
     def __init__(
         self,
-        responses: Any,
+        responses: ArrayLike,
         stimuli: Sequence[str | Path],
         categories: Sequence[str] | None = None,
-        neuron_ids: Sequence[Any] | None = None,
+        neuron_ids: Sequence[object] | None = None,
     ) -> None:
         self.stimuli = _check_stimuli(stimuli)
         array = _check_responses(responses, len(self.stimuli))
@@ -108,7 +112,7 @@ class Recording:
         stimuli: str | Path | None = None,
         labels: str | Path | None = None,
         missing: str = "raise",
-        **options: Any,
+        **options: Unpack[ReaderOptions],
     ) -> Recording:
         """Read a recording from disk; its name determines the format.
 
@@ -162,7 +166,7 @@ class Recording:
         return recording.select(np.setdiff1d(np.arange(len(images)), absent))
 
 
-def _check_stimuli(stimuli: Any) -> tuple[Path, ...]:
+def _check_stimuli(stimuli: object) -> tuple[Path, ...]:
     if isinstance(stimuli, (str, Path)) or not isinstance(stimuli, Sequence):
         raise TypeError(f"`stimuli` must be a sequence of paths, got {type(stimuli).__name__}")
     wrong = [item for item in stimuli if not isinstance(item, (str, Path))]
@@ -178,7 +182,7 @@ def _check_stimuli(stimuli: Any) -> tuple[Path, ...]:
     return paths
 
 
-def _check_responses(responses: Any, n_stimuli: int) -> np.ndarray:
+def _check_responses(responses: object, n_stimuli: int) -> np.ndarray:
     if isinstance(responses, np.ma.MaskedArray):
         responses = np.ma.filled(responses.astype(np.float64), np.nan)
     try:
@@ -208,7 +212,7 @@ def _count_message(shape: tuple[int, ...], n_stimuli: int) -> str:
     return f"{message}: the stimuli are on axis {axis}, so it looks transposed; pass {turn} with the neurons first"
 
 
-def _check_categories(categories: Any, stimuli: tuple[Path, ...]) -> tuple[str, ...]:
+def _check_categories(categories: Sequence[object], stimuli: tuple[Path, ...]) -> tuple[str, ...]:
     if isinstance(categories, str) or not hasattr(categories, "__len__"):
         raise TypeError(f"`categories` must be a sequence of names, got {type(categories).__name__}")
     if len(categories) != len(stimuli):
@@ -219,7 +223,7 @@ def _check_categories(categories: Any, stimuli: tuple[Path, ...]) -> tuple[str, 
     return tuple(str(name) for name in categories)
 
 
-def _check_ids(neuron_ids: Any, n_neurons: int) -> tuple[str, ...]:
+def _check_ids(neuron_ids: Iterable[object] | None, n_neurons: int) -> tuple[str, ...]:
     ids = tuple(str(name) for name in (range(n_neurons) if neuron_ids is None else neuron_ids))
     if len(ids) != n_neurons:
         raise ValueError(f"`neuron_ids` must name {n_neurons} neurons, got {len(ids)}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from torch import Tensor
@@ -25,6 +25,7 @@ from captum_shared.selection import make_rule
 from captum_shared.study.category import (
     CategoryFindings,
     CategoryStudy,
+    CategorySummary,
     area_under_curve,
     category_manifest,
     cells_of,
@@ -35,11 +36,23 @@ from captum_shared.study.category import (
 )
 from captum_shared.study.looks import LookRequest, Memory, References
 from captum_shared.study.network import transform_image
-from captum_shared.study.settings import CategorySettings, make_settings
+from captum_shared.study.settings import CategoryOptions, CategorySettings, make_settings
 from captum_shared.visualization import pair_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from typing_extensions import Required, Unpack
+
+    class CategoryArguments(CategoryOptions, total=False):
+        """What `explain_category` takes by name, apart from the network."""
+
+        images: Required[str | Path]
+        labels: Required[str | Path]
+        preferred: Required[str]
+        progress: bool
+        out: str | Path
+        overwrite: bool
+
 
 LEAD = (
     "Heat marks what an image and its reference share for the neuron. Where there is no heat, nothing is said: the "
@@ -59,8 +72,8 @@ def run_category(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     device: str | None = None,
-    **options: Any,
-) -> dict[str, Any]:
+    **options: Unpack[CategoryArguments],
+) -> CategorySummary:
     """`load_encoder`, then `explain_category` with the rest of the options."""
     encoder, transform = load_encoder(model, layer, pool, weights, image_size=image_size, mean=mean, std=std)
     encoder.to(find_device(device))
@@ -76,11 +89,11 @@ def explain_category(
     transform: ImageTransform,
     *,
     progress: bool = True,
-    about: dict[str, Any] | None = None,
+    about: Mapping[str, object] | None = None,
     out: str | Path = "category",
     overwrite: bool = False,
-    **options: Any,
-) -> dict[str, Any]:
+    **options: Unpack[CategoryOptions],
+) -> CategorySummary:
     """Fit a readout for a category, and draw what its strongest out-of-category images share with the category.
 
     The neuron is a ridge regression of membership (1 or 0) on the latents. Responses are out-of-fold predictions: an
@@ -122,7 +135,7 @@ def explain_category(
     asked = (images, labels, preferred, (encoder, transform), settings)
     with report_folder(out, category_manifest(*asked, about), overwrite) as folder:
         if folder.finished:
-            return dict(folder.read_json("summary.json"))
+            return cast(CategorySummary, folder.read_json("summary.json"))
         study = open_category(*asked, cache=folder / ".cache", progress=progress, about=about)
         findings = explain_pairs(study)
         pairs, shelf = _draw_pairs(study, findings, folder, progress)
@@ -208,7 +221,7 @@ def _enlarged(heat: Tensor, picture: Tensor) -> Tensor:
 
 def _write_report(
     study: CategoryStudy, findings: CategoryFindings, folder: ReportFolder, viewer: Section
-) -> dict[str, Any]:
+) -> CategorySummary:
     summary, pairs = summarise(study, findings), findings.pairs
     columns = (pairs.images, pairs.references[:, 0], pairs.similarity[:, 0])
     rows = [
@@ -228,7 +241,7 @@ def _write_report(
     return summary
 
 
-def _methods(settings: CategorySettings, s: dict[str, Any]) -> list[str]:
+def _methods(settings: CategorySettings, s: CategorySummary) -> list[str]:
     scaled = "standardised over all images" if s["standardized"] else "as the network gives them, not standardised"
     drivers = "those that respond at least as much as the weakest image explained, and at least half of them"
     gallery_text = drivers if s["references"] == "drivers" else "all of them"

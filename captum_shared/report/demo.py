@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from torch import Tensor
 from tqdm import tqdm
@@ -27,6 +27,7 @@ from captum_shared.report.viewer import (
 )
 from captum_shared.study.demo import (
     Case,
+    DemoFigures,
     DemoStudy,
     find_cases,
     find_swap,
@@ -48,6 +49,25 @@ SHARP = 288
 """Pixels of the images that the demo opens with; the network sees 96."""
 
 
+class DemoChoices(TypedDict):
+    """What a user chooses."""
+
+    preferred: str
+    top: int
+    standardize: bool
+    seed: int
+
+
+class DemoSummary(DemoFigures):
+    """The content of ``summary.json``."""
+
+    command: str
+    preferred: str
+    standardized: bool
+    seed: int
+    passed_over_without_shared_part: int
+
+
 def run_demo(
     *,
     out: str | Path = "demo",
@@ -59,7 +79,7 @@ def run_demo(
     batch_size: int = 32,
     progress: bool = True,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> DemoSummary:
     """Explain the objects that excite a category neuron most, on synthetic images whose every part is known.
 
     The network ships with the package. For each of the strongest out-of-category images, in this order, the reference
@@ -97,16 +117,16 @@ def run_demo(
     """
     check_integer("top", top)
     study = open_demo(preferred, standardize, seed, find_device(device), batch_size=batch_size, progress=progress)
-    asked = {"preferred": preferred, "top": top, "standardize": standardize, "seed": seed}
+    asked: DemoChoices = {"preferred": preferred, "top": top, "standardize": standardize, "seed": seed}
     with report_folder(out, {"command": "demo", "configuration": asked}, overwrite) as folder:
         if not folder.finished:
             _explain(study, asked, folder, progress)
-        summary = dict(folder.read_json("summary.json"))
+        summary = cast(DemoSummary, folder.read_json("summary.json"))
         _print_table(folder / "shares.csv", summary)
     return summary
 
 
-def _explain(study: DemoStudy, asked: dict[str, Any], folder: ReportFolder, progress: bool) -> None:
+def _explain(study: DemoStudy, asked: DemoChoices, folder: ReportFolder, progress: bool) -> None:
     """Explain case by case, writing each picture as soon as it is there, then the report."""
     cases, passed_over = find_cases(study, asked["top"])
     swap = _draw_swap(study, folder, asked["preferred"])
@@ -119,7 +139,7 @@ def _explain(study: DemoStudy, asked: dict[str, Any], folder: ReportFolder, prog
         figure, caption, alt = _draw(case, maps["ParallelBackprop"], shares[-1], preferred)
         caption += _miss(case, maps["ParallelBackprop"], shares[-1])
         pictures.append(Picture(folder.write_figure(f"pair_{rank:02d}.png", figure), caption, alt))
-    summary = {
+    summary: DemoSummary = {
         "command": "demo", "preferred": preferred, "standardized": asked["standardize"], "seed": asked["seed"],
         "passed_over_without_shared_part": passed_over, **summarise(study, cases, shares),
     }  # fmt: skip
@@ -211,7 +231,7 @@ def _miss(case: Case, maps: Sequence[Tensor], shares: dict[str, float]) -> str:
     )
 
 
-def _rows(cases: Sequence[Case], shares: Sequence[dict[str, float]]) -> Iterator[list[Any]]:
+def _rows(cases: Sequence[Case], shares: Sequence[dict[str, float]]) -> Iterator[list[float | str]]:
     for rank, (case, row) in enumerate(zip(cases, shares, strict=True), start=1):
         yield [f"pair_{rank:02d}", case.name, ", ".join(case.shared.kinds), case.area, *row.values()]
 
@@ -220,12 +240,12 @@ def _header(shares: Sequence[dict[str, float]]) -> list[str]:
     return ["pair", "image", "truly shared", "area", *(shares[0] if shares else ())]
 
 
-def _print_table(path: Path, summary: dict[str, Any]) -> None:
+def _print_table(path: Path, summary: DemoSummary) -> None:
     """The table of shares, with two decimals and the means below."""
     with path.open(newline="", encoding="utf-8") as file:
         header, *lines = csv.reader(file)
     mean = ["mean", "", "", summary["mean_area"], *summary["mean_share"].values()]
-    rows: list[list[Any]] = [header, *([*line[:3], *map(float, line[3:])] for line in lines), mean]
+    rows: list[Sequence[object]] = [header, *([*line[:3], *map(float, line[3:])] for line in lines), mean]
     shown = [[f"{value:.2f}" if isinstance(value, float) else str(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     print("Share of heat on the truly shared part, mean of both images:")
@@ -235,7 +255,7 @@ def _print_table(path: Path, summary: dict[str, Any]) -> None:
 
 def _write_report(
     folder: ReportFolder,
-    summary: dict[str, Any],
+    summary: DemoSummary,
     shares: Sequence[dict[str, float]],
     pictures: Sequence[Picture],
     explained: tuple[Sequence[Case], Section],
@@ -256,7 +276,7 @@ def _write_report(
     folder.write_json("summary.json", summary)
 
 
-def _methods_text(s: dict[str, Any]) -> list[str]:
+def _methods_text(s: DemoSummary) -> list[str]:
     scaled = "standardised over all images" if s["standardized"] else "as the network gives them, not standardised"
     return [
         f"A linear neuron on the latents of a small network prefers the category '{s['preferred']}' (cross-validated "

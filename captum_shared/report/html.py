@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -43,7 +42,7 @@ class Section:
     """
 
     template: str
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, object] = field(default_factory=dict)
     interactive: bool = False
 
 
@@ -69,7 +68,7 @@ def linked_gallery(heading: str, pictures: Sequence[LinkedPicture]) -> Section:
     return Section("population.html", {"heading": heading, "pictures": pictures}, interactive=True)
 
 
-def table(heading: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Section:
+def table(heading: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Section:
     """A table; numbers are set to the right, to three digits."""
     numeric = [all(isinstance(row[i], float | int) for row in rows) for i in range(len(header))]
     kinds = [NUMBER if number else "" for number in numeric]
@@ -81,7 +80,7 @@ def text(paragraphs: Sequence[str], heading: str = "") -> Section:
     return Section("paragraphs.html", {"heading": heading, "paragraphs": paragraphs})
 
 
-def numbers(values: Sequence[tuple[str, Any]]) -> Section:
+def numbers(values: Sequence[tuple[str, object]]) -> Section:
     """The figures to see first: names and values, to two digits."""
     return Section("numbers.html", {"numbers": values})
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,6 +13,7 @@ from torch import Tensor
 from captum_shared.report.html import data_url
 from captum_shared.report.viewer import OWN_SHARE, SHARE, ImageView, MapView, ReferenceView
 from captum_shared.selection import is_crossed
+from captum_shared.similarity import Rule
 from captum_shared.study.looks import Look
 
 HUB_SHARE, HUB_LEAST = 1 / 3, 4  # of a neuron's pairs that one reference serves, and how many at least
@@ -39,7 +39,7 @@ class ImageShelf:
         picture: Callable[[int], Tensor],
         names: Sequence[str],
         categories: Sequence[str],
-        write: Callable[[str, bytes], Any] | None = None,
+        write: Callable[[str, bytes], object] | None = None,
     ) -> None:
         self.picture = picture
         self.names = names
@@ -68,7 +68,7 @@ class ImageShelf:
 def reference_view(
     look: Look,
     number: int,
-    rule: Any,
+    rule: str | Rule,
     pixel: tuple[np.ndarray, np.ndarray] | None = None,
     *,
     response: float | None = None,
@@ -97,7 +97,7 @@ def reference_view(
     return ReferenceView(number, look.similarity, maps, look.part, response, said)
 
 
-def _positive(value: Any) -> float | None:
+def _positive(value: float) -> float | None:
     return float(value) if value > 0 else None
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from PIL import Image
 from torch import Tensor
 
+from captum_shared.encoder.identity import ImageTransform
 
-def black_and_white(transform: Callable[[Any], Tensor]) -> tuple[Tensor, Tensor]:
+
+def black_and_white(transform: ImageTransform) -> tuple[Tensor, Tensor]:
     """What the transform makes of black and of white, (3, 1, 1) each: which tells how it normalises."""
     black, white = (transform(Image.new("RGB", (256, 256), name)).mean((1, 2)) for name in ("black", "white"))
     return black[:, None, None], white[:, None, None]

@@ -41,7 +41,7 @@ class SavedReport:
             raise ValueError(f"`neuron` must be one of the report's, {some}, got {name!r}")
         return names.index(name)
 
-    def pairs(self, number: int) -> list[Any]:
+    def pairs(self, number: int) -> list[list[dict[str, Any]]]:
         """The pairs of a neuron, each a list of references."""
         path = self.folder / "data" / f"neuron_{number}.js"
         text = path.read_text() if path.exists() else self.page
@@ -121,7 +121,7 @@ def run_figure(
     return path
 
 
-def _row(report: SavedReport, pair: list[Any], reference: dict[str, Any], kind: str | None) -> PairRow:
+def _row(report: SavedReport, pair: Sequence[Any], reference: dict[str, Any], kind: str | None) -> PairRow:
     maps = {name: (x, y) for name, _, x, y in reference["maps"]}
     chosen = kind or next(iter(maps), "")
     if chosen not in maps:

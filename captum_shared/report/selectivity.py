@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from captum_shared.checks import check_integer
+from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.images import evaluating
 from captum_shared.encoder.registry import load_network
 from captum_shared.folders import report_folder
 from captum_shared.labels import read_labels
 from captum_shared.report.device import find_device
-from captum_shared.report.selectivity_files import Layer, Shares, Study, write_report
+from captum_shared.report.selectivity_files import Choices, Layer, Said, SelectivitySummary, Shares, Study, write_report
 from captum_shared.selectivity import (
     PixelSource,
     ReceptiveFields,
@@ -40,7 +41,42 @@ from captum_shared.selectivity.layers import LayerReader
 from captum_shared.store import Identity, Store, tensor_bytes
 from captum_shared.study.contents import describe_images, example_of
 
+if TYPE_CHECKING:
+    from typing_extensions import Required, Unpack
+
+    class SelectivityArguments(TypedDict, total=False):
+        """What `index_selectivity` takes by name, apart from the network and its layers."""
+
+        images: Required[str | Path]
+        labels: Required[str | Path]
+        top: int
+        crops: int
+        sheets: int
+        grey: str
+        class_threshold: float
+        rare: int
+        seed: int
+        batch_size: int
+        progress: bool
+        out: str | Path
+        overwrite: bool
+
+
 SHUFFLES = 20
+
+
+class Common(TypedDict):
+    """What every pass over the images takes."""
+
+    transform: ImageTransform
+    batch_size: int
+    progress: bool
+
+
+class OfLayer(Common):
+    """The same, and what the units of a layer see."""
+
+    fields: ReceptiveFields
 
 
 def run_selectivity(
@@ -52,8 +88,8 @@ def run_selectivity(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     device: str | None = None,
-    **options: Any,
-) -> dict[str, Any]:
+    **options: Unpack[SelectivityArguments],
+) -> SelectivitySummary:
     """`load_network`, then `index_selectivity` with the rest of the options."""
     network, transform = load_network(model, weights, image_size=image_size, mean=mean, std=std)
     network.to(find_device(device))
@@ -65,7 +101,7 @@ def index_selectivity(
     images: str | Path,
     labels: str | Path,
     network: nn.Module,
-    transform: Callable[[Any], Tensor],
+    transform: ImageTransform,
     layers: Sequence[str],
     *,
     top: int = 100,
@@ -77,10 +113,10 @@ def index_selectivity(
     seed: int = 0,
     batch_size: int = 32,
     progress: bool = True,
-    about: dict[str, Any] | None = None,
+    about: Mapping[str, object] | None = None,
     out: str | Path = "selectivity",
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> SelectivitySummary:
     """Index every unit of some layers for colour, class, orientation and symmetry, and write a report.
 
     Parameters
@@ -128,7 +164,7 @@ def index_selectivity(
     """
     _check_counts(top=top, crops=crops, sheets=sheets, rare=rare)
     paths, categories = read_labels(images, labels)
-    settings = {
+    settings: dict[str, object] = {
         **(about or {}), "layers": list(layers), "top": top, "crops": crops, "sheets": sheets, "grey": grey,
         "class_threshold": class_threshold, "rare": rare, "seed": seed,
     }  # fmt: skip
@@ -141,11 +177,11 @@ def index_selectivity(
     }
     with report_folder(out, manifest, overwrite) as folder:
         if folder.finished:
-            return folder.read_json("summary.json")
+            return cast(SelectivitySummary, folder.read_json("summary.json"))
         cache = folder / ".cache"
-        common: dict[str, Any] = {"transform": transform, "batch_size": batch_size, "progress": progress}
+        common: Common = {"transform": transform, "batch_size": batch_size, "progress": progress}
         tops = top_activations(network, list(layers), paths, top, checkpoint=cache, **common)
-        study = _studied(tops, _Kept(cache, identity), network, (paths, categories), settings, common)
+        study = _studied(tops, _Kept(cache, identity), network, (paths, categories), cast(Choices, settings), common)
         return write_report(folder, study, sheets, progress)
 
 
@@ -154,8 +190,8 @@ def _studied(
     kept: _Kept,
     network: nn.Module,
     images: tuple[list[Path], list[str]],
-    settings: dict[str, Any],
-    common: dict[str, Any],
+    settings: Choices,
+    common: Common,
 ) -> Study:
     """The indices of every unit, and what the report says of them."""
     (paths, categories), first = images, next(iter(tops.values()))
@@ -166,15 +202,15 @@ def _studied(
     warn_if_unequal(rates)
     studied = {}
     for layer, top in tops.items():
-        options = {**common, "fields": fields[layer]}
+        options: OfLayer = {**common, "fields": fields[layer]}
         indices = _kept_indices(kept, network, top, paths, options, settings["crops"], settings["grey"])
         of_classes = (settings["class_threshold"], settings["rare"], settings["seed"])
         studied[layer] = _with_classes(top, fields[layer], categories, indices, *of_classes)
-    said = {
+    said: dict[str, object] = {
         "command": "selectivity", **{name: value for name, value in settings.items() if name != "sheets"},
         "n_images": len(paths), "base_rates": rates, "unreadable": [paths[i].name for i in first.unreadable],
     }  # fmt: skip
-    return Study(studied, PixelSource(paths, common["transform"]), [path.name for path in paths], said)
+    return Study(studied, PixelSource(paths, common["transform"]), [path.name for path in paths], cast(Said, said))
 
 
 def _kept_indices(
@@ -182,7 +218,7 @@ def _kept_indices(
     network: nn.Module,
     top: TopActivations,
     paths: list[Path],
-    common: dict[str, Any],
+    common: OfLayer,
     crops: int,
     grey: str,
 ) -> dict[str, np.ndarray]:
@@ -297,7 +333,7 @@ def _check_left(top: TopActivations) -> None:
         raise ValueError(f"at least 2 images must be readable to compare units, got {left} of {top.n_images}")
 
 
-def _check_counts(**counts: Any) -> None:
+def _check_counts(**counts: object) -> None:
     for name, value in counts.items():
         least = 0 if name == "sheets" else 2 if name == "top" else 1
         check_integer(name, value, least)

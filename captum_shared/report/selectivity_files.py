@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from torch import Tensor
@@ -74,6 +74,56 @@ class Layer:
     shuffled: dict[str, float]
 
 
+ClassUnit = TypedDict(
+    "ClassUnit", {"unit": int, "class": str, "index": float, "share": float, "share_normalized": float}
+)
+
+
+class LayerSummary(TypedDict):
+    """What ``summary.json`` says of a layer."""
+
+    n_units: int
+    n_dead: int
+    field_size: list[tuple[int, int]]
+    indices: dict[str, dict[str, float]]
+    means_with_shuffled_labels: dict[str, float]
+    most_color_selective: list[int]
+    most_class_selective: list[ClassUnit]
+    most_class_selective_of_each_class: dict[str, ClassUnit]
+
+
+class Choices(TypedDict):
+    """What was chosen."""
+
+    top: int
+    crops: int
+    grey: str
+    class_threshold: float
+    rare: int
+    seed: int
+
+
+class Facts(Choices):
+    """What was chosen, and what was found of the images."""
+
+    command: str
+    n_images: int
+    base_rates: dict[str, float]
+    unreadable: list[str]
+
+
+class Said(Facts):
+    """The same with the names of the layers."""
+
+    layers: list[str]
+
+
+class SelectivitySummary(Facts):
+    """The content of ``summary.json``, which has what was noted about the network, too."""
+
+    layers: dict[str, LayerSummary]
+
+
 @dataclass(frozen=True)
 class Study:
     """What was indexed, and how."""
@@ -81,10 +131,10 @@ class Study:
     layers: dict[str, Layer]
     source: PixelSource
     names: list[str]
-    settings: dict[str, Any]
+    settings: Said
 
 
-def write_report(folder: ReportFolder, study: Study, sheets: int, progress: bool) -> dict[str, Any]:
+def write_report(folder: ReportFolder, study: Study, sheets: int, progress: bool) -> SelectivitySummary:
     """Write everything into `folder`; returns what is in ``summary.json``."""
     rows = [row for name, layer in study.layers.items() for row in _rows(name, layer)]
     folder.write_csv("units.csv", HEADER, rows)
@@ -95,7 +145,10 @@ def write_report(folder: ReportFolder, study: Study, sheets: int, progress: bool
     drawn = []
     for name, unit in tqdm(_chosen(study, sheets), disable=not progress, unit="sheet"):
         drawn.append(_sheet(folder, study, name, unit, features[name][unit]))
-    summary = {**study.settings, "layers": {name: _summary(layer) for name, layer in study.layers.items()}}
+    summary: SelectivitySummary = {
+        **study.settings,
+        "layers": {name: _summary(layer) for name, layer in study.layers.items()},
+    }
     units = [
         unit
         for name, layer in study.layers.items()
@@ -120,7 +173,7 @@ def ranking(layer: Layer, index: str) -> list[int]:
     return [int(unit) for unit in order if not np.isnan(values[unit])]
 
 
-def _rows(name: str, layer: Layer) -> list[tuple[Any, ...]]:
+def _rows(name: str, layer: Layer) -> list[tuple[float | str, ...]]:
     rows = []
     for unit in range(layer.top.n_units):
         value = {column: _number(layer.indices[column][unit]) for column in (*COLUMNS, *MORE_COLUMNS)}
@@ -133,7 +186,7 @@ def _rows(name: str, layer: Layer) -> list[tuple[Any, ...]]:
     return rows
 
 
-def _number(value: Any) -> Any:
+def _number(value: np.generic) -> float | str:
     """An empty field for NaN; integers as such."""
     if isinstance(value, np.integer):
         return int(value)
@@ -232,7 +285,7 @@ def _array(picture: Tensor) -> np.ndarray:
     return picture.permute(1, 2, 0).expand(-1, -1, 3).numpy()
 
 
-def _summary(layer: Layer) -> dict[str, Any]:
+def _summary(layer: Layer) -> LayerSummary:
     color, by_class = (ranking(layer, index) for index in RANKED)
     return {
         "n_units": layer.top.n_units,
@@ -246,15 +299,15 @@ def _summary(layer: Layer) -> dict[str, Any]:
     }
 
 
-def _best_of_classes(layer: Layer, ranked: list[int]) -> dict[str, dict[str, Any]]:
+def _best_of_classes(layer: Layer, ranked: list[int]) -> dict[str, ClassUnit]:
     """For each class that some unit prefers by base rates, the most class-selective of these units."""
-    best: dict[str, dict[str, Any]] = {}
+    best: dict[str, ClassUnit] = {}
     for unit in ranked:
         best.setdefault(layer.normalized.best(unit)[0], _class_unit(layer, unit))
     return dict(sorted(best.items()))
 
 
-def _class_unit(layer: Layer, unit: int) -> dict[str, Any]:
+def _class_unit(layer: Layer, unit: int) -> ClassUnit:
     label, normalized = layer.normalized.best(unit)
     index = float(layer.indices["class_selectivity_normalized"][unit])
     share = layer.shares.of(unit).get(label, 0.0)

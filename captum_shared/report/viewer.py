@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from markupsafe import Markup
@@ -127,6 +127,21 @@ class NeuronView:
     thumbnail: tuple[str, int, int] | None = None
 
 
+class NeuronEntry(TypedDict):
+    """What the tables need to know of a neuron, as JSON holds it."""
+
+    name: str
+    values: dict[str, float | str | None]
+    warnings: list[str]
+    figure: str | None
+    thumbnail: tuple[str, int, int] | None
+    pairs: list[list[object]]
+
+
+Packed = tuple[list[int], float, str]
+"""An array as its shape, its largest value, and its bytes in base64."""
+
+
 def write_viewer(
     folder: ReportFolder, images: Sequence[ImageView], columns: Sequence[ColumnView], neurons: Iterable[NeuronView]
 ) -> Section:
@@ -150,7 +165,7 @@ def viewer_section(scripts: Sequence[str] = ()) -> Section:
     return Section("viewer.html", {"scripts": [Markup(script) for script in scripts]}, interactive=True)
 
 
-def index_script(images: Sequence[ImageView], columns: Sequence[ColumnView], entries: Sequence[Any]) -> str:
+def index_script(images: Sequence[ImageView], columns: Sequence[ColumnView], entries: Sequence[NeuronEntry]) -> str:
     """What tables and the plot of neurons need, and the colours of heat."""
     rgba = (heat_colours()(np.linspace(0, 1, 256)) * 255).round().astype(np.uint8)
     return data_script("index", 0, {
@@ -161,7 +176,7 @@ def index_script(images: Sequence[ImageView], columns: Sequence[ColumnView], ent
     })  # fmt: skip
 
 
-def neuron_entry(neuron: NeuronView) -> dict[str, Any]:
+def neuron_entry(neuron: NeuronView) -> NeuronEntry:
     """What the tables need to know of a neuron."""
     best = [(pair, pair.references[0]) for pair in neuron.pairs]
     return {
@@ -182,7 +197,7 @@ def neuron_script(number: int, neuron: NeuronView) -> str:
     return data_script("neuron", number, {"pairs": pairs})
 
 
-def quantized(values: np.ndarray) -> list[Any]:
+def quantized(values: np.ndarray) -> Packed:
     """An array as its shape, its largest value, and 8 bits for each: ``top * (byte / 255)**2``.
 
     The square leaves small values apart: what is below a 65,000th of the largest becomes 0.
@@ -191,10 +206,10 @@ def quantized(values: np.ndarray) -> list[Any]:
     top = float(positive.max())
     levels = np.sqrt(positive / (top or 1.0)) * 255
     code = base64.b64encode(levels.round().astype(np.uint8).tobytes()).decode()
-    return [list(positive.shape), float(f"{top:.5g}"), code]
+    return list(positive.shape), float(f"{top:.5g}"), code
 
 
-def restored(packed: Sequence[Any]) -> np.ndarray:
+def restored(packed: Packed) -> np.ndarray:
     """The array that `quantized` has packed, as far as 8 bits go."""
     shape, top, code = packed
     levels = np.frombuffer(base64.b64decode(code), np.uint8).astype(np.float64)
@@ -230,7 +245,7 @@ def binned(part: np.ndarray, most: int = MOST_PLACES) -> np.ndarray:
     return part
 
 
-def _reference(view: ReferenceView) -> dict[str, Any]:
+def _reference(view: ReferenceView) -> dict[str, object]:
     maps = [
         [name, m.unit, quantized(density(m.x, m.total)), quantized(density(m.reference, m.total))]
         for name, m in view.maps.items()
@@ -249,13 +264,13 @@ def _mean_of_bins(heat: np.ndarray, most: int) -> np.ndarray:
     return rows @ heat @ columns.T
 
 
-def data_script(kind: str, key: int, value: Any) -> str:
+def data_script(kind: str, key: int, value: object) -> str:
     """A call of the page's function; safe inside a page too, where "<" could end a script."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return f'(window.captumShared=window.captumShared||[]).push(["{kind}",{key},{text}]);\n'
 
 
-def plain(value: Any) -> Any:
+def plain(value: float | str | None) -> float | str | None:
     """A number to five digits, None for NaN, text as it is."""
     if value is None or isinstance(value, str):
         return value

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Hashable, Sequence
-from typing import Any
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from captum_shared.checks import check_number, describe
 from captum_shared.selection import d_prime
 from captum_shared.selectivity.ranking import TopActivations, as_responses, check_top
 
+Label = TypeVar("Label", bound=Hashable)
+
 UNEQUAL = 1.5  # largest over smallest share of a class from which a plain class index is warned about
 ROUNDING = 1e-9  # f_c are sums of float64
 
 
-def base_rates(top: TopActivations, labels: Sequence[Hashable | None]) -> dict[Any, float]:
+def base_rates(top: TopActivations, labels: Sequence[Label | None]) -> dict[Label, float]:
     """Compute the share of each class among the readable images that have a class; sorted by class.
 
     Parameters
@@ -60,8 +63,8 @@ def base_rates(top: TopActivations, labels: Sequence[Hashable | None]) -> dict[A
 
 
 def class_distribution(
-    top: TopActivations, labels: Sequence[Hashable | None], normalize: bool = False
-) -> tuple[list[Any], Tensor]:
+    top: TopActivations, labels: Sequence[Label | None], normalize: bool = False
+) -> tuple[list[Label], Tensor]:
     """Compute which classes the strongest images of each unit belong to, weighted by activation.
 
     Parameters
@@ -101,7 +104,7 @@ def class_distribution(
     (['cat', 'dog'], torch.Size([2, 2]))
     """
     rates = base_rates(top, labels)
-    number = {label: i for i, label in enumerate(rates)}
+    number: dict[Label | None, int] = {label: i for i, label in enumerate(rates)}
     which = torch.tensor([number.get(label, -1) for label in _as_labels(labels)])[top.images]
     weights = top.weights() * (which >= 0)
     sums = weights.new_zeros(top.n_units, len(rates)).scatter_add_(1, which.clamp(min=0), weights)
@@ -200,7 +203,7 @@ def population_code(
     return (class_distribution(top, labels, normalize)[1] >= threshold - ROUNDING).sum(1)
 
 
-def morcos_class_selectivity(responses: Any, labels: Sequence[Hashable | None]) -> Tensor:
+def morcos_class_selectivity(responses: ArrayLike, labels: Sequence[Hashable | None]) -> Tensor:
     """Compute the class selectivity of Morcos et al.: (mu_max - mu_rest) / (mu_max + mu_rest).
 
     mu_max is the mean response to the class that drives the unit most, mu_rest the mean over the means of the others.
@@ -244,7 +247,7 @@ def morcos_class_selectivity(responses: Any, labels: Sequence[Hashable | None]) 
     return (best - rest) / (best + rest)
 
 
-def category_d_prime(responses: Any, labels: Sequence[Hashable | None], category: Hashable) -> Tensor:
+def category_d_prime(responses: ArrayLike, labels: Sequence[Hashable | None], category: Hashable) -> Tensor:
     """Compute how well a neuron's responses distinguish a category from the rest, in units of their spread.
 
     d' = (mean_in - mean_out) / sqrt((var_in + var_out) / 2), with unbiased variances over images.
@@ -281,8 +284,8 @@ def category_d_prime(responses: Any, labels: Sequence[Hashable | None], category
     return torch.from_numpy(d_prime(values, inside))
 
 
-def _by_class(responses: Any, labels: Sequence[Hashable | None]) -> tuple[Tensor, dict[Any, Tensor]]:
-    values, labels = as_responses(responses).cpu().double(), _as_labels(labels)
+def _by_class(responses: object, given: Sequence[Label]) -> tuple[Tensor, dict[Label, Tensor]]:
+    values, labels = as_responses(responses).cpu().double(), _as_labels(given)
     if len(values) != len(labels):
         raise ValueError(f"`responses` must be (n, U) for n = {len(labels)} labels, got {describe(values)}")
     if not values.isfinite().all():
@@ -294,7 +297,7 @@ def _by_class(responses: Any, labels: Sequence[Hashable | None]) -> tuple[Tensor
     return values, members
 
 
-def _as_labels(labels: Any) -> Sequence[Hashable | None]:
+def _as_labels(labels: Sequence[Label]) -> Sequence[Label]:
     """Labels as a sequence; those of arrays and tensors as Python's own values."""
     labels = labels.tolist() if hasattr(labels, "tolist") else labels
     if isinstance(labels, str) or not isinstance(labels, Sequence):
@@ -307,12 +310,12 @@ def _as_labels(labels: Any) -> Sequence[Hashable | None]:
     return labels
 
 
-def _check_threshold(threshold: Any) -> None:
+def _check_threshold(threshold: object) -> None:
     if not 0 < check_number("threshold", threshold) <= 1:
         raise ValueError(f"`threshold` must be in (0, 1], got {threshold!r}")
 
 
-def warn_if_unequal(rates: dict[Any, float], stacklevel: int = 2) -> None:
+def warn_if_unequal(rates: Mapping[Label, float], stacklevel: int = 2) -> None:
     """Warn if one of the `base_rates` is more than 1.5 times another."""
     low, high = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
     if rates[high] > UNEQUAL * rates[low]:

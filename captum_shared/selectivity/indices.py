@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,10 @@ from captum_shared.checks import check_number, check_tensor
 from captum_shared.encoder.images import Images
 from captum_shared.selectivity.changes import Change, grey, mirror, turn
 from captum_shared.selectivity.ranking import TopActivations, check_top
-from captum_shared.selectivity.responses import changed_responses
+from captum_shared.selectivity.responses import ChangeOptions, CropOptions, changed_responses
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def response_loss(activations: Tensor, changed: Tensor) -> Tensor:
@@ -56,7 +59,11 @@ def response_loss(activations: Tensor, changed: Tensor) -> Tensor:
 
 
 def transform_selectivity_index(
-    model: nn.Module, top: TopActivations, images: Images, change: Change | Sequence[Change], **options: Any
+    model: nn.Module,
+    top: TopActivations,
+    images: Images,
+    change: Change | Sequence[Change],
+    **options: Unpack[ChangeOptions],
 ) -> Tensor:
     """Compute how selective units are for what a change of their crops removes.
 
@@ -105,7 +112,12 @@ def transform_selectivity_index(
 
 
 def color_selectivity_index(
-    model: nn.Module, top: TopActivations, images: Images, *, grey_version: str = "luminance", **options: Any
+    model: nn.Module,
+    top: TopActivations,
+    images: Images,
+    *,
+    grey_version: str = "luminance",
+    **options: Unpack[CropOptions],
 ) -> Tensor:
     """Compute colour selectivity: the share of the response that is lost in grey.
 
@@ -142,7 +154,12 @@ def color_selectivity_index(
 
 
 def orientation_selectivity_index(
-    model: nn.Module, top: TopActivations, images: Images, *, angles: Sequence[float] = (90,), **options: Any
+    model: nn.Module,
+    top: TopActivations,
+    images: Images,
+    *,
+    angles: Sequence[float] = (90,),
+    **options: Unpack[ChangeOptions],
 ) -> Tensor:
     """Compute orientation selectivity: the share of the response that is lost when crops are turned.
 
@@ -179,7 +196,12 @@ def orientation_selectivity_index(
 
 
 def symmetry_selectivity_index(
-    model: nn.Module, top: TopActivations, images: Images, *, axes: Sequence[float] = (90,), **options: Any
+    model: nn.Module,
+    top: TopActivations,
+    images: Images,
+    *,
+    axes: Sequence[float] = (90,),
+    **options: Unpack[ChangeOptions],
 ) -> Tensor:
     """Compute symmetry selectivity: the share of the response that is kept when crops are mirrored.
 
@@ -217,7 +239,7 @@ def symmetry_selectivity_index(
     )
 
 
-def _degrees(name: str, values: Any) -> list[float]:
+def _degrees(name: str, values: object) -> list[float]:
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise TypeError(f"`{name}` must be a sequence of degrees, got {values!r}")
     return [check_number(name, value) for value in values]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -56,17 +56,17 @@ class LayerReader:
             return taken
 
 
-def _as_map(layer: str, output: Any, image_shape: torch.Size) -> Tensor:
+def _as_map(layer: str, output: object, image_shape: torch.Size) -> Tensor:
     """The output of `layer` for images of shape (N, C, H, W) as a map (N, U, h, w)."""
     if not isinstance(output, Tensor):
         raise TypeError(f"layer {layer!r} returned a {type(output).__name__}; expected a tensor: choose a layer inside")
     return output[:, :, None, None] if output.ndim == 2 else as_map(output, image_shape[-2:])
 
 
-def _check_layers(model: Any, layers: Sequence[str]) -> None:
-    check_network(model)
+def _check_layers(model: object, layers: Sequence[str]) -> None:
+    network = check_network(model)
     if not layers or not all(isinstance(layer, str) for layer in layers):
         raise TypeError(f"`layers` must be a name or a sequence of names of modules, got {layers!r}")
-    check_layers(model, layers, root=True)
+    check_layers(network, layers, root=True)
     if len(set(layers)) < len(layers):
         raise ValueError(f"`layers` must name each layer once, got {list(layers)}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.images import Images, ImageSource
 
 _IMAGES_KEPT = 128
@@ -42,7 +42,7 @@ class PixelSource:
     def __init__(
         self,
         images: Images,
-        transform: Callable[[Any], Tensor] | None = None,
+        transform: ImageTransform | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
@@ -83,7 +83,7 @@ class PixelSource:
         return mean.to(x), std.to(x)
 
 
-def find_normalisation(transform: Callable[[Any], Tensor]) -> tuple[Tensor, Tensor]:
+def find_normalisation(transform: ImageTransform) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation, (C, 1, 1) each, that an image transform subtracts and divides by.
 
     Raises

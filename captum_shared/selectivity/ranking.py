@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from captum_shared.checks import check_integer, describe
@@ -74,7 +74,7 @@ class TopActivations:
         return TopActivations(**{**self.__dict__, **cut})
 
     @classmethod
-    def from_responses(cls, responses: Any, k: int = 100, layer: str = "responses") -> TopActivations:
+    def from_responses(cls, responses: ArrayLike, k: int = 100, layer: str = "responses") -> TopActivations:
         """Rank existing responses, such as those of recorded neurons.
 
         Parameters
@@ -98,7 +98,7 @@ class TopActivations:
         return cls(layer, *running.result(), (1, 1), (1, 1), len(values), lost)
 
 
-def as_responses(responses: Any) -> Tensor:
+def as_responses(responses: object) -> Tensor:
     """Responses (n, U) of U units to n images, a tensor or an array, as a tensor.
 
     Raises
@@ -117,7 +117,7 @@ def as_responses(responses: Any) -> Tensor:
     return values
 
 
-def check_top(top: Any) -> TopActivations:
+def check_top(top: object) -> TopActivations:
     """Top activations, if that is what they are.
 
     Raises

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_shared.checks import check_network
+from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.images import Images, device_of, evaluating
 from captum_shared.selectivity.changes import Change
 from captum_shared.selectivity.crops import cut, put_back
@@ -39,13 +40,32 @@ class _View:
     crops: list[_Crop]
 
 
+class CropOptions(TypedDict, total=False):
+    """What `changed_responses` takes by name, apart from `pixelwise`."""
+
+    transform: ImageTransform | None
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    fields: ReceptiveFields | None
+    n: int | None
+    batch_size: int
+    device: str | torch.device | None
+    progress: bool
+
+
+class ChangeOptions(CropOptions, total=False):
+    """What `changed_responses` takes by name."""
+
+    pixelwise: bool
+
+
 def changed_responses(
     model: nn.Module,
     top: TopActivations,
     images: Images,
     change: Change,
     *,
-    transform: Callable[[Any], Tensor] | None = None,
+    transform: ImageTransform | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     fields: ReceptiveFields | None = None,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, TypedDict, overload
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.images import (
     ImageItem,
     Images,
@@ -27,22 +28,39 @@ from captum_shared.selectivity.checkpoint import PassState, open_checkpoint
 from captum_shared.selectivity.layers import LayerReader
 from captum_shared.selectivity.ranking import RunningTop, TopActivations
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
 
 
-@overload
-def top_activations(model: nn.Module, layers: str, images: Images, k: int = ..., **options: Any) -> TopActivations: ...
+class PassOptions(TypedDict, total=False):
+    """What `top_activations` takes by name."""
+
+    transform: ImageTransform | None
+    batch_size: int
+    device: str | torch.device | None
+    progress: bool
+    checkpoint: str | Path | None
+    num_workers: int
+    unreadable: str
+
+
 @overload
 def top_activations(
-    model: nn.Module, layers: list[str] | tuple[str, ...], images: Images, k: int = ..., **options: Any
+    model: nn.Module, layers: str, images: Images, k: int = ..., **options: Unpack[PassOptions]
+) -> TopActivations: ...
+@overload
+def top_activations(
+    model: nn.Module, layers: list[str] | tuple[str, ...], images: Images, k: int = ..., **options: Unpack[PassOptions]
 ) -> dict[str, TopActivations]: ...
-def top_activations(  # type: ignore[misc]  # the overloads are for the first arguments only
+def top_activations(
     model: nn.Module,
     layers: str | Sequence[str],
     images: Images,
     k: int = 100,
     *,
-    transform: Callable[[Any], Tensor] | None = None,
+    transform: ImageTransform | None = None,
     batch_size: int = 32,
     device: str | torch.device | None = None,
     progress: bool = False,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -111,7 +110,7 @@ class MomentRule:
         same = ridges[0] == ridges[1]
         self._front = self._likeness if same else _regular_inverse(covariance, ridges[1] * spread).to(self.mean)
 
-    def __call__(self, z: Tensor, z_ref: Tensor, weight: Tensor, center: Any = None) -> Tensor:
+    def __call__(self, z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor | None = None) -> Tensor:
         """Shared weights (N, D) of images and references with latents `z` and `z_ref`, (N, D) or (D,) for the second.
 
         Raises
@@ -122,7 +121,7 @@ class MomentRule:
         _check_no_center(center)
         return self._to_latents(self._constant(weight, z_ref, self._likeness, self._front), z).expand_as(z)
 
-    def transposed(self, z: Tensor, z_ref: Tensor, weight: Tensor, center: Any = None) -> Tensor:
+    def transposed(self, z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor | None = None) -> Tensor:
         """The same for the reference, made from the image (`z_ref` here): with one ridge it is the rule itself."""
         _check_no_center(center)
         return self._to_latents(self._constant(weight, z_ref, self._front, self._likeness), z).expand_as(z)
@@ -181,9 +180,7 @@ class MomentRule:
 
         `weight` and `direction` are (N, cells, K) or (1, cells, K). One pass over the gallery.
         """
-        third: Any = 0
-        driver: Any = 0
-        drive: Any = 0
+        third = driver = drive = self.mean.new_zeros(())
         for block in _samples(self.gallery, self.cells):
             zeta = block.to(self.mean) - self.mean
             r, k = (zeta @ rows.flatten(0, 1).T for rows in (weight, direction))
@@ -212,7 +209,7 @@ def _inner(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(-1, keepdim=True)
 
 
-def _check_no_center(center: Any) -> None:
+def _check_no_center(center: object) -> None:
     if center is not None:
         raise ValueError("moment_rule compares with the mean of its own gallery; expected no `center`")
 
@@ -245,40 +242,43 @@ def _regular_inverse(covariance: Tensor, ridge: float) -> Tensor:
     return torch.cholesky_inverse(torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance)).to(covariance)))
 
 
-def _checked_gallery(value: Any) -> Tensor:
+def _checked_gallery(value: object) -> Tensor:
     if isinstance(value, np.ndarray):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*not writable.*")  # it is only read
             value = torch.as_tensor(value)
-    check_tensor("gallery_latents", value)
-    if value.ndim != 2 or len(value) < 2 or not value.is_floating_point():
+    gallery = check_tensor("gallery_latents", value)
+    if gallery.ndim != 2 or len(gallery) < 2 or not gallery.is_floating_point():
         raise ValueError(
-            f"`gallery_latents` must be floating point (G, D) with G >= 2, got {value.dtype} {tuple(value.shape)}"
+            f"`gallery_latents` must be floating point (G, D) with G >= 2, got {gallery.dtype} {tuple(gallery.shape)}"
         )
-    if len(value) < _FEW:
+    if len(gallery) < _FEW:
         warnings.warn(
-            f"the third moments of {len(value)} images are mostly noise; expected at least {_FEW} for moment_rule",
+            f"the third moments of {len(gallery)} images are mostly noise; expected at least {_FEW} for moment_rule",
             stacklevel=3,
         )
-    for block in value.split(4096):
+    for block in gallery.split(4096):
         check_finite("gallery_latents", block)
-    return value.detach()
+    return gallery.detach()
 
 
-def _checked_contrast(contrast: Any) -> float:
-    if not 0 <= check_number("contrast", contrast) <= 1:
+def _checked_contrast(contrast: object) -> float:
+    value = check_number("contrast", contrast)
+    if not 0 <= value <= 1:
         raise ValueError(f"`contrast` must be a number from 0 to 1, got {contrast!r}")
-    return float(contrast)
+    return value
 
 
-def _checked_ridges(ridges: Any) -> tuple[float, float]:
+def _checked_ridges(ridges: object) -> tuple[float, float]:
     pair = ridges if isinstance(ridges, tuple | list) else (ridges, ridges)
-    if len(pair) != 2 or not all(check_number("ridges", ridge) > 0 for ridge in pair):
+    values = [check_number("ridges", ridge) for ridge in pair] if len(pair) == 2 else []
+    if not values or min(values) <= 0:
         raise ValueError(f"`ridges` must be a positive number or two, got {ridges!r}")
-    return float(pair[0]), float(pair[1])
+    return values[0], values[1]
 
 
-def _checked_cells(cells: Any, gallery: Tensor) -> int:
-    if gallery.shape[1] % check_integer("cells", cells):
+def _checked_cells(cells: object, gallery: Tensor) -> int:
+    number = check_integer("cells", cells)
+    if gallery.shape[1] % number:
         raise ValueError(f"`cells` must divide the number of latents {gallery.shape[1]}, got {cells!r}")
-    return int(cells)
+    return number

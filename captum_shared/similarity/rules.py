@@ -179,8 +179,8 @@ def _minus(latents: Tensor, center: Tensor | None) -> Tensor:
     return latents if center is None else latents - center
 
 
-def _check_like(name: str, value: Any, z: Tensor) -> None:
-    check_tensor(name, value)
-    if tuple(value.shape) not in (tuple(z.shape), tuple(z.shape[1:])):
+def _check_like(name: str, value: object, z: Tensor) -> None:
+    shape = tuple(check_tensor(name, value).shape)
+    if shape not in (tuple(z.shape), tuple(z.shape[1:])):
         n, d = z.shape
-        raise ValueError(f"`{name}` must be (N, D) = ({n}, {d}) or (D,) = ({d},), got shape {tuple(value.shape)}")
+        raise ValueError(f"`{name}` must be (N, D) = ({n}, {d}) or (D,) = ({d},), got shape {shape}")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import captum.attr
 import numpy as np
 from torch import Tensor
 
 from captum_shared.attribution import LayerParallelBackprop, ParallelBackprop
+from captum_shared.attribution.inputs import Pair
 from captum_shared.encoder import LatentEncoder, encode_images
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.labels import read_labels
@@ -58,7 +59,7 @@ class CategoryStudy:
     preferred: str
     settings: CategorySettings
     unreadable: list[str] = field(default_factory=list)
-    about: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,8 @@ def category_manifest(
     preferred: str,
     network: tuple[LatentEncoder, ImageTransform],
     settings: CategorySettings,
-    about: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+    about: Mapping[str, object] | None = None,
+) -> dict[str, object]:
     """Everything that the answer depends on; arguments as in `explain_category`.
 
     Raises
@@ -117,7 +118,7 @@ def open_category(
     *,
     cache: Path | None = None,
     progress: bool = True,
-    about: dict[str, Any] | None = None,
+    about: Mapping[str, object] | None = None,
 ) -> CategoryStudy:
     """Read and encode the photographs; arguments as in `explain_category`.
 
@@ -174,29 +175,50 @@ def pair_maps(study: CategoryStudy, findings: CategoryFindings) -> Iterator[dict
         yield maps
 
 
-def _methods(study: CategoryStudy, findings: CategoryFindings) -> dict[str, Callable[..., Any]]:
+def _methods(study: CategoryStudy, findings: CategoryFindings) -> dict[str, Callable[..., Pair]]:
     """Each kind of map with what makes it."""
     settings = study.settings
     rule = make_rule(settings.rule, study.latents, cells_of(study.encoder))
-    choices: dict[str, Any] = {
-        "rule": rule,
-        "center": rule_center(rule, study.latents, findings.drivers),
-        "constants": "crossed" if is_crossed(rule) else "common",
-    }
-    methods: dict[str, Callable[..., Any]] = {}
+    center = rule_center(rule, study.latents, findings.drivers)
+    constants = "crossed" if is_crossed(rule) else "common"
+    methods: dict[str, Callable[..., Pair]] = {}
     for kind in settings.maps:
         if kind == "layer":
-            methods[kind] = LayerParallelBackprop(study.encoder, **choices).attribute
+            methods[kind] = LayerParallelBackprop(study.encoder, rule, center, constants).attribute
         else:
-            method = ParallelBackprop(study.encoder, engine=getattr(captum.attr, settings.engine), **choices)
-            methods[kind] = partial(method.attribute, **settings.engine_arguments)
+            method = ParallelBackprop(study.encoder, getattr(captum.attr, settings.engine), rule, center, constants)
+            methods[kind] = cast(Callable[..., Pair], partial(method.attribute, **settings.engine_arguments))
     return methods
 
 
-def summarise(study: CategoryStudy, findings: CategoryFindings) -> dict[str, Any]:
+class CategorySummary(TypedDict):
+    """The content of ``summary.json``, which has what was noted about the network, too."""
+
+    command: str
+    preferred: str
+    cv_auc: float
+    n_images: int
+    n_preferred: int
+    n_latents: int
+    standardized: bool
+    references: str
+    n_candidates: int
+    references_averaged: int
+    similarity: str
+    rule: str
+    maps: list[str]
+    engine: str
+    n_steps: int
+    folds: int
+    seed: int
+    unreadable: list[str]
+    reference_counts: dict[str, int]
+
+
+def summarise(study: CategoryStudy, findings: CategoryFindings) -> CategorySummary:
     """The content of ``summary.json``."""
     s, references = study.settings, [study.paths[i].name for i in findings.pairs.references[:, 0]]
-    return {
+    summary: dict[str, object] = {
         "command": "category", "preferred": study.preferred,
         "cv_auc": area_under_curve(study.member, findings.responses),
         "n_images": len(study.paths), "n_preferred": int(study.member.sum()), **study.about,
@@ -206,6 +228,7 @@ def summarise(study: CategoryStudy, findings: CategoryFindings) -> dict[str, Any
         "folds": s.folds, "seed": s.seed, "unreadable": study.unreadable,
         "reference_counts": dict(Counter(references).most_common()),
     }  # fmt: skip
+    return cast(CategorySummary, summary)
 
 
 def standardized(encoder: LatentEncoder, latents: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +43,7 @@ def inspect_stimuli(recording: Recording) -> tuple[dict[str, str], dict[str, str
     return hashes, failures
 
 
-def describe_images(paths: Sequence[Path], categories: Sequence[str]) -> dict[str, Any]:
+def describe_images(paths: Sequence[Path], categories: Sequence[str]) -> dict[str, object]:
     """Hashes of labelled images: of each file, by its name or, where names are there twice, its path; of the labels."""
     counts = Counter(path.name for path in paths)
     names = [path.name if counts[path.name] == 1 else path.as_posix() for path in paths]
@@ -54,7 +53,7 @@ def describe_images(paths: Sequence[Path], categories: Sequence[str]) -> dict[st
     }
 
 
-def describe_network(network: nn.Module, transform: ImageTransform, paths: Sequence[Path]) -> dict[str, Any]:
+def describe_network(network: nn.Module, transform: ImageTransform, paths: Sequence[Path]) -> dict[str, object]:
     """What latents depend on apart from the images: what the network and the transform of the images do.
 
     Raises
@@ -89,7 +88,7 @@ def example_of(paths: Sequence[Path]) -> Image.Image:
     raise ValueError("there are no images")
 
 
-def describe_recording(recording: Recording, stimulus_hashes: dict[str, str]) -> dict[str, Any]:
+def describe_recording(recording: Recording, stimulus_hashes: dict[str, str]) -> dict[str, object]:
     """Hashes of everything in a recording."""
     responses = np.ascontiguousarray(recording.responses)
     names = json.dumps([recording.categories, recording.neuron_ids])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -212,11 +212,12 @@ def map_methods(study: DemoStudy) -> dict[str, Callable[[tuple[Tensor, Tensor]],
     def both(method: Callable[[Tensor], Tensor]) -> Callable[[tuple[Tensor, Tensor]], list[Tensor]]:
         return lambda pair: [method(x)[0].detach() for x in pair]
 
-    options: dict[str, Any] = {"baselines": BASELINE, "n_steps": N_STEPS}
     return {
-        "ParallelBackprop": lambda pair: [m[0] for m in parallel.attribute(pair, readout=readout, target=0, **options)],
+        "ParallelBackprop": lambda pair: [
+            m[0] for m in parallel.attribute(pair, readout=readout, target=0, baselines=BASELINE, n_steps=N_STEPS)
+        ],
         "Saliency": both(lambda x: saliency.attribute(x.clone().requires_grad_(), target=0)),
-        "IntegratedGradients": both(lambda x: integrated.attribute(x, target=0, **options)),
+        "IntegratedGradients": both(lambda x: integrated.attribute(x, target=0, baselines=BASELINE, n_steps=N_STEPS)),
         "GradCAM": both(coarse),
     }
 
@@ -228,7 +229,23 @@ def share_of_heat(maps: Maps, shared: SharedParts) -> float:
     return float(torch.stack(each).mean())
 
 
-def summarise(study: DemoStudy, cases: Sequence[Case], shares: Sequence[dict[str, float]]) -> dict[str, Any]:
+class DemoFigures(TypedDict):
+    """What the demo finds, and how."""
+
+    cv_auc: float
+    pairs: int
+    mean_share: dict[str, float]
+    mean_area: float
+    layer: str
+    rule: str
+    similarity: str
+    engine: str
+    n_steps: int
+    baseline: float
+    least_drop: float
+
+
+def summarise(study: DemoStudy, cases: Sequence[Case], shares: Sequence[dict[str, float]]) -> DemoFigures:
     """The numbers that the demo ends with."""
     return {
         "cv_auc": area_under_curve(study.member, study.responses), "pairs": len(cases),

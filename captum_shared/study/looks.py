@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -176,7 +175,7 @@ class Memory:
         self._token = uuid4().hex  # so that a worker that is used again does not take it for that of another run
         self._seen: dict[Path, Seen] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_seen": {}}
 
     def see(self, path: Path) -> Seen:

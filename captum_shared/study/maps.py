@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -144,7 +144,9 @@ def cut_by_image(images: np.ndarray, most: int) -> list[np.ndarray]:
 class _Candidate:
     """What the maps of one candidate's neurons have in common; made when the first of its jobs comes."""
 
-    def __init__(self, study: Study, findings: Findings, candidate: int, table: MapTable, standardized: Any) -> None:
+    def __init__(
+        self, study: Study, findings: Findings, candidate: int, table: MapTable, standardized: Callable[[int], Tensor]
+    ) -> None:
         self.study, self.findings, self.candidate, self.table = study, findings, candidate, table
         self._standardized = standardized
         self._encoder: nn.Module | None = None
@@ -156,7 +158,7 @@ class _Candidate:
         paths = tuple(folder / WORK / f"maps_{self.candidate:03d}_{number:05d}_{name}.npy" for name in names)
         return Job(paths, _explain_images, partial(self.arguments, rows))
 
-    def arguments(self, rows: np.ndarray, share: Share) -> tuple[Any, ...]:
+    def arguments(self, rows: np.ndarray, share: Share) -> tuple[object, ...]:
         """Of `_explain_images`."""
         if self._encoder is None:
             self._encoder = self.findings.latents.encoder(self.candidate).eval()

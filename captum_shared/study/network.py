@@ -6,13 +6,13 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from captum_shared.encoder import LatentEncoder
 from captum_shared.encoder.identity import ImageTransform
+from captum_shared.encoder.latents import Pool
 from captum_shared.encoder.layers import LayerScan, candidate_layers
 from captum_shared.images import open_rgb
 
@@ -33,7 +33,7 @@ class Network:
     """
 
     scanner: LatentEncoder | LayerScan
-    candidates: list[tuple[str, Any]]
+    candidates: list[tuple[str, Pool]]
     widths: list[int]
     transform: ImageTransform
 
@@ -86,7 +86,11 @@ class _InTurn(nn.Module):
 
 
 def find_network(
-    encoder: nn.Module, transform: ImageTransform, layers: Any, pools: Sequence[Any], example: Path
+    encoder: nn.Module,
+    transform: ImageTransform,
+    layers: str | Sequence[str] | None,
+    pools: Sequence[str | int],
+    example: Path,
 ) -> Network:
     """The candidates of a `LatentEncoder`, its own layer, or of a network, its blocks or those that are named."""
     x = transform_image(transform, example)[None].to(device_of(encoder))
@@ -95,7 +99,7 @@ def find_network(
             raise ValueError("`layers` belongs to a whole network; got a LatentEncoder, which has its layer already")
         with torch.no_grad():
             return Network(encoder, [(encoder.layer, encoder.pool)], [encoder(x).shape[1]], transform)
-    names = candidate_layers(encoder, x) if layers in (None, "auto") else _known_layers(encoder, layers)
+    names = candidate_layers(encoder, x) if layers is None or layers == "auto" else _known_layers(encoder, layers)
     scan = LayerScan(encoder, names, tuple(pools))
     return Network(scan, list(scan.candidates), scan.widths(x), transform)
 
@@ -111,7 +115,7 @@ def device_of(module: nn.Module) -> torch.device:
     return torch.device("cpu") if parameter is None else parameter.device
 
 
-def _known_layers(model: nn.Module, layers: Any) -> list[str]:
+def _known_layers(model: nn.Module, layers: str | Sequence[str]) -> list[str]:
     names = [layers] if isinstance(layers, str) else list(layers)
     known = dict(model.named_modules())
     unknown = [name for name in names if name not in known or not name]

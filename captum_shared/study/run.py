@@ -6,7 +6,6 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from captum_shared.folders import ReportFolder
 from captum_shared.workers import Task, Workers
 
-Share = Callable[[Any], Any]
+Share = Callable[[object], object]
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Job:
 
     paths: tuple[Path, ...]
     function: Callable[..., Sequence[bytes]]
-    arguments: Callable[[Share], tuple[Any, ...]]
+    arguments: Callable[[Share], tuple[object, ...]]
 
 
 @dataclass(frozen=True)
@@ -84,15 +83,15 @@ def array_bytes(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _bound(arguments: Callable[[Share], tuple[Any, ...]], share: Share) -> Callable[[], tuple[Any, ...]]:
+def _bound(arguments: Callable[[Share], tuple[object, ...]], share: Share) -> Callable[[], tuple[object, ...]]:
     return lambda: arguments(share)
 
 
 def _once(share: Share) -> Share:
     """`share`, called once for each object."""
-    shared: dict[int, tuple[Any, Any]] = {}  # the object beside its stand-in, so that no other gets its id
+    shared: dict[int, tuple[object, object]] = {}  # the object beside its stand-in, so that no other gets its id
 
-    def get(value: Any) -> Any:
+    def get(value: object) -> object:
         if id(value) not in shared:
             shared[id(value)] = (value, share(value))
         return shared[id(value)][1]

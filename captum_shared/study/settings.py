@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 POOLS: tuple[str | int, ...] = ("avg", 2, 4)
 ENGINES = ("IntegratedGradients", "Saliency", "InputXGradient", "GuidedBackprop", "Deconvolution", "DeepLift")
@@ -60,7 +60,7 @@ class Settings:
     seed: int = 0
     batch_size: int = 32
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """As a dictionary of JSON types."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
@@ -81,7 +81,7 @@ class Settings:
                 raise ValueError(f"`{name}` must be one or more of {among}, got {chosen}")
 
     @property
-    def engine_arguments(self) -> dict[str, Any]:
+    def engine_arguments(self) -> dict[str, int]:
         """What the engine's `attribute` is given."""
         return {"n_steps": self.n_steps} if self.engine == "IntegratedGradients" else {}
 
@@ -176,10 +176,53 @@ class RecordingSettings(Settings):
             check_number(name, getattr(self, name))
 
 
+class Options(TypedDict, total=False):
+    """`Settings` as a user gives them, by name; see there."""
+
+    standardize: bool
+    references: str
+    similarity: str
+    rule: str
+    references_averaged: int
+    engine: str
+    maps: str | Sequence[str]
+    formats: str | Sequence[str]
+    n_steps: int
+    seed: int
+    batch_size: int
+
+
+class CategoryOptions(Options, total=False):
+    """`CategorySettings` as a user gives them, by name; see there."""
+
+    top: int
+    folds: int
+
+
+class RecordingOptions(Options, total=False):
+    """`RecordingSettings` as a user gives them, by name; see there."""
+
+    neurons: str | Sequence[str] | None
+    preferred: str | Sequence[str] | None
+    pca: int | None
+    folds: int
+    n_splits: int
+    min_reliability: float
+    min_cv_r: float
+    min_d_prime: float
+    threshold: float
+    drivers: int
+    figures: int
+    map_bits: int
+    map_reduction: int
+    images_per_job: int
+    maps_per_job: int
+
+
 Kind = TypeVar("Kind", bound=Settings)
 
 
-def make_settings(kind: type[Kind], options: Mapping[str, Any], caller: str) -> Kind:
+def make_settings(kind: type[Kind], options: Mapping[str, object], caller: str) -> Kind:
     """Make settings from a user's options, if all of them exist and are in range.
 
     Parameters
@@ -199,7 +242,7 @@ def make_settings(kind: type[Kind], options: Mapping[str, Any], caller: str) -> 
     unknown = sorted(set(options) - set(names))
     if unknown:
         raise TypeError(f"{caller} takes no option {unknown[0]!r}; it takes {names}")
-    values = dict(options)
+    values: dict[str, Any] = dict(options)  # of the fields' types, as far as `check` finds
     for name in ("maps", "formats"):
         if isinstance(values.get(name), str):
             values[name] = [part.strip() for part in values[name].split(",")]

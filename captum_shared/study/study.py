@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from torch import nn
 from torchvision.transforms.functional import to_tensor
 
 from captum_shared.encoder.identity import ImageTransform
+from captum_shared.readout.steps import Estimator
 from captum_shared.recording import Recording
 from captum_shared.study.contents import describe_network, describe_recording, inspect_stimuli
 from captum_shared.study.network import Network, find_network
@@ -43,8 +43,8 @@ class Study:
     recording: Recording
     network: Network
     settings: RecordingSettings
-    estimator: Any = None
-    about: dict[str, Any] = field(default_factory=dict)
+    estimator: Estimator | None = None
+    about: dict[str, object] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
 
@@ -72,7 +72,7 @@ class Study:
             notes.append("There are no repeats: reliability and noise ceiling are unknown, and correlations are raw.")
         return notes
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> dict[str, object]:
         """Everything that the answer depends on."""
         return {
             "command": "recording",
@@ -94,8 +94,8 @@ def open_study(
     *,
     layers: str | Sequence[str] | None = None,
     pools: Sequence[str | int] = POOLS,
-    estimator: Any = None,
-    about: dict[str, Any] | None = None,
+    estimator: Estimator | None = None,
+    about: Mapping[str, object] | None = None,
 ) -> Study:
     """Open the study: check the recording, its stimuli and the network; arguments as in `explain_recording`.
 
@@ -117,7 +117,7 @@ def open_study(
     return Study(recording, network, settings, estimator, dict(about or {}), hashes, unreadable)
 
 
-def _check_recording(recording: Any) -> None:
+def _check_recording(recording: object) -> None:
     if not isinstance(recording, Recording):
         raise TypeError(f"`recording` must be a Recording, got {type(recording).__name__}; see Recording.load")
     if recording.categories is None:

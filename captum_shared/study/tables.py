@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -20,7 +20,30 @@ PAIR_COLUMNS = ("neuron", "image", "reference", "similarity", "response", "predi
 LAYER_COLUMNS = ("neuron", "layer", "pool", "inner_score", "chosen")
 
 
-def neuron_rows(study: Study, findings: Findings) -> list[list[Any]]:
+class RecordingSummary(TypedDict, total=False):
+    """The content of ``summary.json``; of a shard of the work only `shard` and `folder`."""
+
+    command: str
+    n_neurons: int
+    n_stimuli: int
+    n_fitted: int
+    n_explained: int
+    n_pairs: int
+    median_reliability: float | None
+    median_cv_r: float | None
+    median_cv_r_corrected: float | None
+    median_generalization_r: float | None
+    median_generalization_r_corrected: float | None
+    preferred_categories: dict[str, int]
+    layers: dict[str, int]
+    poolings: dict[str, int]
+    not_explained: dict[str, str]
+    reference_counts: dict[str, int]
+    shard: str
+    folder: str
+
+
+def neuron_rows(study: Study, findings: Findings) -> list[list[float | str]]:
     """A row per neuron; an empty field is a number that cannot be had. `n_drivers` counts the explained ones."""
     models, reliability = findings.models, findings.tuning.reliability
     corrected = ceiling_corrected(models.cv_r, reliability)
@@ -35,7 +58,7 @@ def neuron_rows(study: Study, findings: Findings) -> list[list[Any]]:
     ]  # fmt: skip
 
 
-def pair_rows(study: Study, findings: Findings) -> list[list[Any]]:
+def pair_rows(study: Study, findings: Findings) -> list[list[float | str]]:
     """A row per pair, in the order of the maps."""
     names, responses, predictions = study.recording.stimulus_names, study.responses, findings.models.predictions
     return [
@@ -46,7 +69,7 @@ def pair_rows(study: Study, findings: Findings) -> list[list[Any]]:
     ]  # fmt: skip
 
 
-def layer_rows(study: Study, findings: Findings) -> list[list[Any]]:
+def layer_rows(study: Study, findings: Findings) -> list[list[float | str]]:
     """A row per neuron and candidate: minus the squared error inside all stimuli, and which one was chosen."""
     network, models = study.network, findings.models
     return [
@@ -58,7 +81,7 @@ def layer_rows(study: Study, findings: Findings) -> list[list[Any]]:
     ]  # fmt: skip
 
 
-def summarise(study: Study, findings: Findings) -> dict[str, Any]:
+def summarise(study: Study, findings: Findings) -> RecordingSummary:
     """The numbers that one would say aloud."""
     network, models, neurons = study.network, findings.models, findings.neurons
     reliability = findings.tuning.reliability
@@ -100,7 +123,7 @@ def model_name(network: Network, candidate: int) -> str:
     return f"{layer}, {pool} x {pool} grid" if isinstance(pool, int) else f"{layer}, {network.pool(candidate)}"
 
 
-def _number(value: Any) -> float | str:
+def _number(value: float) -> float | str:
     return float(f"{float(value):.6g}") if np.isfinite(value) else ""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     ImageLike = torch.Tensor | np.ndarray | Image.Image
 
 
-def to_numpy(value: Any, name: str, expected: str = "a torch.Tensor or np.ndarray") -> np.ndarray:
+def to_numpy(value: object, name: str, expected: str = "a torch.Tensor or np.ndarray") -> np.ndarray:
     """A tensor (any device, any dtype, with or without gradient) or an array, as an array."""
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence, Sized
+from typing import TYPE_CHECKING, TypeVar
 
 from captum_shared.visualization import canvas
 from captum_shared.visualization.heat import SMOOTHING, heat_on
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from captum_shared.visualization.arrays import ArrayLike, ImageLike
 
 TITLES = ("out-of-category image", "reference")
+
+Both = TypeVar("Both", bound=Sized)
 
 
 def overlay(
@@ -171,7 +173,7 @@ def pair_figure(
     return figure
 
 
-def _two(values: Any, name: str) -> Any:
+def _two(values: Both, name: str) -> Both:
     if isinstance(values, str) or not hasattr(values, "__len__"):
         raise TypeError(f"`{name}` must be a pair, got {type(values).__name__}")
     if len(values) != 2:

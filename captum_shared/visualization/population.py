@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -151,5 +151,6 @@ def _bare(ax: Axes) -> None:
 
 def _picture(ax: Axes, picture: np.ndarray) -> None:
     ax.set_axis_off()
-    shown: Any = np.where(np.isnan(picture), EMPTY, picture).clip(0, 1)
-    ax.imshow(shown, origin="upper", aspect="equal", interpolation="nearest")
+    ax.imshow(
+        np.where(np.isnan(picture), EMPTY, picture).clip(0, 1), origin="upper", aspect="equal", interpolation="nearest"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -65,8 +65,8 @@ def pairs_figure(rows: Sequence[PairRow], width: float) -> Figure:
 
 def _enlarged(heat: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     tensor = torch.from_numpy(np.ascontiguousarray(heat, dtype=np.float32))[None, None]
-    enlarged: Any = interpolate(tensor, size, mode="bicubic", align_corners=False)[0, 0].clamp(min=0).numpy()
-    return np.asarray(enlarged)
+    larger = interpolate(tensor, size, mode="bicubic", align_corners=False)
+    return larger[0, 0].clamp(min=0).numpy()
 
 
 def _fitted(text: str, inches: float) -> str:

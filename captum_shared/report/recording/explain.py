@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from torch import nn
 
@@ -13,7 +13,9 @@ from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.images import evaluating
 from captum_shared.encoder.registry import load_network
 from captum_shared.folders import report_folder
+from captum_shared.readout.steps import Estimator
 from captum_shared.recording import Recording
+from captum_shared.recording.readers import ReaderOptions
 from captum_shared.report.device import find_device
 from captum_shared.report.recording.writing import write_report
 from captum_shared.study.encoding import encode_stimuli, fit_models
@@ -21,10 +23,25 @@ from captum_shared.study.findings import Findings
 from captum_shared.study.maps import make_maps
 from captum_shared.study.neurons import select_neurons
 from captum_shared.study.run import Run
-from captum_shared.study.settings import POOLS, RecordingSettings, make_settings
+from captum_shared.study.settings import POOLS, RecordingOptions, RecordingSettings, make_settings
 from captum_shared.study.shards import gather_shards, parse_shard
 from captum_shared.study.study import open_study
+from captum_shared.study.tables import RecordingSummary
 from captum_shared.study.tuning import find_tuning
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    class RecordingArguments(RecordingOptions, total=False):
+        """What `explain_recording` takes by name, apart from the recording and the network."""
+
+        estimator: Estimator | None
+        out: str | Path
+        n_jobs: int | None
+        progress: bool
+        overwrite: bool
+        shard: str | None
+        gather: bool
 
 
 def explain_recording(
@@ -34,16 +51,16 @@ def explain_recording(
     *,
     layers: str | Sequence[str] | None = None,
     pools: Sequence[str | int] = POOLS,
-    estimator: Any = None,
+    estimator: Estimator | None = None,
     out: str | Path = "report",
     n_jobs: int | None = None,
     progress: bool = True,
-    about: dict[str, Any] | None = None,
+    about: Mapping[str, object] | None = None,
     overwrite: bool = False,
     shard: str | None = None,
     gather: bool = False,
-    **options: Any,
-) -> dict[str, Any]:
+    **options: Unpack[RecordingOptions],
+) -> RecordingSummary:
     """Explain a whole recording: fit every neuron, choose its drivers and references, draw what they share.
 
     If a run is interrupted or killed, call it again with the same arguments to resume it; the files are the same.
@@ -101,7 +118,7 @@ def explain_recording(
         )
         with report_folder(part.folder(out) if part else out, study.manifest(), overwrite) as folder:
             if folder.finished:
-                return dict(folder.read_json("summary.json"))
+                return cast(RecordingSummary, folder.read_json("summary.json"))
             if gather:
                 gather_shards(out, folder)
             run = Run(folder, n_jobs, progress)
@@ -135,24 +152,23 @@ def run_recording(
     stimulus_column: str | None = None,
     category_column: str | None = None,
     variable: str | None = None,
-    **options: Any,
-) -> dict[str, Any]:
+    **options: Unpack[RecordingArguments],
+) -> RecordingSummary:
     """`Recording.load` and `load_encoder`, then `explain_recording` with the rest of the options.
 
     `layer` is "auto", one layer, or several with commas between; `pool` one pooling, by default all of `POOLS`.
     """
     given = {"window": window, "stimulus_column": stimulus_column, "category_column": category_column}
-    reader = {name: value for name, value in {**given, "variable": variable}.items() if value is not None}
-    data = Recording.load(recording, stimuli=stimuli, labels=labels, missing=missing, **reader)
-    shape: dict[str, Any] = {"image_size": image_size, "mean": mean, "std": std}
+    asked = {name: value for name, value in {**given, "variable": variable}.items() if value is not None}
+    data = Recording.load(recording, stimuli=stimuli, labels=labels, missing=missing, **cast(ReaderOptions, asked))
     where = find_device(device)
     about = {"model": model, "weights": Path(weights).name if weights else None, "image_size": image_size,
              "device": where.type}  # fmt: skip
     layers = [name.strip() for name in layer.split(",")]
     if pool is not None and layers != ["auto"] and len(layers) == 1:
-        encoder, transform = load_encoder(model, layers[0], pool, weights, **shape)
+        encoder, transform = load_encoder(model, layers[0], pool, weights, image_size=image_size, mean=mean, std=std)
         return explain_recording(data, encoder.to(where), transform, about=about, **options)
-    network, transform = load_network(model, weights, **shape)
+    network, transform = load_network(model, weights, image_size=image_size, mean=mean, std=std)
     pools = POOLS if pool is None else (pool,)
     chosen = "auto" if layers == ["auto"] else layers
     return explain_recording(data, network.to(where), transform, layers=chosen, pools=pools, about=about, **options)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from captum_shared.report.wording import explanation
 from captum_shared.study.settings import MIN_IMAGES, RecordingSettings
 from captum_shared.study.study import Study
-from captum_shared.study.tables import candidate_names
+from captum_shared.study.tables import RecordingSummary, candidate_names
 
 
-def methods_text(study: Study, summary: dict[str, Any], versions: dict[str, str]) -> list[str]:
+def methods_text(study: Study, summary: RecordingSummary, versions: dict[str, str]) -> list[str]:
     """Paragraphs on the recording, the encoding model, the selection, the explanation, and versions."""
     return [
         _responses(study.settings, summary),
@@ -23,7 +21,7 @@ def methods_text(study: Study, summary: dict[str, Any], versions: dict[str, str]
     ]
 
 
-def _responses(s: RecordingSettings, summary: dict[str, Any]) -> str:
+def _responses(s: RecordingSettings, summary: RecordingSummary) -> str:
     return (
         f"Responses of {summary['n_neurons']} neurons to {summary['n_stimuli']} stimuli were averaged over repeats. "
         f"Reliability is the mean correlation of random halves of the repeats over {s.n_splits} splits, corrected by "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from captum_shared.report.html import LinkedPicture, Section, linked_gallery, numbers, page, table, text
 
@@ -16,7 +15,7 @@ LEAD = (
 
 def report_page(
     title: str,
-    figures: Sequence[tuple[str, Any]],
+    figures: Sequence[tuple[str, object]],
     notes: Sequence[str],
     population: Sequence[LinkedPicture],
     viewer: Section,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from captum_shared.report.pair_views import ImageShelf, hub_warnings, preference
 from captum_shared.report.pictures import black_and_white, pictures_of
 from captum_shared.report.viewer import (
     ColumnView,
+    NeuronEntry,
     NeuronView,
     PairView,
     ReferenceView,
@@ -26,7 +26,7 @@ from captum_shared.report.viewer import (
     neuron_script,
     viewer_section,
 )
-from captum_shared.selection import make_rule
+from captum_shared.selection import Drivers, make_rule
 from captum_shared.study.findings import Findings
 from captum_shared.study.looks import LookRequest, Memory, References
 from captum_shared.study.maps import load_maps, map_path
@@ -53,7 +53,7 @@ def write_views(
     study: Study,
     findings: Findings,
     run: Run,
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Mapping[str, float | str | None]],
     thumbnails: Sequence[LinkedPicture | None],
 ) -> Section:
     """Write ``data`` and ``images``; the section for the page.
@@ -109,7 +109,9 @@ class _Views:
     def _weight(self, neuron: NeuronFindings) -> Tensor:
         return torch.as_tensor(self.findings.models.weights[neuron.index]).double()
 
-    def _arguments(self, neuron: NeuronFindings, references: References, memory: Memory, share: Share) -> Any:
+    def _arguments(
+        self, neuron: NeuronFindings, references: References, memory: Memory, share: Share
+    ) -> tuple[object, ...]:
         requests = references.requests(_drivers(neuron), self._weight(neuron))
         places = sorted({place for each in requests for r in each for place in (r.image, r.reference)})
         pixel = None
@@ -124,7 +126,9 @@ class _Views:
         )
         return share(memory), requests, shown
 
-    def entry(self, neuron: NeuronFindings, row: dict[str, Any], picture: LinkedPicture | None) -> dict[str, Any]:
+    def entry(
+        self, neuron: NeuronFindings, row: Mapping[str, float | str | None], picture: LinkedPicture | None
+    ) -> NeuronEntry:
         """What the tables show of a neuron; its pairs are read from its script."""
         values = {column.key: None if row[column.key] == "" else row[column.key] for column in COLUMNS}
         if not neuron.explained:
@@ -160,7 +164,7 @@ class _Shown:
     pixel: np.ndarray | None
 
 
-def _drivers(neuron: NeuronFindings) -> Any:
+def _drivers(neuron: NeuronFindings) -> Drivers:
     if neuron.drivers is None:
         raise ValueError(f"neuron {neuron.name} is not explained: {neuron.reason}")
     return neuron.drivers

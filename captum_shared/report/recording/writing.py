@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_shared.encoder.identity import ImageTransform
@@ -34,6 +35,7 @@ from captum_shared.study.tables import (
     LAYER_COLUMNS,
     NEURON_COLUMNS,
     PAIR_COLUMNS,
+    RecordingSummary,
     layer_rows,
     model_name,
     neuron_rows,
@@ -42,10 +44,10 @@ from captum_shared.study.tables import (
 )
 from captum_shared.study.tuning import category_means
 
-Panel = tuple[str, Any, str, str]
+Panel = tuple[str, Callable[[], Figure], str, str]
 
 
-def write_report(study: Study, findings: Findings, run: Run) -> dict[str, Any]:
+def write_report(study: Study, findings: Findings, run: Run) -> RecordingSummary:
     """Write everything but the maps and the manifest; the summary."""
     folder, rows, summary = run.folder, neuron_rows(study, findings), summarise(study, findings)
     folder.write_csv("neurons.csv", NEURON_COLUMNS, rows)
@@ -74,8 +76,8 @@ def write_report(study: Study, findings: Findings, run: Run) -> dict[str, Any]:
     return summary
 
 
-def _numbers(s: dict[str, Any]) -> list[tuple[str, Any]]:
-    shown = [
+def _numbers(s: RecordingSummary) -> list[tuple[str, object]]:
+    shown: list[tuple[str, object]] = [
         ("neurons explained", f"{s['n_explained']} of {s['n_neurons']}"), ("stimuli", s["n_stimuli"]),
         ("pairs", s["n_pairs"]), ("median reliability", s["median_reliability"]),
         ("median cross-validated r", s["median_cv_r"]), ("median r / noise ceiling", s["median_cv_r_corrected"]),
@@ -88,7 +90,7 @@ def _numbers(s: dict[str, Any]) -> list[tuple[str, Any]]:
 def _draw_neurons(study: Study, findings: Findings, run: Run) -> None:
     ends = black_and_white(study.network.transform)
 
-    def arguments(neuron: NeuronFindings, share: Share) -> tuple[Any, ...]:
+    def arguments(neuron: NeuronFindings, share: Share) -> tuple[object, ...]:
         stimuli, shown = study.recording.stimuli, neuron.shown
         paths = [(stimuli[image], stimuli[reference]) for image, reference, _ in shown]
         maps = [load_maps(map_path(run.folder, neuron), kind) for kind in study.settings.maps]
@@ -161,7 +163,7 @@ def _enlarged(maps: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 
 def _draw_population(
-    study: Study, findings: Findings, summary: dict[str, Any], folder: ReportFolder
+    study: Study, findings: Findings, summary: RecordingSummary, folder: ReportFolder
 ) -> list[LinkedPicture]:
     pictures = []
     for name, draw, caption, alt in _panels(study, findings, summary):
@@ -173,7 +175,7 @@ def _draw_population(
     return pictures
 
 
-def _panels(study: Study, findings: Findings, summary: dict[str, Any]) -> list[Panel]:
+def _panels(study: Study, findings: Findings, summary: RecordingSummary) -> list[Panel]:
     """Name, drawing, caption and description of each figure of the population."""
     responses, models, reliability = study.responses, findings.models, findings.tuning.reliability
     general = models.generalization_r
