@@ -23,11 +23,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SIZE, PER_FOLDER, UNITS = 16, 1000, 4
 KINDS = ("red", "green", "blue", "grey")
@@ -49,7 +52,7 @@ class Row:
     same_as_without_kills: bool | None = None
 
 
-def network() -> Any:
+def network() -> nn.Module:
     """The network: nearly nothing, for it is the images that count."""
     import torch
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from captum_shared.checks import check_choice, check_integer, check_number
@@ -68,10 +69,10 @@ class Pairs:
 
 
 def find_drivers(
-    responses: object,
-    member: object,
+    responses: ArrayLike,
+    member: ArrayLike,
     *,
-    predicted: object = None,
+    predicted: ArrayLike | None = None,
     threshold: float | None = None,
     top: int | None = 12,
     references: str = "drivers",
@@ -138,7 +139,9 @@ def find_drivers(
     return Drivers(everywhere[~member[everywhere]][:top], candidates, everywhere)
 
 
-def strongest_drivers(responses: object, *, predicted: object = None, threshold: float = 1.0) -> np.ndarray:
+def strongest_drivers(
+    responses: ArrayLike, *, predicted: ArrayLike | None = None, threshold: float = 1.0
+) -> np.ndarray:
     """Find all drivers of a neuron, strongest first, regardless of category: `Drivers.everywhere` at a threshold.
 
     Parameters
@@ -301,7 +304,7 @@ def is_crossed(rule: str | Rule) -> bool:
     return rule in ("dot", MOMENTS) or isinstance(rule, MomentRule)
 
 
-def d_prime(responses: object, member: object) -> np.ndarray:
+def d_prime(responses: ArrayLike, member: ArrayLike) -> np.ndarray:
     """How well responses tell a category from the rest, in units of their spread.
 
     d' = (mean_in - mean_out) / sqrt((var_in + var_out) / 2), with unbiased variances over images.

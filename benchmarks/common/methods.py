@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_shared.attribution import LayerParallelBackprop, ParallelBackprop
+from captum_shared.attribution.engine import EngineFactory
 from captum_shared.encoder import LatentEncoder
 from captum_shared.readout import LinearReadout
 from captum_shared.selection import is_crossed, rule_center, strongest_drivers
@@ -104,7 +105,7 @@ class Method:
         return f"{self.method} {self.rule}".strip()
 
 
-def _parallel(engine: Any, rule: str = "product", **arguments: Any) -> Explain:
+def _parallel(engine: EngineFactory, rule: str = "product", **arguments: object) -> Explain:
     def explain(neuron: Neuron, problem: Problem) -> Maps:
         method = ParallelBackprop(neuron.encoder, engine=engine, **_rule(neuron, rule))
         return method.attribute(_pair(problem), **_constants(neuron, problem, rule), **_with_own(neuron, arguments))
@@ -145,7 +146,7 @@ GRID_ROWS = ("moments of all latents, contrast 0", "moments of all latents, cont
 """Of latents that are a grid of cells, beside `RULE_ROWS`."""
 
 
-def _readout_alone(make: Callable[[Neuron], Any], **arguments: Any) -> Explain:
+def _readout_alone(make: Callable[[Neuron], ca.Attribution], **arguments: object) -> Explain:
     def explain(neuron: Neuron, problem: Problem) -> Maps:
         method, values = make(neuron), _with_own(neuron, arguments)
         maps = [method.attribute(x.clone().requires_grad_(), target=0, **values).detach() for x in _pair(problem)]
@@ -228,7 +229,7 @@ def _pair(problem: Problem) -> Maps:
     return problem.x, problem.references[:1]
 
 
-def _with_own(neuron: Neuron, arguments: dict[str, Any]) -> dict[str, Any]:
+def _with_own(neuron: Neuron, arguments: Mapping[str, object]) -> dict[str, Any]:
     """`baselines=True` and `n_steps=True` stand for the neuron's own."""
     own = {"baselines": neuron.baseline, "n_steps": neuron.n_steps}
     return {name: own[name] if value is True else value for name, value in arguments.items()}
@@ -246,7 +247,7 @@ def randomised(encoder: LatentEncoder, seed: int) -> LatentEncoder:
     return random
 
 
-def _smooth_grad(forward: nn.Module) -> Any:
+def _smooth_grad(forward: nn.Module) -> ca.Attribution:
     return ca.NoiseTunnel(ca.Saliency(forward))
 
 
@@ -256,7 +257,7 @@ _WINDOW = {"baselines": True, "sliding_window_shapes": (3, 16, 16), "strides": (
 
 def pixel_methods() -> list[Method]:
     """ParallelBackprop with each engine and with each rule."""
-    engines: dict[str, tuple[Any, dict[str, Any], bool]] = {
+    engines: dict[str, tuple[EngineFactory, dict[str, object], bool]] = {
         "Saliency": (ca.Saliency, {}, True),
         "InputXGradient": (ca.InputXGradient, {}, False),
         "GuidedBackprop": (ca.GuidedBackprop, {}, True),
@@ -264,7 +265,7 @@ def pixel_methods() -> list[Method]:
     }
     rows = [Method("ParallelBackprop(IntegratedGradients)", rule, _parallel(ca.IntegratedGradients, rule, **_IG))
             for rule in RULE_ROWS]  # fmt: skip
-    rows += [Method(f"ParallelBackprop({name})", "product", _parallel(engine, **arguments), unsigned)
+    rows += [Method(f"ParallelBackprop({name})", "product", _parallel(engine, "product", **arguments), unsigned)
              for name, (engine, arguments, unsigned) in engines.items()]  # fmt: skip
     return rows
 

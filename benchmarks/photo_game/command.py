@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +38,7 @@ from benchmarks.photo_game.rows import LAYER, Row, grid_rows, rows
 from benchmarks.photo_game.scoring import Scores
 from benchmarks.photo_game.splits import SPLITS, Split, enter, looks, read_split
 from captum_shared.encoder import LatentEncoder, load_encoder
+from captum_shared.encoder.identity import ImageTransform
 from captum_shared.files import output_folder
 from captum_shared.labels import read_labels
 
@@ -148,7 +148,12 @@ def _everything(words: Sequence[str], paths: Sequence[Path]) -> Split:
 
 @torch.no_grad()
 def feature_maps(
-    encoder: LatentEncoder, paths: Sequence[Path], transform: Any, batch_size: int, device: str, progress: bool
+    encoder: LatentEncoder,
+    paths: Sequence[Path],
+    transform: ImageTransform,
+    batch_size: int,
+    device: str,
+    progress: bool,
 ) -> Tensor:
     """Feature maps of all photographs, (n, K, h, w) in half precision."""
     maps = []

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from benchmarks.common.photographs import load_photograph
 from benchmarks.photo_game.neurons import FOLDS, Driving, Knowledge, Photographs, driving
+from captum_shared.encoder.identity import ImageTransform
 from captum_shared.matcher import ReferenceMatcher
 
 REFERENCES = 5
@@ -133,7 +133,7 @@ def _beside(
     return np.stack([np.resize(rng.permutation(own), REFERENCES) for own in (shown, beside)], axis=1)
 
 
-def compose(composite: Composite, paths: Sequence[Path], transform: Callable[[Any], Tensor]) -> Tensor:
+def compose(composite: Composite, paths: Sequence[Path], transform: ImageTransform) -> Tensor:
     """The composite as an image (1, 3, 2 H, 2 W), each photograph transformed for itself."""
     cells = [load_photograph(paths[tile], transform) for tile in composite.square.ravel()]
     return torch.cat([torch.cat(cells[:2], dim=2), torch.cat(cells[2:], dim=2)], dim=1)[None]

@@ -7,9 +7,8 @@ for the network runs many times.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from benchmarks.photo_game.rows import LAYER, Row
 from benchmarks.photo_game.scoring import Scores
 from captum_shared.attribution import ParallelBackprop
 from captum_shared.encoder import LatentEncoder
+from captum_shared.encoder.identity import ImageTransform
 
 METHOD = "ParallelBackprop(IntegratedGradients)"
 SHRINK, STEPS = 2, 8
@@ -37,7 +37,7 @@ def pixel_rows(table: Sequence[Row]) -> list[Row]:
 
 def play_pixels(
     composites: Sequence[Composite], photographs: Photographs, known: Sequence[Knowledge], rows: Sequence[Row],
-    encoder: LatentEncoder, transform: Callable[[Any], Tensor], seed: int = 0,
+    encoder: LatentEncoder, transform: ImageTransform, seed: int = 0,
 ) -> dict[str, Scores]:  # fmt: skip
     """Scores (rows, composites) by image, as `play` gives them for coarse maps in the native condition."""
     method = ParallelBackprop(encoder, rule=lambda z, z_ref, weight, center: weight)

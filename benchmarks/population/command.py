@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import joblib
 import numpy as np
@@ -108,7 +107,7 @@ def measure(out: str, described: str) -> None:
         print(json.dumps(explain(made, setup, Path(out) / f"report_{setup.neurons}_{setup.workers}")))
 
 
-def explain(made: Population, setup: Setup, out: Path) -> dict[str, Any]:
+def explain(made: Population, setup: Setup, out: Path) -> dict[str, object]:
     """`explain_recording`, stage by stage with the time of each."""
     options = {"drivers": setup.pairs, "threshold": 0.0, "min_cv_r": -1.0, "min_d_prime": -99.0, "maps": setup.maps,
                "n_steps": setup.n_steps, "n_splits": 10, "map_bits": 8, "map_reduction": 2}  # fmt: skip

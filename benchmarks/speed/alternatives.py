@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
 
 import captum.attr as ca
 import torch
@@ -46,7 +45,7 @@ def wrapper_integrated(p: Workload) -> tuple[Run, Run]:
     embed = WholeNetwork(p.model, p.layer)
     method = ca.IntegratedGradients(lambda x, c: (embed(x) * c).sum(1))
 
-    def other() -> Any:
+    def other() -> object:
         with torch.no_grad():
             c = p.w * embed(p.x) * embed(p.y)
         options = {"n_steps": N_STEPS, "internal_batch_size": CHUNK}
@@ -58,7 +57,7 @@ def wrapper_integrated(p: Workload) -> tuple[Run, Run]:
 def neuron_integrated(p: Workload) -> tuple[Run, Run]:
     method = ca.NeuronIntegratedGradients(p.model, p.model.get_submodule(p.layer))
 
-    def other() -> Any:
+    def other() -> object:
         select = _selector(constant(p))
         options = {"n_steps": N_STEPS, "internal_batch_size": CHUNK}
         return [method.attribute(x.clone(), select, **options) for x in p.pair]
@@ -69,7 +68,7 @@ def neuron_integrated(p: Workload) -> tuple[Run, Run]:
 def neuron_gradient(p: Workload) -> tuple[Run, Run]:
     method = ca.NeuronGradient(p.model, p.model.get_submodule(p.layer))
 
-    def other() -> Any:
+    def other() -> object:
         select = _selector(constant(p))
         return [method.attribute(x.clone(), select) for x in p.pair]
 
@@ -77,7 +76,7 @@ def neuron_gradient(p: Workload) -> tuple[Run, Run]:
 
 
 def explicit_jacobian(p: Workload) -> tuple[Run, Run]:
-    def other() -> Any:
+    def other() -> object:
         c = constant(p)[0]
         return [torch.einsum("d,dchw->chw", c, _jacobian(p, x))[None] for x in p.pair]
 
@@ -89,7 +88,7 @@ def grad_cam(p: Workload) -> tuple[Run, Run]:
 
     cam = GradCAM(WholeNetwork(p.model, p.layer), [p.model.get_submodule(p.layer)])
 
-    def other() -> Any:
+    def other() -> object:
         c = constant(p)[0]
         return [cam(x, targets=[lambda z: (z * c).sum()]) for x in p.pair]
 

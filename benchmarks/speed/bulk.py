@@ -84,7 +84,7 @@ def encode_rows(folder: Path, n: int, device: str, rounds: int) -> list[Timing]:
     same = torch.allclose(floor()[:8], encode_images(encoder, paths[:8], transform), atol=1e-3)
     if not same:
         raise RuntimeError("the path and its floor do not give the same latents")
-    kinds: dict[str, Callable[[], Any]] = {
+    kinds: dict[str, Callable[[], object]] = {
         "tensors": lambda: encode_images(encoder, images),
         "JPEG files": lambda: encode_images(encoder, paths, transform),
     }

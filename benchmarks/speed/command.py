@@ -17,7 +17,6 @@ from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -65,7 +64,7 @@ def run(
     machine = describe_machine(device)
     settings = {"quick": quick, "size": size, **{name: value for name, value in machine.items() if name != "date"}}
     store = Store(folder / ".rows", settings)
-    jobs: list[tuple[dict[str, Any], Callable[[], list[Timing]]]] = [
+    jobs: list[tuple[dict[str, object], Callable[[], list[Timing]]]] = [
         ({"row": job}, partial(_path_rows, job, device, size, rounds, seconds)) for job in paths.jobs(quick)
     ]
     jobs += [({"section": name}, partial(own, quick, device, rounds)) for name, own in SECTIONS.items()]
@@ -79,7 +78,7 @@ def _path_rows(job: tuple[str, str, str], device: str, size: int | None, rounds:
     return [paths.path_row(*job, device, size, rounds, seconds)]
 
 
-def _kept(store: Store, key: dict[str, Any], measure: Callable[[], list[Timing]]) -> list[Timing]:
+def _kept(store: Store, key: dict[str, object], measure: Callable[[], list[Timing]]) -> list[Timing]:
     """The rows of a job, from the folder if an earlier run has measured them."""
     found = store.get(key)
     if found is None:
@@ -136,7 +135,7 @@ def far_off(rows: Sequence[Timing], factor: float) -> list[Timing]:
     return found
 
 
-def describe_machine(device: str) -> dict[str, Any]:
+def describe_machine(device: str) -> dict[str, object]:
     """What the figures depend on."""
     return {
         "cpu": _cpu_name(),
@@ -158,7 +157,7 @@ def _cpu_name() -> str:
     return names[0] if names else platform.machine()
 
 
-def _list(facts: dict[str, Any]) -> str:
+def _list(facts: dict[str, object]) -> str:
     return "\n".join(f"- {name}: {value}" for name, value in facts.items())
 
 

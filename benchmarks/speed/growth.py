@@ -13,7 +13,6 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import captum.attr as ca
 import numpy as np
@@ -28,7 +27,7 @@ from captum_shared import LatentEncoder, ParallelBackprop, ReferenceMatcher
 from captum_shared.files import output_folder, write_csv, write_figure
 
 MODEL, LAYER, SIZE = "resnet18", "layer2", 112
-Run = Callable[[], Any]
+Run = Callable[[], object]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import captum.attr as ca
 import torch
@@ -32,7 +32,7 @@ K, REFERENCES = 16, 8
 # Images per forward pass, of which the loop of integrated gradients takes the fastest.
 CHUNKS, DEVICE_CHUNKS = (2, 4, 8, 16), (10, 25, 50)
 
-Run = Callable[[], Any]
+Run = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def pair_integrated(p: Workload) -> tuple[Run, Run]:
     return path, partial(loop, best_chunk(p))
 
 
-def integrated_runs(p: Workload, n_steps: int) -> tuple[Run, Callable[[int], Any]]:
+def integrated_runs(p: Workload, n_steps: int) -> tuple[Run, Callable[[int], object]]:
     """The path, and the loop in chunks of as many images as one tells it."""
     path = partial(ParallelBackprop(p.encoder).attribute, p.pair, readout=p.w, n_steps=n_steps)
     return path, partial(floors.pair_integrated, p.body, *p.pair, p.w, n_steps)
@@ -122,7 +122,7 @@ def calls_integrated(p: Workload) -> tuple[Run, Run]:
 def references_averaged(p: Workload) -> tuple[Run, Run]:
     pb = ParallelBackprop(p.encoder, engine=ca.Saliency)
 
-    def path() -> Any:
+    def path() -> object:
         with torch.no_grad():
             mean = p.encoder(p.references).mean(0)
         return pb.attribute((p.x, p.references[:1]), readout=p.w, reference_latents=mean)

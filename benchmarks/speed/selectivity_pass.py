@@ -45,7 +45,7 @@ class Noise(Dataset[Tensor]):
         return torch.randn(3, self.size, self.size, generator=torch.Generator().manual_seed(index))
 
 
-def plain_pass(body: Callable[[Tensor], Any], images: Dataset[Tensor], device: str) -> None:
+def plain_pass(body: Callable[[Tensor], object], images: Dataset[Tensor], device: str) -> None:
     """All images through the network, up to its last indexed layer, and nothing else."""
     with torch.no_grad():
         for batch in DataLoader(images, BATCH):
@@ -67,7 +67,7 @@ def ratios(rounds: int, n: int, size: int, device: str) -> dict[str, list[float]
     return found
 
 
-def timed(run: Callable[[], Any], device: str) -> tuple[float, float]:
+def timed(run: Callable[[], object], device: str) -> tuple[float, float]:
     """Seconds of the processor, and on the clock."""
     start = time.process_time(), time.perf_counter()
     run()

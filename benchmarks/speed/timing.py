@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from torch.utils.benchmark.utils.timer import timer as clock
 
@@ -38,8 +37,8 @@ def compare(
     name: str,
     model: str,
     layer: str,
-    path: Callable[[], Any],
-    floor: Callable[[], Any],
+    path: Callable[[], object],
+    floor: Callable[[], object],
     rounds: int,
     seconds: float | None = None,
 ) -> Timing:
@@ -56,7 +55,7 @@ def compare(
     return Timing(name, model, layer, ratio, low, high, own, floors)
 
 
-def fastest(choices: Sequence[int], run: Callable[[int], Any], repeats: int = 2) -> int:
+def fastest(choices: Sequence[int], run: Callable[[int], object], repeats: int = 2) -> int:
     """The choice with which `run` takes the least time: once to warm up, then the best of some repeats."""
     for choice in choices:
         run(choice)
@@ -64,12 +63,12 @@ def fastest(choices: Sequence[int], run: Callable[[int], Any], repeats: int = 2)
     return choices[times.index(min(times))]
 
 
-def _one_round(runs: tuple[Callable[[], Any], Callable[[], Any]], turned: bool) -> tuple[float, float]:
+def _one_round(runs: tuple[Callable[[], object], Callable[[], object]], turned: bool) -> tuple[float, float]:
     seconds = {which: seconds_of(runs[which]) for which in ((1, 0) if turned else (0, 1))}
     return seconds[0], seconds[1]
 
 
-def seconds_of(run: Callable[[], Any]) -> float:
+def seconds_of(run: Callable[[], object]) -> float:
     """One run by the clock of torch.utils.benchmark, which waits for the device; its `Timer` would run three times."""
     start = clock()
     run()
