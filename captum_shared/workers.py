@@ -238,7 +238,7 @@ class _Dask(_Here):
 
     def capacity(self) -> int:
         threads = self._client.nthreads().values()  # now: workers may come and go
-        return _AHEAD * max(1, sum(threads))
+        return int(_AHEAD * max(1, sum(threads)))
 
     def share(self, value: object) -> object:
         import warnings

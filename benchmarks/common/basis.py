@@ -43,7 +43,8 @@ def basis_rotation(n_latents: int, degrees: float, *, seed: int = 0) -> Tensor:
     first, second = basis[:, 0::2], basis[:, 1::2]
     turn = first @ second.T - second @ first.T
     angle = math.radians(degrees)
-    return (math.cos(angle) * torch.eye(n_latents, dtype=torch.float64) + math.sin(angle) * turn).float()
+    result: Tensor = (math.cos(angle) * torch.eye(n_latents, dtype=torch.float64) + math.sin(angle) * turn).float()
+    return result
 
 
 class Rotation(nn.Module):

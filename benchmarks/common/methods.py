@@ -116,7 +116,8 @@ def _parallel(engine: EngineFactory, rule: str = "product", **arguments: object)
 def _layer(rule: str) -> Explain:
     def explain(neuron: Neuron, problem: Problem) -> Maps:
         method = LayerParallelBackprop(neuron.encoder, **_rule(neuron, rule))
-        return method.attribute(_pair(problem), **_constants(neuron, problem, rule))
+        result: Maps = method.attribute(_pair(problem), **_constants(neuron, problem, rule))
+        return result
 
     return explain
 
@@ -217,7 +218,8 @@ def _edges(x: Tensor) -> Tensor:
     """Sobel's gradient magnitude of the brightness, (1, 1, H, W)."""
     kernel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).to(x)
     grey = nn.functional.pad(x.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
-    return nn.functional.conv2d(grey, torch.stack([kernel, kernel.T])[:, None]).norm(dim=1, keepdim=True)
+    result: Tensor = nn.functional.conv2d(grey, torch.stack([kernel, kernel.T])[:, None]).norm(dim=1, keepdim=True)
+    return result
 
 
 def _bump(x: Tensor) -> Tensor:

@@ -109,7 +109,8 @@ class Knowledge:
     def candidates(self, driving: Driving, category: str, categories: np.ndarray) -> np.ndarray:
         """Photographs of a category in the gallery that may be a neuron's references."""
         response = self.latents[self.gallery] @ self.readouts[driving]
-        return self.gallery[find_drivers(response, categories[self.gallery] == category).candidates]
+        result: np.ndarray = self.gallery[find_drivers(response, categories[self.gallery] == category).candidates]
+        return result
 
 
 def learn(photographs: Photographs, fold: int, neurons: Iterable[Driving]) -> Knowledge:

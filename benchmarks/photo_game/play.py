@@ -40,7 +40,8 @@ class Condition:
     def basis(self, n: int, seed: int) -> Tensor | None:
         if self.any_rotation:
             generator = torch.Generator().manual_seed(seed)
-            return torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64)).Q
+            result: Tensor = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64)).Q
+            return result
         return None if self.degrees is None else basis_rotation(n, self.degrees, seed=seed).double()
 
 

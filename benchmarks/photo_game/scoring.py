@@ -61,7 +61,8 @@ def both_swaps_scores(heat: np.ndarray) -> Scores:
 
 def _hotter(sums: np.ndarray, one: int, other: int) -> np.ndarray:
     """1 if there is more heat on one tile than on the other, 0.5 for a tie, else 0."""
-    return 0.5 + 0.5 * np.sign(sums[..., one] - sums[..., other])
+    result: np.ndarray = 0.5 + 0.5 * np.sign(sums[..., one] - sums[..., other])
+    return result
 
 
 def _on_target(heat: np.ndarray, target: int, rival: int) -> Scores:
@@ -88,4 +89,5 @@ def _auroc(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
     ordered = torch.from_numpy(negative).sort(-1).values.contiguous()
     values = torch.from_numpy(positive).contiguous()
     below, up_to = (torch.searchsorted(ordered, values, right=right).double().mean(-1) for right in (False, True))
-    return ((below + up_to) / (2 * negative.shape[-1])).numpy()
+    result: np.ndarray = ((below + up_to) / (2 * negative.shape[-1])).numpy()
+    return result

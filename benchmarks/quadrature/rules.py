@@ -66,7 +66,8 @@ def trapezoid(points: Array) -> Rule:
 
 def _halves(gaps: Array) -> Array:
     """Half of each gap for either of its ends."""
-    return np.append(0.0, gaps / 2) + np.append(gaps / 2, 0.0)
+    result: Array = np.append(0.0, gaps / 2) + np.append(gaps / 2, 0.0)
+    return result
 
 
 RULES: dict[str, tuple[Callable[[int], Rule], tuple[int, ...]]] = {
@@ -105,7 +106,8 @@ class Recorded:
         return float(self.value[-1] - self.value[0])
 
     def at(self, alphas: Array) -> NDArray[np.intp]:
-        return np.abs(self.alphas[None] - alphas[:, None]).argmin(axis=1)
+        result: NDArray[np.intp] = np.abs(self.alphas[None] - alphas[:, None]).argmin(axis=1)
+        return result
 
     def integral(self, rule: Rule) -> tuple[float, Array]:
         """Of the slope and of the maps, (H, W)."""

@@ -38,7 +38,8 @@ class WholeNetwork(nn.Module):
 
 def constant(p: Workload) -> Tensor:
     with torch.no_grad():
-        return p.w * p.encoder(p.x) * p.encoder(p.y)
+        result: Tensor = p.w * p.encoder(p.x) * p.encoder(p.y)
+        return result
 
 
 def wrapper_integrated(p: Workload) -> tuple[Run, Run]:

@@ -63,7 +63,7 @@ def neurons_integrated(body: Body, x: Tensor, y: Tensor, readouts: Tensor, n_ste
 
 def through_the_whole_network(model: nn.Module, layer: str, x: Tensor, y: Tensor, w: Tensor) -> Maps:
     """`pair_gradient` without cutting the network: the layer is read with a hook, and all that lies behind it runs."""
-    outputs = []
+    outputs: list[Tensor] = []
     handle = model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: outputs.append(output))
 
     def body(image: Tensor) -> Tensor:
@@ -101,7 +101,8 @@ def ridge(x: np.ndarray, y: np.ndarray, test: np.ndarray) -> np.ndarray:
         found = vectors @ (inverse[:, None] * turned)
         error = ((found / (vectors**2 @ inverse - 1 / (len(x) * alpha))[:, None]) ** 2).mean(0)
         dual[:, error < best], best = found[:, error < best], np.minimum(error, best)
-    return (test - x.mean(0)) @ ((x - x.mean(0)).T @ dual) + y.mean(0)
+    result: np.ndarray = (test - x.mean(0)) @ ((x - x.mean(0)).T @ dual) + y.mean(0)
+    return result
 
 
 def _backward(z: Tensor, x: Tensor, constants: tuple[Tensor, ...]) -> Tensor:

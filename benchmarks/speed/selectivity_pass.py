@@ -56,7 +56,10 @@ def ratios(rounds: int, n: int, size: int, device: str) -> dict[str, list[float]
     """Times of the streaming pass over those of the plain one, round by round, taking turns in who goes first."""
     model = torchvision.models.get_model(MODEL, weights=None).eval().to(device)
     body, images = LatentEncoder(model, LAYERS[-1]).layer_output, Noise(n, size)
-    runs = [lambda: plain_pass(body, images, device), lambda: top_activations(model, LAYERS, images, batch_size=BATCH)]
+    runs: list[Callable[[], object]] = [
+        lambda: plain_pass(body, images, device),
+        lambda: top_activations(model, LAYERS, images, batch_size=BATCH),
+    ]
     for run in runs:  # warm-up
         run()
     found: dict[str, list[float]] = {"processor": [], "clock": []}

@@ -63,7 +63,8 @@ class PlantedNetwork(nn.Module):
             blur.weight.copy_(torch.ones(n, 1, 5, 5))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.flatten(self.pool(self.features(images)))
+        result: Tensor = self.flatten(self.pool(self.features(images)))
+        return result
 
 
 def planted_network() -> PlantedNetwork:

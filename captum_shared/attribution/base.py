@@ -84,9 +84,10 @@ class PairAttribution(GradientAttribution):
 
     def _pair_forward(self, x: Tensor, x_ref: Tensor, shared: Tensor, shared_ref: Tensor | None = None) -> Tensor:
         shared_ref = shared if shared_ref is None else shared_ref
-        return self.forward_module(x, differentiable_copy(shared)) + self.forward_module(
+        result: Tensor = self.forward_module(x, differentiable_copy(shared)) + self.forward_module(
             x_ref, differentiable_copy(shared_ref)
         )
+        return result
 
     def _recipe(
         self, readout: object, target: object, frozen: object, center: Tensor | None, reference_latents: object

@@ -136,7 +136,8 @@ class LayerCorrespondence(GradientAttribution):
         some = max(1, _MOST_VALUES // max(len(weight), shares_ref.shift[0].numel()))
         own = shares.of(n)
         columns = [own.heat(self._constants(shares_ref.at(n, q), weight)[None])[0] for q in positions.split(some)]
-        return torch.cat(columns).permute(1, 2, 0).unflatten(2, sides)
+        result: Tensor = torch.cat(columns).permute(1, 2, 0).unflatten(2, sides)
+        return result
 
     def _constants(self, parts: Tensor, weight: Tensor) -> Tensor:
         """G a (P, D) for parts a (P, D) of latents."""

@@ -69,7 +69,8 @@ class SharedForward(nn.Module):
 
     def forward(self, x: Tensor, shared: Tensor) -> Tensor:
         """c . z(x), (N,), of images `x` and shared weights `shared` (N, D)."""
-        return (self.encoder(x) * shared).sum(dim=1)
+        result: Tensor = (self.encoder(x) * shared).sum(dim=1)
+        return result
 
     def kept_bytes(self, x: Tensor) -> int:
         """Bytes of activations that one image like `x` (N, ...) keeps for a backward pass: measured once per shape."""
@@ -93,7 +94,7 @@ def _measure_kept_bytes(encoder: nn.Module, x: Tensor) -> int:
     leaf = x.detach().clone().requires_grad_()
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         output = encoder(leaf)  # held until here, so that no storage is counted twice or re-used
-        return sum(kept.values()) + output.numel() * output.element_size()
+        return int(sum(kept.values()) + output.numel() * output.element_size())
 
 
 def make_engine(factory: object, forward: nn.Module) -> Attribution:

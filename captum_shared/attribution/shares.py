@@ -43,7 +43,7 @@ class Cell:
     @property
     def size(self) -> int:
         """Number of positions."""
-        return (self.rows.stop - self.rows.start) * (self.columns.stop - self.columns.start)
+        return int((self.rows.stop - self.rows.start) * (self.columns.stop - self.columns.start))
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ class Shares:
         linear = self._linear(((features - self.shift[n]) * weights.unsqueeze(1)).flatten(1))
         if not self._keeps_layout:
             return linear + self.rest[n] / self.features[0, 0].numel()
-        return linear + (self.rest[n].unflatten(0, self.grid) * weights.unsqueeze(1)).flatten(1)
+        result: Tensor = linear + (self.rest[n].unflatten(0, self.grid) * weights.unsqueeze(1)).flatten(1)
+        return result
 
     def parts(self, n: int, most: int) -> Tensor:
         """What at most `most` places a side contribute together, (h', w', D); a position on an edge is divided."""

@@ -89,7 +89,8 @@ class LatentCache:
         return name
 
     def _first(self, query: str, values: Sequence[str]) -> tuple[object, object] | None:
-        return self._attempt(lambda: self._database.execute(query, values).fetchone())
+        row: tuple[object, object] | None = self._attempt(lambda: self._database.execute(query, values).fetchone())
+        return row
 
     def _write(self, query: str, rows: Sequence[tuple[str, str, bytes, str]]) -> None:
         with self._database as database:

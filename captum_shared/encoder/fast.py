@@ -127,7 +127,7 @@ class _Watch(TorchDispatchMode):
     """Watches a forward pass: which batch norms get a convolution's very output, and who else uses it."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: Counter[nn.Module] = Counter()
         self.before: dict[nn.Module, nn.Module] = {}  # the convolution before a batch norm
         self.used_elsewhere: set[nn.Module] = set()

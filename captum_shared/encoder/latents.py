@@ -200,7 +200,8 @@ def tokens_to_map(tokens: Tensor, image_size: torch.Size) -> Tensor:
         If no such grid exists with up to 16 extra tokens in front.
     """
     extra, h, w = token_grid(tokens.shape[1], image_size)
-    return tokens[:, extra:].transpose(1, 2).unflatten(2, (h, w))
+    result: Tensor = tokens[:, extra:].transpose(1, 2).unflatten(2, (h, w))
+    return result
 
 
 def token_grid(n_tokens: int, image_size: torch.Size) -> tuple[int, int, int]:

@@ -127,7 +127,7 @@ def preprocessing(size: int, mean: Sequence[float] | None = None, std: Sequence[
     mean, std = IMAGENET_MEAN if mean is None else mean, IMAGENET_STD if std is None else std
     if not all(math.isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
         raise ValueError(f"`mean` and `std` must be finite and `std` positive, got {mean} and {std}")
-    return v2.Compose(
+    result: ImageTransform = v2.Compose(
         [
             v2.ToImage(),
             v2.Resize(size, antialias=True),
@@ -136,6 +136,7 @@ def preprocessing(size: int, mean: Sequence[float] | None = None, std: Sequence[
             v2.Normalize(list(mean), list(std)),
         ]
     )
+    return result
 
 
 def _known_weights(name: str, weights: str | Path | None) -> WeightsEnum | None:
@@ -194,7 +195,7 @@ def _import_factory(name: str) -> Callable[[], object]:
     module_name, _, attribute = name.partition(":")
     with _working_directory_importable():
         try:
-            factory = getattr(import_module(module_name), attribute, None)
+            factory: object = getattr(import_module(module_name), attribute, None)
         except Exception as error:  # whatever the user's module does
             reason = error if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
             raise ValueError(f"cannot import {module_name!r} for model {name!r}: {reason}") from error

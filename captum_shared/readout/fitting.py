@@ -159,7 +159,8 @@ def pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def _unit_columns(values: np.ndarray) -> np.ndarray:
     centred = values - values.mean(axis=0)
     centred = centred / np.abs(centred).max(axis=0)  # so that squares neither overflow nor vanish
-    return centred / np.linalg.norm(centred, axis=0)
+    result: np.ndarray = centred / np.linalg.norm(centred, axis=0)
+    return result
 
 
 def _matrix(values: object, name: str) -> np.ndarray:
@@ -204,7 +205,8 @@ def _labels(responses: np.ndarray) -> np.ndarray:
                 f"a classifier takes `responses` of two values, got {n_values} in column {neuron}; "
                 "code several categories as one column for each"
             )
-    return (responses == responses.max(axis=0)).astype(np.int64)
+    result: np.ndarray = (responses == responses.max(axis=0)).astype(np.int64)
+    return result
 
 
 def _splits(cv: object, x: np.ndarray, y: np.ndarray, seed: int, stratify: bool) -> Splits:

@@ -25,9 +25,11 @@ class LinearLayer(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         try:
-            super()._apply(fn, recurse)
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         except TypeError:  # a device without float64, such as Apple's MPS, whose latents are float32 at most
-            super()._apply(lambda t: fn(t.float() if t.dtype == torch.float64 else t), recurse)
+            super()._apply(  # type: ignore[no-untyped-call]
+                lambda t: fn(t.float() if t.dtype == torch.float64 else t), recurse
+            )
         return self
 
     def check_device(self, latents: Tensor) -> None:

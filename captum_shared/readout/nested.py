@@ -156,12 +156,16 @@ def _fit(estimator: Estimator, x: np.ndarray, y: np.ndarray) -> Estimator:
     """A fitted clone. One response is given as (n,), unless the estimator is only for several."""
     from sklearn.base import clone
 
+    fitted: Estimator = clone(estimator)
     if y.shape[1] > 1:
-        return clone(estimator).fit(x, y)
+        fitted.fit(x, y)
+        return fitted
     try:
-        return clone(estimator).fit(x, y[:, 0])
+        fitted.fit(x, y[:, 0])
     except ValueError:
-        return clone(estimator).fit(x, y)
+        fitted = clone(estimator)
+        fitted.fit(x, y)
+    return fitted
 
 
 def _inner_score(x: np.ndarray, y: np.ndarray, estimator: Estimator) -> np.ndarray:
@@ -170,4 +174,5 @@ def _inner_score(x: np.ndarray, y: np.ndarray, estimator: Estimator) -> np.ndarr
     predicted = np.empty_like(y)
     for train, test in KFold(min(INNER_FOLDS, len(x)), shuffle=True, random_state=0).split(x):
         predicted[test] = linear_output(_fit(estimator, x[train], y[train]), x[test])
-    return -((y - predicted) ** 2).mean(axis=0)
+    result: np.ndarray = -((y - predicted) ** 2).mean(axis=0)
+    return result

@@ -85,7 +85,8 @@ def ceiling_corrected(r: ArrayLike, reliability: ArrayLike) -> np.ndarray:
     values, ceiling = _numbers("r", r), noise_ceiling(reliability)
     if ceiling.shape not in ((), values.shape):
         raise ValueError(f"`r` and `reliability` must both be (K,), got shapes {values.shape} and {ceiling.shape}")
-    return values / ceiling
+    result: np.ndarray = values / ceiling
+    return result
 
 
 def _numbers(name: str, values: object) -> np.ndarray:

@@ -70,15 +70,15 @@ class Recording:
 
     @property
     def n_neurons(self) -> int:
-        return self.responses.shape[0]
+        return int(self.responses.shape[0])
 
     @property
     def n_stimuli(self) -> int:
-        return self.responses.shape[1]
+        return int(self.responses.shape[1])
 
     @property
     def n_repeats(self) -> int:
-        return self.responses.shape[2]
+        return int(self.responses.shape[2])
 
     @property
     def mean_responses(self) -> np.ndarray:

@@ -216,7 +216,8 @@ def _enlarged(heat: Tensor, picture: Tensor) -> Tensor:
     """A map in the size of its picture; one of pixels has it already."""
     if heat.shape[1:] == picture.shape[1:]:
         return heat
-    return LayerParallelBackprop.interpolate(heat[None], tuple(picture.shape[1:]), "bilinear")[0]
+    result: Tensor = LayerParallelBackprop.interpolate(heat[None], tuple(picture.shape[1:]), "bilinear")[0]
+    return result
 
 
 def _write_report(

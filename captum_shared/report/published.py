@@ -45,7 +45,8 @@ class SavedReport:
         """The pairs of a neuron, each a list of references."""
         path = self.folder / "data" / f"neuron_{number}.js"
         text = path.read_text() if path.exists() else self.page
-        return _argument(text, f'["neuron",{number},')["pairs"]
+        result: list[list[dict[str, Any]]] = _argument(text, f'["neuron",{number},')["pairs"]
+        return result
 
     def picture(self, number: int) -> np.ndarray:
         """An image (H, W, 3) as bytes."""

@@ -261,7 +261,8 @@ def _reference(view: ReferenceView) -> dict[str, object]:
 def _mean_of_bins(heat: np.ndarray, most: int) -> np.ndarray:
     sizes = [min(most, max(1, round(size * most / max(heat.shape)))) for size in heat.shape]
     rows, columns = (overlaps(n, m).numpy() * m / n for n, m in zip(heat.shape, sizes, strict=True))
-    return rows @ heat @ columns.T
+    result: np.ndarray = rows @ heat @ columns.T
+    return result
 
 
 def data_script(kind: str, key: int, value: object) -> str:

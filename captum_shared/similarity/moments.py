@@ -234,7 +234,8 @@ def _samples(gallery: Tensor, cells: int) -> Iterator[Tensor]:
 
 def _by_cell(latents: Tensor, cells: int) -> Tensor:
     """Latents (n, K cells), channels first, as (n, cells, K)."""
-    return latents.unflatten(1, (-1, cells)).mT
+    result: Tensor = latents.unflatten(1, (-1, cells)).mT
+    return result
 
 
 def _regular_inverse(covariance: Tensor, ridge: float) -> Tensor:

@@ -142,7 +142,7 @@ def _draw_background(background: Background, size: int) -> np.ndarray:
     angle = rng.uniform(0, 2 * np.pi)
     ramp = np.clip(0.5 + 0.6 * ((x - 0.5) * np.cos(angle) + (y - 0.5) * np.sin(angle)), 0, 1)
     first, second = np.asarray(background.colors)
-    image = first + ramp[..., None] * (second - first)
+    image: np.ndarray = first + ramp[..., None] * (second - first)
     for _ in range(background.clutter):
         image += _clutter(x, y, size, rng)[..., None] * rng.uniform(-0.11, 0.11, 3)
     for cells, strength in ((4, 0.035), (24, 0.012), (48, 0.016)):
@@ -174,7 +174,8 @@ def _smooth_noise(values: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarra
     fx, fy = (3 * t**2 - 2 * t**3 for t in (x * cells - column, y * cells - row))
     upper = values[row, column] * (1 - fx) + values[row, column + 1] * fx
     lower = values[row + 1, column] * (1 - fx) + values[row + 1, column + 1] * fx
-    return upper * (1 - fy) + lower * fy
+    result: np.ndarray = upper * (1 - fy) + lower * fy
+    return result
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ class DemoNetwork(nn.Module):
         self.classifier = nn.Linear(CHANNELS * len(KINDS), len(LABELS))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(self.flatten(self.pool(self.features(images))))
+        result: Tensor = self.classifier(self.flatten(self.pool(self.features(images))))
+        return result
 
     def locate(self, images: Tensor) -> Tensor:
         """Logits of where each kind of part is, (n, len(KINDS), height / 8, width / 8)."""
@@ -65,7 +66,8 @@ def place_logits(maps: Tensor) -> Tensor:
     Nothing is learned here. Trained through this, each latent stands for one kind, high where it is and zero where it
     is not, so that products of two images' latents channel by channel mean something.
     """
-    return 4.0 * maps.unflatten(1, (len(KINDS), CHANNELS)).sum(2) - 4.0
+    result: Tensor = 4.0 * maps.unflatten(1, (len(KINDS), CHANNELS)).sum(2) - 4.0
+    return result
 
 
 def _block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> tuple[nn.Module, ...]:

@@ -299,4 +299,5 @@ def shared_masks(
 
 
 def _union(masks: dict[str, np.ndarray], kinds: Sequence[str], size: int) -> np.ndarray:
-    return np.logical_or.reduce([np.zeros((size, size), dtype=bool), *(masks[kind] for kind in kinds)])
+    result: np.ndarray = np.logical_or.reduce([np.zeros((size, size), dtype=bool), *(masks[kind] for kind in kinds)])
+    return result

@@ -94,7 +94,8 @@ def polygon(u: Array, v: Array, points: Sequence[tuple[float, float]], corner: f
         square = np.minimum(square, (u - au - along * eu) ** 2 + (v - av - along * ev) ** 2)
         if av != bv:
             inside ^= ((av > v) != (bv > v)) & (u < au + eu * (v - av) / ev)
-    return np.where(inside, -1.0, 1.0) * np.sqrt(square) - corner
+    result: Array = np.where(inside, -1.0, 1.0) * np.sqrt(square) - corner
+    return result
 
 
 def stroke(u: Array, v: Array, points: Sequence[tuple[float, float]], radii: Sequence[float]) -> Array:

@@ -30,4 +30,5 @@ def without_batch(array: np.ndarray, name: str) -> np.ndarray:
         return array
     if array.shape[0] != 1:
         raise ValueError(f"`{name}` must be a single one, got a batch of shape {array.shape}")
-    return array[0]
+    result: np.ndarray = array[0]
+    return result

@@ -94,7 +94,8 @@ def _positive_heat(signed: np.ndarray, smoothing: float) -> np.ndarray:
         raise ValueError(f"`smoothing` is a fraction of the longer side, expected [0, 1), got {smoothing}")
     sigma = smoothing * max(signed.shape)
     smooth = gaussian_filter(signed, sigma, mode="reflect") if sigma > 0 else signed
-    return np.maximum(smooth, 0).astype(np.float32)
+    result: np.ndarray = np.maximum(smooth, 0).astype(np.float32)
+    return result
 
 
 def _is_coarse(grid: tuple[int, ...], size: tuple[int, ...]) -> bool:
