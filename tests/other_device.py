@@ -205,7 +205,7 @@ def _in_half(name: str) -> Callable[..., Tensor]:
 
 
 def _register() -> list[torch.library.Library]:
-    class Module(backend_registration._DummyBackendModule):  # type: ignore[misc]
+    class Module(backend_registration._DummyBackendModule):
         def get_amp_supported_dtype(self) -> list[torch.dtype]:
             return [torch.float16, torch.bfloat16]
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from captum_shared import LatentEncoder, Recording, encode_images
 from captum_shared.encoder.registry import preprocessing
+from captum_shared.study.tables import RecordingSummary
 
 SIZE = 24
 KINDS = ("disc", "stripe", "plain")
@@ -82,7 +83,9 @@ def make_recording(
     return folder / "recording"
 
 
-def explain(folder: Path, network: torch.nn.Module, out: Path, recording: Any = None, **options: Any) -> dict[str, Any]:
+def explain(
+    folder: Path, network: torch.nn.Module, out: Path, recording: Any = None, **options: Any
+) -> RecordingSummary:
     """`explain_recording` with the settings of these tests."""
     from captum_shared import explain_recording
 

@@ -20,7 +20,7 @@ METHODS = ["ParallelBackprop", "Saliency", "IntegratedGradients", "GradCAM"]
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def result(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, demo.DemoSummary]:
     out = tmp_path_factory.mktemp("demo")
     return out, demo.run_demo(out=out, top=3, progress=False)
 

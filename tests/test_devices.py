@@ -528,8 +528,8 @@ def test_sanity_checks(encoder: LatentEncoder, away: LatentEncoder, pair: Pair, 
     def explained(where: str) -> tuple[Any, Any]:
         inputs = moved(pair, where)
         by_model = lambda model: ParallelBackprop(model, captum.Saliency).attribute(inputs, readout=weight.abs())[0]  # noqa: E731
-        by_weight = lambda w: ParallelBackprop(model, captum.Saliency).attribute(inputs, readout=w)[0]  # noqa: E731
         model = encoder if where == "cpu" else away
+        by_weight = lambda w: ParallelBackprop(model, captum.Saliency).attribute(inputs, readout=w)[0]  # noqa: E731
         return metrics.cascading_randomization(model, by_model), metrics.readout_randomization(
             weight.to(where), by_weight
         )

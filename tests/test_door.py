@@ -180,7 +180,7 @@ def test_center() -> None:
         TypeError,
         "`center` must be a tensor, got str",
         lambda: cs.ParallelBackprop(ENCODER, rule="centered", center="mean"),
-    )  # type: ignore[arg-type]
+    )
 
 
 def test_distributions_of_baselines_are_not_one_for_each_image() -> None:
@@ -208,12 +208,12 @@ def test_shared_weights_made_in_inference_mode(engine: Any) -> None:
 LATENTS: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
     "similarity of two dtypes": (TypeError, "expected one dtype, got `query` of torch.float32, `gallery` of torch.float64, `weight` of torch.float32", lambda: cs.neuron_similarity(Z, Z.double(), W)),
     "similarity, weight": (TypeError, "`weight` of torch.float64", lambda: cs.neuron_similarity(Z, Z, W.double())),
-    "similarity, kind": (ValueError, r"unknown similarity \['dot'\]", lambda: cs.neuron_similarity(Z, Z, W, kind=["dot"])),  # type: ignore[arg-type]
-    "rule": (ValueError, r"unknown rule \['product'\]", lambda: cs.shared_weights(Z, Z, W, rule=["product"])),  # type: ignore[arg-type]
+    "similarity, kind": (ValueError, r"unknown similarity \['dot'\]", lambda: cs.neuron_similarity(Z, Z, W, kind=["dot"])),
+    "rule": (ValueError, r"unknown rule \['product'\]", lambda: cs.shared_weights(Z, Z, W, rule=["product"])),
     "centers of two dtypes": (TypeError, "expected one dtype, got `gallery` of torch.float32, `weight` of torch.float64", lambda: cs.category_centers(Z, W.double(), list("aabbc"), "a")),
     "centers, one name": (TypeError, "`categories` must be a sequence of names, got str", lambda: cs.category_centers(Z, W, "aabbc", "a")),
-    "centers, no names": (TypeError, "`categories` must be a sequence of names, got NoneType", lambda: cs.category_centers(Z, W, None, "a")),  # type: ignore[arg-type]
-    "matcher, similarity": (ValueError, r"unknown similarity \['dot'\]", lambda: cs.ReferenceMatcher(Z, ["dot"])),  # type: ignore[arg-type]
+    "centers, no names": (TypeError, "`categories` must be a sequence of names, got NoneType", lambda: cs.category_centers(Z, W, None, "a")),
+    "matcher, similarity": (ValueError, r"unknown similarity \['dot'\]", lambda: cs.ReferenceMatcher(Z, ["dot"])),
     "exclude, a mask of uint8": (TypeError, r"integer indices or boolean, got torch.uint8: pass exclude.bool\(\) if it is a mask, exclude.long\(\)", lambda: match(torch.eye(2, 5, dtype=torch.uint8))),
     "exclude, indices of uint8": (TypeError, "got torch.uint8", lambda: match(np.array([0, 1], np.uint8))),
     "exclude, a name": (TypeError, "`exclude` must be integer indices or boolean, got a str", lambda: match("self")),
@@ -299,23 +299,23 @@ def test_wrong_types_are_named(score: Callable[..., Any]) -> None:
 
 
 NUMBERS: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
-    "level": (TypeError, "`level` must be a number, got None", lambda: metrics.bootstrap_interval([1.0], level=None)),  # type: ignore[arg-type]
+    "level": (TypeError, "`level` must be a number, got None", lambda: metrics.bootstrap_interval([1.0], level=None)),
     "repeats": (ValueError, "`repeats` must be a positive integer, got 0", lambda: metrics.bootstrap_interval([1.0], repeats=0)),
-    "values": (TypeError, "`values` must be finite numbers", lambda: metrics.bootstrap_interval(["a"])),  # type: ignore[list-item]
+    "values": (TypeError, "`values` must be finite numbers", lambda: metrics.bootstrap_interval(["a"])),
     "complex heat": (TypeError, "`heat` must hold real numbers, got torch.complex64", lambda: metrics.deletion_curve(HEAT * 1j, PICTURE, total)),
     "heat of names": (TypeError, "`heat` must hold real numbers, got <U1", lambda: metrics.heat_density(np.array([["a"]]), np.array([[True]]))),
     "uint8 image": (ValueError, "`image` must be floating point .*, got torch.uint8", lambda: metrics.deletion_curve(HEAT, PICTURE.to(torch.uint8), total)),
     "NaN baseline": (ValueError, "`baseline` must be finite", lambda: metrics.deletion_curve(HEAT, PICTURE, total, baseline=float("nan"))),
-    "no baseline": (TypeError, "`baseline` must be a number, got None", lambda: metrics.insertion_curve(HEAT, PICTURE, total, baseline=None)),  # type: ignore[arg-type]
+    "no baseline": (TypeError, "`baseline` must be a number, got None", lambda: metrics.insertion_curve(HEAT, PICTURE, total, baseline=None)),
     "baseline of another size": (ValueError, r"`baseline` must be a number or \(C, H, W\) = \(3, 4, 4\), got shape \(5, 5\)", lambda: metrics.deletion_curve(HEAT, PICTURE, total, baseline=torch.zeros(5, 5))),
-    "no scores": (ValueError, r"`score` must return \(21,\) scores, got None", lambda: metrics.deletion_curve(HEAT, PICTURE, lambda images: None)),  # type: ignore[arg-type, return-value]
-    "threshold": (TypeError, "`threshold` must be a number, got None", lambda: selectivity.population_code(TOP, LABELS, threshold=None)),  # type: ignore[arg-type]
+    "no scores": (ValueError, r"`score` must return \(21,\) scores, got None", lambda: metrics.deletion_curve(HEAT, PICTURE, lambda images: None)),
+    "threshold": (TypeError, "`threshold` must be a number, got None", lambda: selectivity.population_code(TOP, LABELS, threshold=None)),
     "labels of two types": (TypeError, "`labels` must be of one type, got int and str", lambda: selectivity.base_rates(TOP, ["a", 1] * 4)),
-    "lists as labels": (TypeError, "`labels` must be str, int or None, got a list", lambda: selectivity.base_rates(TOP, [["a"], ["b"]] * 4)),  # type: ignore[list-item]
-    "NaN labels": (ValueError, "`labels` must be str, int or None, got NaN; an image without a class is None", lambda: selectivity.base_rates(TOP, np.array([1.0, np.nan] * 4))),  # type: ignore[arg-type]
+    "lists as labels": (TypeError, "`labels` must be str, int or None, got a list", lambda: selectivity.base_rates(TOP, [["a"], ["b"]] * 4)),
+    "NaN labels": (ValueError, "`labels` must be str, int or None, got NaN; an image without a class is None", lambda: selectivity.base_rates(TOP, np.array([1.0, np.nan] * 4))),
     "infinite responses": (ValueError, "`responses` must be finite, got 24 NaN or infinite", lambda: selectivity.morcos_class_selectivity(torch.full((8, 3), torch.inf), LABELS)),
     "infinite recording": (ValueError, "`responses` must be finite, or NaN", lambda: selectivity.TopActivations.from_responses(np.array([[1.0], [np.inf]]))),
-    "one angle": (TypeError, "`angles` must be a sequence of degrees, got 90", lambda: selectivity.orientation_selectivity_index(NET, TOP, IMAGES_8, angles=90)),  # type: ignore[arg-type]
+    "one angle": (TypeError, "`angles` must be a sequence of degrees, got 90", lambda: selectivity.orientation_selectivity_index(NET, TOP, IMAGES_8, angles=90)),
     "NaN axis": (ValueError, "`axes` must be finite, got nan", lambda: selectivity.symmetry_selectivity_index(NET, TOP, IMAGES_8, axes=(float("nan"),))),
 }  # fmt: skip
 

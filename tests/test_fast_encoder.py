@@ -235,7 +235,7 @@ def test_outputs_that_are_tuples_come_back_in_full_precision(x: Tensor) -> None:
 def test_mistakes() -> None:
     model = torchvision.models.resnet18(weights=None).eval()
     with pytest.raises(TypeError, match="`encoder` must be a LatentEncoder, got ResNet"):
-        fast_encoder(model)  # type: ignore[arg-type]
+        fast_encoder(model)
     with pytest.raises(ValueError, match=r"`autocast` must be .*, got torch.float32"):
         fast_encoder(LatentEncoder(model, "layer1"), torch.float32)
     with pytest.raises(ValueError, match=r"must be in evaluation mode.*in training mode\. Call encoder\.eval\(\)"):

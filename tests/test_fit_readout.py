@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import svm
+from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.exceptions import NotFittedError
@@ -30,7 +32,7 @@ from captum_shared.readout.fitting import ALPHAS, pearson
 N, D, K = 40, 6, 3
 
 
-def make_data(seed=0, noise=1.0, n=N):
+def make_data(seed: int = 0, noise: float = 1.0, n: int = N) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(seed)
     latents = rng.standard_normal((n, D)) * rng.uniform(0.1, 4.0, D) + rng.uniform(-2, 2, D)
     weight, bias = rng.standard_normal((K, D)), rng.standard_normal(K)
@@ -38,24 +40,24 @@ def make_data(seed=0, noise=1.0, n=N):
     return latents, responses, weight, bias
 
 
-def slow_ridge(latents, response, test_latents):
+def slow_ridge(latents: np.ndarray, response: np.ndarray, test_latents: np.ndarray) -> np.ndarray:
     """Standardise, take the alpha with the least leave-one-out error by leaving each one out, and predict."""
     mean, std = latents.mean(0), latents.std(0)
     z, test = (latents - mean) / std, (test_latents - mean) / std
 
-    def solve(z, y, alpha, test):
+    def solve(z: np.ndarray, y: np.ndarray, alpha: float, test: np.ndarray) -> np.ndarray:
         centre = z.mean(0)
         gram = (z - centre).T @ (z - centre) + alpha * np.eye(z.shape[1])
         return (test - centre) @ np.linalg.solve(gram, (z - centre).T @ (y - y.mean())) + y.mean()
 
-    def left_out_error(alpha):
+    def left_out_error(alpha: float) -> float:
         rest = [np.arange(len(z)) != i for i in range(len(z))]
         return sum((solve(z[keep], response[keep], alpha, z[~keep]) - response[~keep])[0] ** 2 for keep in rest)
 
     return solve(z, response, min(ALPHAS, key=left_out_error), test)
 
 
-def test_default_equals_an_explicit_loop_over_folds_neurons_and_left_out_stimuli():
+def test_default_equals_an_explicit_loop_over_folds_neurons_and_left_out_stimuli() -> None:
     latents, responses, *_ = make_data(noise=3.0)
     fit = fit_readout(latents, responses, cv=4, seed=3)
     expected = np.empty_like(responses)
@@ -69,7 +71,7 @@ def test_default_equals_an_explicit_loop_over_folds_neurons_and_left_out_stimuli
     assert len(set(fit.estimator[-1].alpha_)) > 1  # one penalty for each neuron, and they differ here
 
 
-def test_recovers_the_weights_of_noiseless_neurons():
+def test_recovers_the_weights_of_noiseless_neurons() -> None:
     latents, responses, weight, bias = make_data(noise=0.0, n=200)
     fit = fit_readout(latents, responses)
     assert isinstance(fit, ReadoutFit)
@@ -78,13 +80,13 @@ def test_recovers_the_weights_of_noiseless_neurons():
     assert (fit.cv_r > 1 - 1e-8).all()
 
 
-def test_noise_is_not_predicted():
+def test_noise_is_not_predicted() -> None:
     rng = np.random.default_rng(0)
     fit = fit_readout(rng.standard_normal((300, 20)), rng.standard_normal((300, 10)))
     assert np.abs(fit.cv_r).mean() < 3 / np.sqrt(300)
 
 
-def test_the_seed_decides_the_folds():
+def test_the_seed_decides_the_folds() -> None:
     latents, responses, *_ = make_data()
     first, again, other = (fit_readout(latents, responses, seed=seed) for seed in (1, 1, 2))
     assert first.predictions.tobytes() == again.predictions.tobytes()
@@ -96,7 +98,7 @@ def test_the_seed_decides_the_folds():
     ("dtype", "stored"),
     [(torch.float64, torch.float64), (torch.float32, torch.float32), (torch.bfloat16, torch.float32)],
 )
-def test_the_readout_has_the_dtype_of_the_latents(dtype, stored):
+def test_the_readout_has_the_dtype_of_the_latents(dtype: torch.dtype, stored: torch.dtype) -> None:
     latents, responses, *_ = make_data()
     given_latents = torch.from_numpy(latents).to(dtype).requires_grad_()
     fit = fit_readout(given_latents, torch.from_numpy(responses).to(dtype), cv=3)
@@ -108,7 +110,7 @@ def test_the_readout_has_the_dtype_of_the_latents(dtype, stored):
     torch.testing.assert_close(fit.readout.weight, exact.readout.weight.to(stored))
 
 
-def test_arrays_lists_and_one_neuron():
+def test_arrays_lists_and_one_neuron() -> None:
     latents, responses, *_ = make_data()
     fit = fit_readout(latents.tolist(), responses[:, 0].tolist())
     assert fit.readout.weight.shape == (1, D)
@@ -127,7 +129,7 @@ ESTIMATORS = [
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=["pipeline", "lasso", "multi-output"])
-def test_any_linear_estimator_is_cloned_fitted_and_folded(estimator):
+def test_any_linear_estimator_is_cloned_fitted_and_folded(estimator: BaseEstimator) -> None:
     latents, responses, *_ = make_data()
     fit = fit_readout(latents, responses, estimator=estimator)
     with pytest.raises(NotFittedError):
@@ -141,7 +143,9 @@ CLASSIFIERS = [LogisticRegression(), svm.LinearSVC(random_state=0), make_pipelin
 
 @pytest.mark.parametrize("estimator", CLASSIFIERS, ids=["logistic", "svc", "ridge"])
 @pytest.mark.parametrize("coding", [bool, lambda y: y * 2.0 - 1, lambda y: torch.from_numpy(y)])
-def test_a_classifier_predicts_its_decision_function_on_stratified_folds(estimator, coding):
+def test_a_classifier_predicts_its_decision_function_on_stratified_folds(
+    estimator: BaseEstimator, coding: tuple[float, float]
+) -> None:
     latents, responses, *_ = make_data()
     labels = (responses[:, 0] > np.quantile(responses[:, 0], 0.8)).astype(int)  # 8 of 40
     given_labels = labels.astype(bool) if coding is bool else coding(labels)
@@ -153,7 +157,7 @@ def test_a_classifier_predicts_its_decision_function_on_stratified_folds(estimat
     np.testing.assert_allclose(fit.cv_r, np.corrcoef(expected, labels)[0, 1])
 
 
-def test_a_classifier_of_several_neurons():
+def test_a_classifier_of_several_neurons() -> None:
     latents, responses, *_ = make_data()
     fit = fit_readout(latents, responses > 0, estimator=OneVsRestClassifier(LogisticRegression()))
     assert fit.predictions.shape == (N, K)
@@ -164,7 +168,7 @@ def test_a_classifier_of_several_neurons():
         np.testing.assert_allclose(fit.predictions[:, [k]], alone.predictions)
 
 
-def test_splitters_index_pairs_and_stimuli_without_a_fold():
+def test_splitters_index_pairs_and_stimuli_without_a_fold() -> None:
     latents, responses, *_ = make_data()
     folds = KFold(5)
     by_splitter = fit_readout(latents, responses, cv=folds).predictions
@@ -180,7 +184,7 @@ def test_splitters_index_pairs_and_stimuli_without_a_fold():
     assert np.isfinite(fit_readout(latents, responses, cv=GroupKFold(4).split(latents, groups=groups)).cv_r).all()
 
 
-def test_a_constant_neuron_has_no_correlation_and_raises_no_warning():
+def test_a_constant_neuron_has_no_correlation_and_raises_no_warning() -> None:
     latents, responses, *_ = make_data()
     responses[:, 1] = 0.1
     with warnings.catch_warnings():
@@ -196,7 +200,7 @@ def test_a_constant_neuron_has_no_correlation_and_raises_no_warning():
     st.floats(1e-3, 1e3),
     st.floats(-10, 10),
 )
-def test_pearson_is_bounded_symmetric_and_blind_to_scale(values, scale, shift):
+def test_pearson_is_bounded_symmetric_and_blind_to_scale(values: np.ndarray, scale: float, shift: float) -> None:
     first, second = values[:, :2], values[:, 2:]
     r = pearson(first, second)
     constant = (np.ptp(first, axis=0) == 0) | (np.ptp(second, axis=0) == 0)
@@ -207,12 +211,12 @@ def test_pearson_is_bounded_symmetric_and_blind_to_scale(values, scale, shift):
     np.testing.assert_allclose(pearson(scale * first + shift, second)[wide], r[wide], atol=1e-9)
 
 
-def bad(**changes):
+def bad(**changes: object) -> dict[str, object]:
     latents, responses, *_ = make_data()
     return {"latents": latents, "responses": responses, **changes}
 
 
-def with_nan(values, *where):
+def with_nan(values: np.ndarray, *where: tuple[int, int]) -> np.ndarray:
     values = values.copy()
     for index in where:
         values[index] = np.nan
@@ -271,35 +275,35 @@ HALVES = (np.arange(20), np.arange(20, 40))
         ({"estimator": LogisticRegression(), "responses": np.ones(N)}, "of two values, got 1 in column 0"),
     ],
 )
-def test_refuses_bad_arguments(arguments, message):
+def test_refuses_bad_arguments(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         fit_readout(**bad(**arguments))
 
 
 @pytest.mark.parametrize("cv", ["five", 2.5, None])
-def test_refuses_a_cv_of_another_type(cv):
+def test_refuses_a_cv_of_another_type(cv: object) -> None:
     message = rf"`cv` must be an int, a splitter, or \(train, test\) index pairs, got {type(cv).__name__}"
     with pytest.raises(TypeError, match=message):
         fit_readout(X, Y, cv=cv)
 
 
-def test_refuses_an_estimator_without_one_output_for_each_neuron():
+def test_refuses_an_estimator_without_one_output_for_each_neuron() -> None:
     class FirstOnly(Ridge):
-        def fit(self, X, y):
+        def fit(self, X: np.ndarray, y: np.ndarray) -> object:
             return super().fit(X, y[:, 0])
 
     with pytest.raises(ValueError, match="the estimator has 1 outputs for 3 columns of `responses`"):
         fit_readout(X, Y, estimator=FirstOnly())
 
 
-def test_the_fit_is_saved_as_a_readout(tmp_path):
+def test_the_fit_is_saved_as_a_readout(tmp_path: Path) -> None:
     fit = fit_readout(X, Y)
     fit.readout.save(tmp_path / "readout.safetensors")
     assert torch.equal(LinearReadout.load(tmp_path / "readout.safetensors").weight, fit.readout.weight)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_latents_on_a_gpu_give_a_readout_on_it():
+def test_latents_on_a_gpu_give_a_readout_on_it() -> None:
     fit = fit_readout(torch.from_numpy(X).cuda(), torch.from_numpy(Y).cuda())
     assert fit.readout.weight.device.type == fit.readout.bias.device.type == "cuda"
     assert np.array_equal(fit.predictions, fit_readout(X, Y).predictions)

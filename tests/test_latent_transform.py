@@ -8,8 +8,9 @@ import re
 import numpy as np
 import pytest
 import torch
-from captum.attr import LRP, DeepLift, IntegratedGradients
+from captum.attr import LRP, Attribution, DeepLift, IntegratedGradients
 from sklearn import cross_decomposition, decomposition, feature_selection, preprocessing, random_projection
+from sklearn.base import TransformerMixin
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 
@@ -19,7 +20,7 @@ N, D = 50, 7
 
 
 @pytest.fixture(scope="module")
-def latents():
+def latents() -> np.ndarray:
     rng = np.random.default_rng(0)
     return rng.gamma(2.0, rng.uniform(0.1, 5.0, D), (N, D))
 
@@ -47,13 +48,13 @@ TRANSFORMERS = {
 
 
 @pytest.fixture(params=TRANSFORMERS)
-def transformer(request, latents):
+def transformer(request: pytest.FixtureRequest, latents: np.ndarray) -> TransformerMixin:
     responses = latents[:, :2] ** 2
     multi = request.param == "CCA"
     return copy.deepcopy(TRANSFORMERS[request.param]).fit(latents, responses if multi else responses[:, 0])
 
 
-def test_equals_transform_in_float64(transformer, latents):
+def test_equals_transform_in_float64(transformer: TransformerMixin, latents: np.ndarray) -> None:
     module = latent_transform(transformer)
     expected = transformer.transform(latents)
     received = module(torch.from_numpy(latents))
@@ -62,7 +63,7 @@ def test_equals_transform_in_float64(transformer, latents):
     assert (module.n_features_in, module.n_features_out) == (D, expected.shape[1])
 
 
-def test_jacobian_is_the_slope_of_transform(transformer, latents):
+def test_jacobian_is_the_slope_of_transform(transformer: TransformerMixin, latents: np.ndarray) -> None:
     module, x = latent_transform(transformer), torch.from_numpy(latents[0])
     jacobian = torch.autograd.functional.jacobian(lambda z: module(z[None])[0], x)
     at_zero = transformer.transform(np.zeros((1, D)))
@@ -70,7 +71,7 @@ def test_jacobian_is_the_slope_of_transform(transformer, latents):
     np.testing.assert_allclose(jacobian, slope, rtol=1e-9, atol=1e-11)
 
 
-def test_computes_in_the_dtype_of_the_latents(transformer, latents):
+def test_computes_in_the_dtype_of_the_latents(transformer: TransformerMixin, latents: np.ndarray) -> None:
     module, exact = latent_transform(transformer), transformer.transform(latents)
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 0.1)):
         for variant in (module, copy.deepcopy(module).to(dtype)):
@@ -80,14 +81,14 @@ def test_computes_in_the_dtype_of_the_latents(transformer, latents):
             assert error < tolerance
 
 
-def test_several_transformers_apply_in_their_order(latents):
+def test_several_transformers_apply_in_their_order(latents: np.ndarray) -> None:
     scaler = preprocessing.StandardScaler().fit(latents)
     pca = decomposition.PCA(3).fit(scaler.transform(latents))
     received = latent_transform(scaler, pca)(torch.from_numpy(latents))
     np.testing.assert_allclose(received, pca.transform(scaler.transform(latents)), rtol=1e-10, atol=1e-12)
 
 
-def test_a_constant_latent_is_left_unscaled_as_by_scikit_learn(latents):
+def test_a_constant_latent_is_left_unscaled_as_by_scikit_learn(latents: np.ndarray) -> None:
     constant = latents.copy()
     constant[:, 2] = 4.0
     scaler = preprocessing.StandardScaler().fit(constant)
@@ -96,7 +97,7 @@ def test_a_constant_latent_is_left_unscaled_as_by_scikit_learn(latents):
     assert latent_transform(scaler)(probe)[0, 2] == 2.0
 
 
-def test_float32_keeps_its_precision_where_the_mean_is_far_from_zero():
+def test_float32_keeps_its_precision_where_the_mean_is_far_from_zero() -> None:
     rng = np.random.default_rng(0)
     far = (1000 + 1e-2 * rng.standard_normal((200, 3))).astype(np.float32)
     scaler = preprocessing.StandardScaler().fit(far.astype(np.float64))
@@ -105,14 +106,14 @@ def test_float32_keeps_its_precision_where_the_mean_is_far_from_zero():
     assert np.abs(received - scaler.transform(far.astype(np.float64))).max() < 1.01 * 2**-15 / scaler.scale_.min()
 
 
-def test_a_scaler_stays_elementwise_for_many_latents():
+def test_a_scaler_stays_elementwise_for_many_latents() -> None:
     n_latents = 25_088
     scaler = preprocessing.StandardScaler().fit(np.random.default_rng(0).random((5, n_latents)))
     module = latent_transform(scaler)
     assert sum(values.numel() for values in module.buffers()) == 2 * n_latents
 
 
-def test_nmf_needs_the_option_and_then_solves_without_the_constraint(latents):
+def test_nmf_needs_the_option_and_then_solves_without_the_constraint(latents: np.ndarray) -> None:
     nmf = decomposition.NMF(3, max_iter=20_000, tol=1e-10, random_state=0).fit(latents)
     with pytest.raises(ValueError, match=r"NMF is not linear: .* non-negative .*nmf_least_squares=True"):
         latent_transform(nmf)
@@ -125,7 +126,7 @@ def test_nmf_needs_the_option_and_then_solves_without_the_constraint(latents):
 
 
 @pytest.mark.parametrize("method", [IntegratedGradients, DeepLift, LRP])
-def test_captum_treats_it_as_linear_layers_on_every_call(method, latents):
+def test_captum_treats_it_as_linear_layers_on_every_call(method: type[Attribution], latents: np.ndarray) -> None:
     scaler = preprocessing.StandardScaler().fit(latents)
     pca = decomposition.PCA(3).fit(scaler.transform(latents))
     select = feature_selection.VarianceThreshold(0.5).fit(pca.transform(scaler.transform(latents)))
@@ -141,7 +142,7 @@ def test_captum_treats_it_as_linear_layers_on_every_call(method, latents):
     assert received.abs().max() > 0
 
 
-def as_linear(step):
+def as_linear(step: object) -> object:
     """The same affine map as `torch.nn.Linear`, found from its values at zero and at the unit vectors."""
     width = step.n_latents if isinstance(step, LinearReadout) else step.n_features_in
     zero = step(torch.zeros(1, width, dtype=torch.float64))
@@ -151,22 +152,22 @@ def as_linear(step):
     return linear
 
 
-def test_folding_a_readout_onto_raw_latents_is_the_same_as_transforming_them(latents):
+def test_folding_a_readout_onto_raw_latents_is_the_same_as_transforming_them(latents: np.ndarray) -> None:
     pipeline = make_pipeline(preprocessing.StandardScaler(), decomposition.PCA(4), Ridge()).fit(latents, latents[:, :2])
     z = torch.from_numpy(latents)
     split = LinearReadout.from_estimator(pipeline[-1])(latent_transform(pipeline[:-1])(z))
     torch.testing.assert_close(LinearReadout.from_estimator(pipeline)(z), split, rtol=1e-10, atol=1e-10)
 
 
-def test_state_dict_round_trip(latents):
+def test_state_dict_round_trip(latents: np.ndarray) -> None:
     first, second = (latent_transform(decomposition.PCA(3).fit(part)) for part in (latents, latents[:20]))
     second.load_state_dict(first.state_dict())
     z = torch.from_numpy(latents)
     assert torch.equal(first(z), second(z))
 
 
-def test_refuses_what_is_not_a_linear_transformer(latents):
-    def refused(message, *transformers, kind=ValueError):
+def test_refuses_what_is_not_a_linear_transformer(latents: np.ndarray) -> None:
+    def refused(message: str, *transformers: object, kind: type[Exception] = ValueError) -> None:
         with pytest.raises(kind, match=message):
             latent_transform(*transformers)
 
@@ -194,13 +195,13 @@ def test_refuses_what_is_not_a_linear_transformer(latents):
 
 
 @pytest.mark.filterwarnings("ignore:No features were selected")
-def test_refuses_a_selector_that_keeps_nothing(latents):
+def test_refuses_a_selector_that_keeps_nothing(latents: np.ndarray) -> None:
     nothing = feature_selection.SelectKBest(feature_selection.f_regression, k=0).fit(latents, latents[:, 0])
     with pytest.raises(ValueError, match="SelectKBest keeps none of its 7 latents"):
         latent_transform(nothing)
 
 
-def test_refuses_latents_it_was_not_fitted_for(latents):
+def test_refuses_latents_it_was_not_fitted_for(latents: np.ndarray) -> None:
     module = latent_transform(preprocessing.StandardScaler().fit(latents))
     for shape in ((2, D + 1), (D,), (2, D, 1)):
         with pytest.raises(ValueError, match=re.escape(f"`latents` must be (N, 7), got shape {shape}")):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import permutations
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 
 from captum_shared.metrics import pointing_game, relevance_mass_accuracy, relevance_rank_accuracy
 
-METRICS = [relevance_mass_accuracy, relevance_rank_accuracy, pointing_game]
+Metric = Callable[..., torch.Tensor]
+METRICS: list[Metric] = [relevance_mass_accuracy, relevance_rank_accuracy, pointing_game]
 
 HEAT = torch.tensor([[4.0, 1.0, 0.0], [3.0, 2.0, 0.0]])
 LEFT = torch.tensor([[True, False, False], [True, False, False]])
@@ -20,14 +22,14 @@ LEFT = torch.tensor([[True, False, False], [True, False, False]])
 # --- slow re-implementations ---
 
 
-def slow_mass(heat, mask):
+def slow_mass(heat: np.ndarray, mask: np.ndarray) -> float:
     total = sum(heat.flat)
     if total == 0:
         return mask.sum() / mask.size
     return sum(h for h, m in zip(heat.flat, mask.flat, strict=True) if m) / total
 
 
-def slow_rank(heat, mask):
+def slow_rank(heat: np.ndarray, mask: np.ndarray) -> float:
     """Hits among the top k, averaged over every order in which a stable sort could meet the pixels."""
     k = int(mask.sum())
     pixels = list(zip(heat.flat, mask.flat, strict=True))
@@ -35,7 +37,7 @@ def slow_rank(heat, mask):
     return sum(hit for order in orders for _, hit in order[:k]) / k / len(orders)
 
 
-def slow_pointing(heat, mask, tolerance=0):
+def slow_pointing(heat: np.ndarray, mask: np.ndarray, tolerance: float = 0) -> float:
     inside = np.argwhere(mask)
     peaks = np.argwhere(heat == heat.max())
     near = [min(np.hypot(*(peak - pixel)) for pixel in inside) <= tolerance for peak in peaks]
@@ -49,7 +51,9 @@ LEVELS = st.integers(0, 3)
 
 
 @st.composite
-def maps_and_masks(draw, levels=LEVELS, side=5):
+def maps_and_masks(
+    draw: st.DrawFn, levels: st.SearchStrategy[int] = LEVELS, side: int = 5
+) -> tuple[np.ndarray, np.ndarray]:
     """Heat of few levels, so that ties are common, and a mask that is not empty."""
     shape = draw(st.tuples(st.integers(1, 2 if side < 5 else side), st.integers(1, side)))
     heat = draw(hnp.arrays(np.float64, shape, elements=levels.map(float)))
@@ -60,12 +64,12 @@ def maps_and_masks(draw, levels=LEVELS, side=5):
 # --- by hand ---
 
 
-def test_mass_by_hand():
+def test_mass_by_hand() -> None:
     assert relevance_mass_accuracy(HEAT, LEFT) == pytest.approx(7 / 10)
     assert relevance_mass_accuracy(HEAT, ~LEFT) == pytest.approx(3 / 10)
 
 
-def test_rank_by_hand():
+def test_rank_by_hand() -> None:
     assert relevance_rank_accuracy(HEAT, LEFT) == 1.0
     middle = torch.tensor([[False, True, False], [True, True, False]])
     assert relevance_rank_accuracy(HEAT, middle) == pytest.approx(2 / 3)  # 4, 3, 2 are the top three
@@ -73,24 +77,24 @@ def test_rank_by_hand():
     assert relevance_rank_accuracy(HEAT, torch.tensor([[False, False, True], [False, False, True]])) == 0.0
 
 
-def test_rank_shares_ties_out():
+def test_rank_shares_ties_out() -> None:
     heat = torch.tensor([[5.0, 1.0, 1.0, 1.0]])
     mask = torch.tensor([[True, True, False, False]])
     assert relevance_rank_accuracy(heat, mask) == pytest.approx((1 + 1 / 3) / 2)
 
 
-def test_rank_takes_signed_maps():
+def test_rank_takes_signed_maps() -> None:
     assert relevance_rank_accuracy(torch.tensor([[-1.0, -2.0, -3.0]]), torch.tensor([[True, False, True]])) == 0.5
 
 
-def test_pointing_by_hand():
+def test_pointing_by_hand() -> None:
     assert pointing_game(HEAT, LEFT) == 1.0
     assert pointing_game(HEAT, ~LEFT) == 0.0
     two_peaks = torch.tensor([[1.0, 0.0, 1.0]])
     assert pointing_game(two_peaks, torch.tensor([[True, True, False]])) == 0.5
 
 
-def test_pointing_tolerance_is_euclidean_and_inclusive():
+def test_pointing_tolerance_is_euclidean_and_inclusive() -> None:
     heat, mask = torch.zeros(7, 7), torch.zeros(7, 7, dtype=torch.bool)
     heat[2, 1], mask[5, 5] = 1.0, True  # 3 down, 4 right: a distance of 5
     assert pointing_game(heat, mask, tolerance=4.99) == 0.0
@@ -103,7 +107,7 @@ def test_pointing_tolerance_is_euclidean_and_inclusive():
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("level", [0.0, 1.0, 1e-300, 1e308])
-def test_a_map_that_prefers_no_pixel_scores_the_area_of_the_mask(metric, level):
+def test_a_map_that_prefers_no_pixel_scores_the_area_of_the_mask(metric: Metric, level: float) -> None:
     mask = torch.zeros(4, 5, dtype=torch.bool)
     mask[1, :3] = True
     assert metric(torch.full((4, 5), level, dtype=torch.float64), mask) == pytest.approx(3 / 20)
@@ -111,12 +115,12 @@ def test_a_map_that_prefers_no_pixel_scores_the_area_of_the_mask(metric, level):
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("level", [0.0, 2.0])
-def test_single_pixel(metric, level):
+def test_single_pixel(metric: Metric, level: float) -> None:
     assert metric(torch.tensor([[level]]), torch.tensor([[True]])) == 1.0
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_full_mask(metric):
+def test_full_mask(metric: Metric) -> None:
     assert metric(HEAT, torch.ones_like(LEFT)) == 1.0
 
 
@@ -126,7 +130,7 @@ def test_full_mask(metric):
 @pytest.mark.parametrize("metric", METRICS)
 @given(data=maps_and_masks(side=3))
 @settings(deadline=None, max_examples=60)
-def test_equals_the_slow_version_and_stays_in_range(metric, data):
+def test_equals_the_slow_version_and_stays_in_range(metric: Metric, data: tuple[np.ndarray, np.ndarray]) -> None:
     heat, mask = data
     score = float(metric(heat, mask))
     assert score == pytest.approx(SLOW[metric](heat, mask))
@@ -135,7 +139,7 @@ def test_equals_the_slow_version_and_stays_in_range(metric, data):
 
 @given(data=maps_and_masks(), tolerance=st.floats(0, 8))
 @settings(deadline=None, max_examples=60)
-def test_pointing_tolerance_equals_the_slow_version(data, tolerance):
+def test_pointing_tolerance_equals_the_slow_version(data: tuple[np.ndarray, np.ndarray], tolerance: float) -> None:
     heat, mask = data
     assert float(pointing_game(heat, mask, tolerance)) == pytest.approx(slow_pointing(heat, mask, tolerance))
 
@@ -143,7 +147,7 @@ def test_pointing_tolerance_equals_the_slow_version(data, tolerance):
 @pytest.mark.parametrize("metric", METRICS)
 @given(data=maps_and_masks(), exponent=st.integers(-60, 60))
 @settings(deadline=None, max_examples=40)
-def test_scale_does_not_matter(metric, data, exponent):
+def test_scale_does_not_matter(metric: Metric, data: tuple[np.ndarray, np.ndarray], exponent: int) -> None:
     heat, mask = data
     assert metric(heat * 2.0**exponent, mask) == metric(heat, mask)
 
@@ -151,7 +155,7 @@ def test_scale_does_not_matter(metric, data, exponent):
 @pytest.mark.parametrize("metric", [relevance_mass_accuracy, pointing_game])
 @given(data=maps_and_masks())
 @settings(deadline=None, max_examples=40)
-def test_a_mask_and_its_complement_sum_to_one(metric, data):
+def test_a_mask_and_its_complement_sum_to_one(metric: Metric, data: tuple[np.ndarray, np.ndarray]) -> None:
     heat, mask = data
     if not mask.all():
         assert float(metric(heat, mask) + metric(heat, ~mask)) == pytest.approx(1)
@@ -160,7 +164,7 @@ def test_a_mask_and_its_complement_sum_to_one(metric, data):
 @pytest.mark.parametrize("metric", METRICS)
 @given(data=maps_and_masks(), seed=st.integers(0, 1000))
 @settings(deadline=None, max_examples=40)
-def test_the_order_of_pixels_does_not_matter(metric, data, seed):
+def test_the_order_of_pixels_does_not_matter(metric: Metric, data: tuple[np.ndarray, np.ndarray], seed: int) -> None:
     heat, mask = data
     order = np.random.default_rng(seed).permutation(heat.size)
     shuffled = metric(heat.reshape(-1)[order][None], mask.reshape(-1)[order][None])
@@ -169,7 +173,7 @@ def test_the_order_of_pixels_does_not_matter(metric, data, seed):
 
 @given(data=maps_and_masks(levels=st.floats(0, 1e6)))
 @settings(deadline=None, max_examples=40)
-def test_mass_grows_with_the_mask(data):
+def test_mass_grows_with_the_mask(data: tuple[np.ndarray, np.ndarray]) -> None:
     heat, mask = data
     grown = mask.copy()
     grown[0, 0] = True
@@ -180,7 +184,7 @@ def test_mass_grows_with_the_mask(data):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_a_batch_scores_each_map_by_itself(metric):
+def test_a_batch_scores_each_map_by_itself(metric: Metric) -> None:
     generator = torch.Generator().manual_seed(0)
     heat = torch.randint(0, 4, (6, 5, 7), generator=generator).float()
     mask = torch.rand(6, 5, 7, generator=generator) > 0.5
@@ -191,18 +195,18 @@ def test_a_batch_scores_each_map_by_itself(metric):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_one_map_gives_a_scalar_tensor(metric):
+def test_one_map_gives_a_scalar_tensor(metric: Metric) -> None:
     assert metric(HEAT, LEFT).shape == ()
 
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8])
-def test_dtypes(metric, dtype):
+def test_dtypes(metric: Metric, dtype: torch.dtype) -> None:
     assert metric(HEAT.to(dtype), LEFT) == metric(HEAT, LEFT)
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_arrays_of_any_layout_mixed_with_tensors_and_gradients(metric):
+def test_arrays_of_any_layout_mixed_with_tensors_and_gradients(metric: Metric) -> None:
     turned = np.asfortranarray(HEAT.numpy())[:, ::-1]
     assert metric(turned, LEFT.numpy()[:, ::-1]) == metric(HEAT, LEFT)
     score = metric(HEAT.clone().requires_grad_(), LEFT.numpy())
@@ -211,7 +215,7 @@ def test_arrays_of_any_layout_mixed_with_tensors_and_gradients(metric):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_inputs_are_left_as_they_are(metric):
+def test_inputs_are_left_as_they_are(metric: Metric) -> None:
     heat, mask = HEAT.clone(), LEFT.clone()
     metric(heat, mask)
     assert torch.equal(heat, HEAT)
@@ -245,23 +249,23 @@ def test_inputs_are_left_as_they_are(metric):
         (HEAT, None, TypeError, r"`mask` must be a torch.Tensor or np.ndarray, got NoneType"),
     ],
 )
-def test_errors(metric, heat, mask, error, text):
+def test_errors(metric: Metric, heat: np.ndarray, mask: np.ndarray, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         metric(heat, mask)
 
 
-def test_one_empty_mask_in_a_batch_is_named():
+def test_one_empty_mask_in_a_batch_is_named() -> None:
     mask = torch.stack([LEFT, LEFT & False])
     with pytest.raises(ValueError, match="none in map 1"):
         relevance_mass_accuracy(torch.stack([HEAT, HEAT]), mask)
 
 
-def test_mass_refuses_signed_maps_and_says_what_to_do():
+def test_mass_refuses_signed_maps_and_says_what_to_do() -> None:
     with pytest.raises(ValueError, match=r"at least 0, got a minimum of -4: take the positive part.*display_heat"):
         relevance_mass_accuracy(-HEAT, LEFT)
 
 
 @pytest.mark.parametrize("tolerance", [-1, float("nan"), float("inf")])
-def test_bad_tolerance(tolerance):
+def test_bad_tolerance(tolerance: float) -> None:
     with pytest.raises(ValueError, match="`tolerance` must be (at least 0, in pixels|finite), got"):
         pointing_game(HEAT, LEFT, tolerance)

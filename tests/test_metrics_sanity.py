@@ -30,7 +30,7 @@ def network() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def images() -> tuple[Tensor, Tensor, Tensor]:
+def images() -> tuple[Tensor, ...]:
     return tuple(
         make_images(2, own, seed=s, size=64).images for own, s in (("tool", 5), ("creature", 6), ("creature", 7))
     )
@@ -49,7 +49,9 @@ def parallel(x: Tensor, ref: Tensor, w: Tensor) -> Callable[[nn.Module], Tensor]
     return explain
 
 
-def test_parallel_backprop_depends_on_the_network(network: nn.Module, images: tuple, weight: Tensor) -> None:
+def test_parallel_backprop_depends_on_the_network(
+    network: nn.Module, images: tuple[Tensor, ...], weight: Tensor
+) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     x, ref, _ = images
     found = cascading_randomization(network, parallel(x, ref, weight))
@@ -60,7 +62,7 @@ def test_parallel_backprop_depends_on_the_network(network: nn.Module, images: tu
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_guided_backprop_and_edges_do_not(network: nn.Module, images: tuple) -> None:
+def test_guided_backprop_and_edges_do_not(network: nn.Module, images: tuple[Tensor, ...]) -> None:
     x = images[0]
 
     def guided(model: nn.Module) -> Tensor:
@@ -73,7 +75,7 @@ def test_guided_backprop_and_edges_do_not(network: nn.Module, images: tuple) -> 
     assert min(cascading_randomization(network, lambda model: edges).values()) == pytest.approx(1)
 
 
-def test_readout_and_reference(network: nn.Module, images: tuple, weight: Tensor) -> None:
+def test_readout_and_reference(network: nn.Module, images: tuple[Tensor, ...], weight: Tensor) -> None:
     x, ref, other = images
     assert readout_randomization(weight, lambda w: parallel(x, ref, w)(network), repeats=1) < 0.5
     assert readout_randomization(weight, lambda w: x, repeats=2) == pytest.approx(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import other_device
@@ -53,7 +54,7 @@ def test_gradients_and_their_gradients_are_the_cpus(training: bool) -> None:
     [lambda a, b: a + b, lambda a, b: b @ a.T, lambda a, b: torch.cat([a, b]), lambda a, b: b.mul_(a), lambda a, b: a.mul_(b[0, 0]),
      lambda a, b: torch.where(b > 0, b, a), lambda a, b: a[b > 0], lambda a, b: a[0, 0].add_(b[0, 0]), lambda a, b: nn.functional.linear(a, b)],
 )  # fmt: skip
-def test_a_cpu_tensor_that_meets_one_of_the_device_raises(mix) -> None:
+def test_a_cpu_tensor_that_meets_one_of_the_device_raises(mix: Callable[..., object]) -> None:
     a = torch.rand(3, 3)
     with pytest.raises(RuntimeError, match=MIXED):
         mix(a, a.to("other"))
@@ -91,7 +92,7 @@ def test_copies_and_waits_are_counted() -> None:
 
 
 @pytest.mark.parametrize("convert", [lambda t: t.numpy(), np.asarray])
-def test_no_array_without_a_copy_that_is_asked_for(convert) -> None:
+def test_no_array_without_a_copy_that_is_asked_for(convert: Callable[[torch.Tensor], object]) -> None:
     with pytest.raises(RuntimeError, match="numpy"):
         convert(torch.zeros(2, device="other"))
 
@@ -104,7 +105,7 @@ def test_generators_of_the_cpu_are_refused() -> None:
 @pytest.mark.parametrize(
     "make", [torch.zeros, torch.ones, torch.rand, torch.empty, torch.eye, torch.arange, torch.randperm]
 )
-def test_made_on_the_device(make) -> None:
+def test_made_on_the_device(make: Callable[..., torch.Tensor]) -> None:
     with traffic() as seen:
         made = make(3, device="other")
     assert made.device == torch.device("other", 0)

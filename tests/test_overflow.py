@@ -19,7 +19,7 @@ from captum_shared.similarity import SIMILARITIES
 
 def latents(seed: int = 0, n: int = 50, d: int = 64) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return tuple(torch.randn(*shape, generator=generator).double() for shape in ((3, d), (n, d), (d,)))  # type: ignore[return-value]
+    return tuple(torch.randn(*shape, generator=generator).double() for shape in ((3, d), (n, d), (d,)))
 
 
 def expected(query: Tensor, gallery: Tensor, weight: Tensor, kind: str) -> Tensor:

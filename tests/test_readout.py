@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from captum.attr import LRP, DeepLift, IntegratedGradients
+from captum.attr import LRP, Attribution, DeepLift, IntegratedGradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 from safetensors.torch import load_file, save_file
 from sklearn import (
     compose,
@@ -38,7 +41,7 @@ from captum_shared.readout import LinearReadout
 N, D = 60, 8
 
 
-def make_data(seed=0, n_latents=D, n_neurons=3):
+def make_data(seed: int = 0, n_latents: int = D, n_neurons: int = 3) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     scales = rng.uniform(0.1, 5.0, n_latents)
     latents = rng.standard_normal((N, n_latents)) * scales + rng.uniform(-3, 3, n_latents)
@@ -46,19 +49,19 @@ def make_data(seed=0, n_latents=D, n_neurons=3):
     return latents, responses
 
 
-def fit(estimator, latents, responses):
+def fit(estimator: BaseEstimator, latents: np.ndarray, responses: np.ndarray) -> BaseEstimator:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.simplefilter("ignore", RuntimeWarning)  # PCA of latents without variance
         return estimator.fit(latents, responses)
 
 
-def output(estimator, latents):
+def output(estimator: BaseEstimator, latents: np.ndarray) -> np.ndarray:
     name = "decision_function" if hasattr(estimator, "decision_function") else "predict"
     return getattr(estimator, name)(latents).reshape(len(latents), -1)
 
 
-def assert_folds(estimator, latents):
+def assert_folds(estimator: BaseEstimator, latents: np.ndarray) -> None:
     readout = LinearReadout.from_estimator(estimator)
     expected = output(estimator, latents)
     assert readout.weight.dtype == torch.float64
@@ -70,7 +73,7 @@ def assert_folds(estimator, latents):
 # The module
 
 
-def test_forward_is_the_affine_map():
+def test_forward_is_the_affine_map() -> None:
     rng = np.random.default_rng(0)
     weight, bias, latents = rng.standard_normal((3, 5)), rng.standard_normal(3), rng.standard_normal((4, 5))
     readout = LinearReadout(weight, bias)
@@ -82,7 +85,7 @@ def test_forward_is_the_affine_map():
 
 
 @pytest.mark.parametrize("weight", [[1.0, 2.0], np.array([1, 2]), torch.tensor([1.0, 2.0]), np.float32([[1, 2]])])
-def test_one_neuron_without_bias(weight):
+def test_one_neuron_without_bias(weight: ArrayLike) -> None:
     readout = LinearReadout(weight)
     assert readout.weight.shape == (1, 2)
     assert readout.bias.tolist() == [0.0]
@@ -91,7 +94,7 @@ def test_one_neuron_without_bias(weight):
 
 @pytest.mark.parametrize("stored", [torch.float32, torch.float64])
 @pytest.mark.parametrize("given_dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_computes_in_the_dtype_of_the_latents(stored, given_dtype):
+def test_computes_in_the_dtype_of_the_latents(stored: torch.dtype, given_dtype: torch.dtype) -> None:
     readout = LinearReadout(torch.ones(2, 3, dtype=stored), 0.5 * torch.ones(2, dtype=stored))
     assert readout.weight.dtype == readout.bias.dtype == stored
     responses = readout(torch.ones(1, 3, dtype=given_dtype))
@@ -99,14 +102,14 @@ def test_computes_in_the_dtype_of_the_latents(stored, given_dtype):
     assert responses.tolist() == [[3.5, 3.5]]
 
 
-def test_to_converts_and_nothing_is_trainable():
+def test_to_converts_and_nothing_is_trainable() -> None:
     readout = LinearReadout(np.ones((2, 3)), np.ones(2)).to(torch.float32)
     assert readout.weight.dtype == readout.bias.dtype == torch.float32
     assert list(readout.parameters()) == []
     assert set(readout.state_dict()) == {"weight", "bias"}
 
 
-def test_the_weight_is_a_copy():
+def test_the_weight_is_a_copy() -> None:
     weight, tensor = np.ones((1, 2)), torch.ones(1, 2)
     readouts = LinearReadout(weight), LinearReadout(tensor)
     weight[:], tensor[:] = 5, 5
@@ -127,18 +130,18 @@ def test_the_weight_is_a_copy():
         ((np.ones((2, 3)), None, ["a"]), "`neuron_ids` must name 2 neurons, got 1"),
     ],
 )
-def test_refuses_bad_arguments(arguments, message):
+def test_refuses_bad_arguments(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         LinearReadout(*arguments)
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (3,), (1, 3, 1)])
-def test_refuses_latents_of_another_shape(shape):
+def test_refuses_latents_of_another_shape(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=re.escape(f"`latents` must be (N, 3), got shape {shape}")):
         LinearReadout(np.ones((2, 3)))(torch.ones(shape))
 
 
-def test_refuses_integer_latents():
+def test_refuses_integer_latents() -> None:
     with pytest.raises(TypeError, match=r"`latents` must be of a floating dtype, got torch\.int64"):
         LinearReadout(np.ones((2, 3)))(torch.ones(1, 3, dtype=torch.int64))
 
@@ -146,14 +149,14 @@ def test_refuses_integer_latents():
 # Captum
 
 
-def small_network():
+def small_network() -> torch.nn.Sequential:
     torch.manual_seed(0)
     encoder = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU()).double()
     return torch.nn.Sequential(encoder, LinearReadout(torch.randn(3, 6).double(), torch.randn(3).double()))
 
 
 @pytest.mark.parametrize("method", [IntegratedGradients, DeepLift, LRP])
-def test_captum_methods_treat_the_readout_as_a_linear_layer_on_every_call(method):
+def test_captum_methods_treat_the_readout_as_a_linear_layer_on_every_call(method: type[Attribution]) -> None:
     model, x = small_network(), torch.rand(5, 4).double()
     twin = torch.nn.Sequential(model[0], torch.nn.Linear(6, 3).double())
     twin[1].weight.data, twin[1].bias.data = model[1].weight, model[1].bias
@@ -163,7 +166,7 @@ def test_captum_methods_treat_the_readout_as_a_linear_layer_on_every_call(method
     assert received.abs().max() > 0
 
 
-def test_lrp_uses_a_rule_that_the_user_sets():
+def test_lrp_uses_a_rule_that_the_user_sets() -> None:
     from captum.attr._utils.lrp_rules import EpsilonRule
 
     model, x = small_network(), torch.rand(5, 4).double()
@@ -178,7 +181,9 @@ def test_lrp_uses_a_rule_that_the_user_sets():
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 6), st.sampled_from([torch.float32, torch.float64]), st.booleans())
-def test_save_and_load(tmp_path_factory, n_neurons, n_latents, dtype, named):
+def test_save_and_load(
+    tmp_path_factory: pytest.TempPathFactory, n_neurons: int, n_latents: int, dtype: torch.dtype, named: bool
+) -> None:
     path = tmp_path_factory.mktemp("readout") / "readout.safetensors"
     ids = [f"neuron é{k}" for k in range(n_neurons)] if named else None
     readout = LinearReadout(torch.randn(n_latents, n_neurons, dtype=dtype).T, torch.randn(n_neurons), ids)
@@ -192,7 +197,7 @@ def test_save_and_load(tmp_path_factory, n_neurons, n_latents, dtype, named):
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
-def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "readout.safetensors"
     LinearReadout(np.ones(2)).save(path)
     monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
@@ -202,7 +207,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
-def test_load_refuses_a_pickle_and_other_tensors(tmp_path):
+def test_load_refuses_a_pickle_and_other_tensors(tmp_path: Path) -> None:
     pickled, other = tmp_path / "pickled.pt", tmp_path / "other.safetensors"
     torch.save({"weight": torch.ones(1, 2), "bias": torch.zeros(1)}, pickled)
     save_file({"weight": torch.ones(1, 2)}, other)
@@ -262,19 +267,19 @@ CLASSIFIERS = [
 ]
 
 
-def names(estimators):
+def names(estimators: Sequence[BaseEstimator]) -> list[str]:
     return [type(each).__name__ for each in estimators]
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("estimator", SINGLE, ids=names(SINGLE))
-def test_folds_models_of_one_response(estimator):
+def test_folds_models_of_one_response(estimator: BaseEstimator) -> None:
     latents, responses = make_data()
     assert_folds(fit(clone(estimator), latents, responses[:, 0]), latents)
 
 
 @pytest.mark.parametrize("estimator", MULTI, ids=names(MULTI))
-def test_folds_models_of_several_responses(estimator):
+def test_folds_models_of_several_responses(estimator: BaseEstimator) -> None:
     latents, responses = make_data()
     assert_folds(fit(clone(estimator), latents, responses), latents)
 
@@ -282,7 +287,7 @@ def test_folds_models_of_several_responses(estimator):
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("estimator", CLASSIFIERS, ids=names(CLASSIFIERS))
-def test_folds_the_decision_function_of_classifiers(estimator, n_classes):
+def test_folds_the_decision_function_of_classifiers(estimator: BaseEstimator, n_classes: int) -> None:
     latents, responses = make_data()
     labels = responses[:, :n_classes].argmax(1)
     fitted = fit(clone(estimator), latents, labels)
@@ -294,7 +299,7 @@ def test_folds_the_decision_function_of_classifiers(estimator, n_classes):
 @pytest.mark.parametrize(
     "step", [decomposition.PCA(20), decomposition.PCA(20, whiten=True), decomposition.IncrementalPCA(20)]
 )
-def test_folds_components_fitted_in_single_precision(step, before):
+def test_folds_components_fitted_in_single_precision(step: BaseEstimator, before: BaseEstimator | None) -> None:
     rng = np.random.default_rng(0)
     latents = (rng.standard_normal((200, 100)) + 3).astype(np.float32)
     pipeline = make_pipeline(*before, step, linear_model.Ridge()).fit(latents, rng.standard_normal(200))
@@ -303,13 +308,13 @@ def test_folds_components_fitted_in_single_precision(step, before):
     assert np.abs(predicted - pipeline.predict(latents)).max() < 1e-4
 
 
-def test_folds_float32_and_sparse_coefficients():
+def test_folds_float32_and_sparse_coefficients() -> None:
     latents, responses = make_data()
     assert_folds(linear_model.Ridge().fit(latents.astype(np.float32), responses), latents)
     assert_folds(linear_model.SGDRegressor(eta0=1e-4).fit(latents, responses[:, 0]).sparsify(), latents)
 
 
-def test_folds_a_grid_search():
+def test_folds_a_grid_search() -> None:
     latents, responses = make_data()
     pipeline = make_pipeline(preprocessing.StandardScaler(), linear_model.Ridge())
     search = model_selection.GridSearchCV(pipeline, {"ridge__alpha": [0.1, 10.0]}, cv=3)
@@ -318,7 +323,7 @@ def test_folds_a_grid_search():
 
 @pytest.mark.parametrize("transformer", [preprocessing.StandardScaler(), preprocessing.MinMaxScaler(), None])
 @pytest.mark.parametrize("n_neurons", [1, 3])
-def test_folds_scaled_responses(transformer, n_neurons):
+def test_folds_scaled_responses(transformer: BaseEstimator, n_neurons: int) -> None:
     latents, responses = make_data(n_neurons=n_neurons)
     regressor = make_pipeline(preprocessing.StandardScaler(), linear_model.Ridge())
     model = compose.TransformedTargetRegressor(regressor, transformer=transformer)
@@ -328,7 +333,7 @@ def test_folds_scaled_responses(transformer, n_neurons):
 # Folding: steps
 
 
-def steps_of(draw_rank):
+def steps_of(draw_rank: Callable[[], int]) -> dict[str, BaseEstimator]:
     return {
         "StandardScaler": preprocessing.StandardScaler(),
         "no mean": preprocessing.StandardScaler(with_mean=False),
@@ -361,7 +366,7 @@ STEP_NAMES = list(steps_of(2))
 
 
 @pytest.mark.parametrize("name", STEP_NAMES)
-def test_folds_each_step(name):
+def test_folds_each_step(name: str) -> None:
     latents, responses = make_data()
     pipeline = Pipeline([("step", steps_of(4)[name]), ("ridge", linear_model.Ridge())])
     assert_folds(fit(pipeline, latents, responses[:, 0]), latents)
@@ -369,7 +374,7 @@ def test_folds_each_step(name):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(STEP_NAMES), max_size=4), st.integers(0, 10_000), st.booleans(), st.data())
-def test_folds_random_pipelines(chosen, seed, nested, data):
+def test_folds_random_pipelines(chosen: list[str], seed: int, nested: bool, data: st.DataObject) -> None:
     latents, responses = make_data(seed, n_latents=data.draw(st.integers(5, 12)))
     steps, reached = [], latents
     for name in chosen:
@@ -385,7 +390,7 @@ def test_folds_random_pipelines(chosen, seed, nested, data):
     assert_folds(Pipeline([*steps, ("model", model)]), latents)
 
 
-def test_folding_survives_constant_latents_and_far_means():
+def test_folding_survives_constant_latents_and_far_means() -> None:
     latents, responses = make_data()
     latents[:, 0], latents[:, 1] = 7.0, latents[:, 1] * 1e-3 + 100.0
     for scaler in (
@@ -397,7 +402,7 @@ def test_folding_survives_constant_latents_and_far_means():
 
 
 @pytest.mark.filterwarnings("error")
-def test_folding_is_silent_for_estimators_fitted_with_feature_names():
+def test_folding_is_silent_for_estimators_fitted_with_feature_names() -> None:
     latents, responses = make_data()
     pipeline = make_pipeline(preprocessing.StandardScaler(), linear_model.Ridge()).fit(latents, responses)
     pipeline[0].feature_names_in_ = np.array([f"z{k}" for k in range(D)], dtype=object)  # as after a DataFrame
@@ -418,7 +423,7 @@ def test_folding_is_silent_for_estimators_fitted_with_feature_names():
         (decomposition.IncrementalPCA(whiten=True), np.float64),
     ],
 )
-def test_whitened_rounding_errors_are_refused(pca, dtype):
+def test_whitened_rounding_errors_are_refused(pca: BaseEstimator, dtype: torch.dtype) -> None:
     latents, responses = make_data()
     latents[:, 3] = latents[:, 0] - latents[:, 1]
     pipeline = make_pipeline(clone(pca), linear_model.Ridge()).fit(latents.astype(dtype), responses)
@@ -430,21 +435,21 @@ def test_whitened_rounding_errors_are_refused(pca, dtype):
 class Rectified(linear_model.Ridge):
     """Looks like Ridge, and is not linear."""
 
-    def predict(self, X):
+    def predict(self, X: np.ndarray) -> np.ndarray:
         return np.maximum(super().predict(X), 0)
 
 
 class Cubed(preprocessing.StandardScaler):
     """Looks like a StandardScaler, and is not linear."""
 
-    def transform(self, X, copy=None):
+    def transform(self, X: np.ndarray, copy: bool | None = None) -> np.ndarray:
         return super().transform(X) ** 3
 
 
 class Picky(preprocessing.StandardScaler):
     """A transformer that takes positive latents only."""
 
-    def transform(self, X, copy=None):
+    def transform(self, X: np.ndarray, copy: bool | None = None) -> np.ndarray:
         if (np.asarray(X) < 0).any():
             raise ValueError("negative latents")
         return super().transform(X)
@@ -466,7 +471,7 @@ NOT_LINEAR_STEPS = [
 
 
 @pytest.mark.parametrize("step", NOT_LINEAR_STEPS, ids=names(NOT_LINEAR_STEPS))
-def test_a_step_that_is_not_linear_is_named(step):
+def test_a_step_that_is_not_linear_is_named(step: BaseEstimator) -> None:
     latents, responses = make_data()
     latents = np.abs(latents)
     inner = Pipeline([("scale", preprocessing.MaxAbsScaler()), ("bend", clone(step))])
@@ -489,7 +494,7 @@ NOT_LINEAR_MODELS = [
 
 
 @pytest.mark.parametrize("model", NOT_LINEAR_MODELS, ids=names(NOT_LINEAR_MODELS))
-def test_a_model_that_is_not_linear_is_named(model):
+def test_a_model_that_is_not_linear_is_named(model: BaseEstimator) -> None:
     latents, responses = make_data()
     rates = np.exp(responses[:, 0] / np.abs(responses).max())
     rates = rates - rates.mean() if isinstance(model, Rectified) else rates
@@ -501,27 +506,27 @@ def test_a_model_that_is_not_linear_is_named(model):
         LinearReadout.from_estimator(pipeline.fit(latents, rates))
 
 
-def test_nmf_is_refused_and_the_way_out_is_named():
+def test_nmf_is_refused_and_the_way_out_is_named() -> None:
     latents, responses = make_data()
     pipeline = make_pipeline(decomposition.NMF(3, max_iter=2000), linear_model.Ridge())
     with pytest.raises(ValueError, match=r"step 'nmf' \(NMF\) is not linear: .*nmf_least_squares=True"):
         LinearReadout.from_estimator(pipeline.fit(np.abs(latents), responses))
 
 
-def test_one_vs_one_decisions_are_not_linear():
+def test_one_vs_one_decisions_are_not_linear() -> None:
     latents, responses = make_data()
     with pytest.raises(ValueError, match="SVC is not linear"):
         LinearReadout.from_estimator(svm.SVC(kernel="linear").fit(latents, responses.argmax(1)))
 
 
-def test_a_rotation_of_the_responses_is_refused():
+def test_a_rotation_of_the_responses_is_refused() -> None:
     latents, responses = make_data()
     model = compose.TransformedTargetRegressor(linear_model.Ridge(), transformer=decomposition.PCA(3))
     with pytest.raises(ValueError, match="TransformedTargetRegressor is not folded: PCA mixes the responses"):
         LinearReadout.from_estimator(model.fit(latents, responses))
 
 
-def test_what_is_not_fitted_is_named():
+def test_what_is_not_fitted_is_named() -> None:
     latents, responses = make_data()
     with pytest.raises(ValueError, match=r"^Ridge is not fitted: call its `fit` first"):
         LinearReadout.from_estimator(linear_model.Ridge())
@@ -533,7 +538,7 @@ def test_what_is_not_fitted_is_named():
         LinearReadout.from_estimator(pipeline)
 
 
-def test_refuses_what_is_no_linear_model():
+def test_refuses_what_is_no_linear_model() -> None:
     latents, responses = make_data()
     scaler = make_pipeline(preprocessing.StandardScaler()).fit(latents)
     with pytest.raises(ValueError, match=r"step 'standardscaler' \(StandardScaler\) does not predict"):
@@ -547,20 +552,20 @@ def test_refuses_what_is_no_linear_model():
     assert responses.shape == (N, 3)
 
 
-def test_coefficients_that_do_not_fit_the_output_are_refused():
+def test_coefficients_that_do_not_fit_the_output_are_refused() -> None:
     class Summed(RegressorMixin, BaseEstimator):
-        def fit(self, X, y):
+        def fit(self, X: np.ndarray, y: np.ndarray) -> BaseEstimator:
             self.coef_ = np.ones((2, X.shape[1]))
             return self
 
-        def predict(self, X):
+        def predict(self, X: np.ndarray) -> np.ndarray:
             return X @ self.coef_.sum(0)
 
     with pytest.raises(ValueError, match="Summed is not linear: `coef_` has 2 rows for 1 outputs"):
         LinearReadout.from_estimator(Summed().fit(*make_data()))
 
 
-def test_the_package_exports_what_it_says():
+def test_the_package_exports_what_it_says() -> None:
     module = import_module("captum_shared.readout")
     assert module.__all__ == [
         "LinearReadout",

@@ -5,13 +5,14 @@ import io
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from captum_shared.report.recording import figures
 from captum_shared.report.recording.mosaic import draw_pairs, scaled_heat, tiled
 
 
-def rendered(figure) -> np.ndarray:
+def rendered(figure: Figure) -> np.ndarray:
     picture = Image.open(io.BytesIO(figures.png_bytes(figure, dpi=100))).convert("RGB")
     return np.asarray(picture).astype(float) / 255
 

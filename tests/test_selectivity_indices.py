@@ -286,7 +286,7 @@ def test_the_index_does_not_depend_on_the_scale_of_responses(seed: int, scale: f
     model = detectors(torch.randn(3, 3, 3))
     top = top_activations(model, "1", PLAIN, k=5)
     index = color_selectivity_index(model, top, PLAIN)
-    model[0].weight.data *= scale  # type: ignore[index,operator]
+    model[0].weight.data *= scale
     again = color_selectivity_index(model, top_activations(model, "1", PLAIN, k=5), PLAIN)
     assert torch.allclose(index, again, equal_nan=True)
     with warnings.catch_warnings():

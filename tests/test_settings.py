@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 
 import pytest
 
 from captum_shared import cli
 from captum_shared.selection import rule_names
-from captum_shared.study.settings import CategorySettings, RecordingSettings, Settings, make_settings, parse_numbers
+from captum_shared.selectivity.responses import ChangeOptions, changed_responses
+from captum_shared.selectivity.top import PassOptions, top_activations
+from captum_shared.study.settings import (
+    CategoryOptions,
+    CategorySettings,
+    Options,
+    RecordingOptions,
+    RecordingSettings,
+    Settings,
+    make_settings,
+    parse_numbers,
+)
 
 REQUIRED = {
     CategorySettings: [
@@ -85,3 +98,18 @@ def test_neurons_that_cannot_be_read(text: str) -> None:
 
 def test_names_of_neurons_may_be_words_with_hyphens() -> None:
     assert parse_numbers("it-3, 2-3,unit 7") == ["it-3", "2", "3", "unit 7"]
+
+
+@pytest.mark.parametrize(
+    ("named", "kind"),
+    [(Options, Settings), (CategoryOptions, CategorySettings), (RecordingOptions, RecordingSettings)],
+)
+def test_an_editor_knows_every_option(named: type, kind: type[Settings]) -> None:
+    """What `**options` are declared to be is what the settings have."""
+    assert set(named.__annotations__) == {field.name for field in fields(kind)}
+
+
+@pytest.mark.parametrize(("named", "function"), [(PassOptions, top_activations), (ChangeOptions, changed_responses)])
+def test_an_editor_knows_every_argument(named: type, function: Callable[..., object]) -> None:
+    parameters = inspect.signature(function).parameters.values()
+    assert set(named.__annotations__) == {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}

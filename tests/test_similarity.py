@@ -26,7 +26,7 @@ def slow_similarity(query: Tensor, gallery: Tensor, w: Tensor, kind: str) -> Ten
 
 
 @st.composite
-def latents(draw: Any) -> tuple[Tensor, Tensor, Tensor]:
+def latents(draw: st.DrawFn) -> tuple[Tensor, ...]:
     d, q, g, seed = (draw(st.integers(1, high)) for high in (6, 4, 5, 10_000))
     generator = torch.Generator().manual_seed(seed)
     return tuple(torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((q, d), (g, d), (d,)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +30,9 @@ from captum_shared.synthetic import (
     sample_scene,
     shared_masks,
 )
-from captum_shared.synthetic.network import WEIGHTS
+from captum_shared.synthetic.images import SyntheticImages
+from captum_shared.synthetic.network import WEIGHTS, DemoNetwork
+from captum_shared.synthetic.scene import Scene
 from captum_shared.synthetic.train import evaluate, place_targets, train
 
 seeds = st.integers(0, 2**32 - 1)
@@ -36,16 +40,16 @@ categories = st.sampled_from(CATEGORIES)
 
 
 @pytest.fixture(scope="module")
-def held_out():
+def held_out() -> SyntheticImages:
     return make_images(200, seed=987_654)
 
 
 @pytest.fixture(scope="module")
-def network():
+def network() -> DemoNetwork:
     return demo_network()
 
 
-def latents_of(network, images):
+def latents_of(network: DemoNetwork, images: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         return network.flatten(network.pool(network.features(images)))
 
@@ -55,7 +59,7 @@ def latents_of(network, images):
 
 @settings(max_examples=15, deadline=None)
 @given(seeds, categories)
-def test_same_seed_gives_same_bytes(seed, category):
+def test_same_seed_gives_same_bytes(seed: int, category: str) -> None:
     first, second = (render(sample_scene(category, seed), 48) for _ in range(2))
     assert first[0].numpy().tobytes() == second[0].numpy().tobytes()
     assert first[1].keys() == second[1].keys()
@@ -64,7 +68,7 @@ def test_same_seed_gives_same_bytes(seed, category):
 
 @settings(max_examples=15, deadline=None)
 @given(seeds, categories)
-def test_images_are_eight_bit_levels_and_masks_are_disjoint(seed, category):
+def test_images_are_eight_bit_levels_and_masks_are_disjoint(seed: int, category: str) -> None:
     image, masks = render(sample_scene(category, seed), 48)
     assert image.shape == (3, 48, 48)
     assert image.dtype == torch.float32
@@ -77,7 +81,7 @@ def test_images_are_eight_bit_levels_and_masks_are_disjoint(seed, category):
 
 @settings(max_examples=25, deadline=None)
 @given(seeds, categories, st.data())
-def test_removing_a_kind_changes_only_its_footprint(seed, category, data):
+def test_removing_a_kind_changes_only_its_footprint(seed: int, category: str, data: st.DataObject) -> None:
     scene = sample_scene(category, seed)
     kind = data.draw(st.sampled_from(scene.kinds))
     image, masks = render(scene, 64)
@@ -94,7 +98,7 @@ def test_removing_a_kind_changes_only_its_footprint(seed, category, data):
     assert not (removed & ~touched).any()
 
 
-def test_masks_of_two_discs_are_the_discs():
+def test_masks_of_two_discs_are_the_discs() -> None:
     background = sample_scene("tool", 0).background
     behind = Part("wheel", (0.4, 0.5), 0.2)
     front = Part("wheel", (0.6, 0.5), 0.2)
@@ -107,7 +111,7 @@ def test_masks_of_two_discs_are_the_discs():
     assert (masks["wheel"] == wheel).all()
 
 
-def test_every_kind_paints_inside_its_reach():
+def test_every_kind_paints_inside_its_reach() -> None:
     for kind, entry in KINDS.items():
         for form in (-1.0, 1.0):
             touched = footprint(Part(kind, (0.5, 0.5), 0.15, form=form), 128)
@@ -116,7 +120,7 @@ def test_every_kind_paints_inside_its_reach():
             assert np.hypot(x + 0.5 - 64, y + 0.5 - 64).max() < entry.reach * 0.15 * 128 + 1, kind
 
 
-def test_adding_a_part_and_removing_it_is_the_identity():
+def test_adding_a_part_and_removing_it_is_the_identity() -> None:
     scene = find_scene("creature", set())
     scene = scene.without("star") if "star" in scene.kinds else scene
     more = scene.with_parts(Part("star", (0.3, 0.3), 0.05))
@@ -124,14 +128,14 @@ def test_adding_a_part_and_removing_it_is_the_identity():
     assert not torch.equal(render(more, 48)[0], render(scene, 48)[0])
 
 
-def test_a_longer_set_starts_with_the_shorter_and_categories_take_turns():
+def test_a_longer_set_starts_with_the_shorter_and_categories_take_turns() -> None:
     short, long = make_images(3, seed=5, size=32), make_images(6, seed=5, size=32)
     assert torch.equal(long.images[:3], short.images)
     assert long.categories == [*CATEGORIES, *CATEGORIES[:2]]
     assert len(short) == 3
 
 
-def test_presence_and_place_targets_agree_with_the_masks(held_out):
+def test_presence_and_place_targets_agree_with_the_masks(held_out: SyntheticImages) -> None:
     presence, places = held_out.presence(), place_targets(held_out)
     index = list(KINDS).index("head")
     for row, masks in enumerate(held_out.masks):
@@ -140,7 +144,7 @@ def test_presence_and_place_targets_agree_with_the_masks(held_out):
         assert places[row, index].sum().item() * 64 == pytest.approx(expected)
 
 
-def test_every_kind_occurs_and_shared_kinds_occur_on_both_sides(held_out):
+def test_every_kind_occurs_and_shared_kinds_occur_on_both_sides(held_out: SyntheticImages) -> None:
     creature = np.array(held_out.categories) == "creature"
     presence = held_out.presence().numpy().astype(bool)
     assert presence.any(axis=0).all()
@@ -152,7 +156,7 @@ def test_every_kind_occurs_and_shared_kinds_occur_on_both_sides(held_out):
 # --- network and training --------------------------------------------------------------------------------------------
 
 
-def test_shipped_weights_are_small_and_load(network):
+def test_shipped_weights_are_small_and_load(network: DemoNetwork) -> None:
     assert WEIGHTS.stat().st_size <= 1_000_000
     assert not network.training
     assert network(torch.rand(2, 3, 96, 96)).shape == (2, len(synthetic.LABELS))
@@ -162,14 +166,14 @@ def test_shipped_weights_are_small_and_load(network):
     assert dict(network.named_modules())[synthetic.DEMO_LAYER] is network.features[-1]
 
 
-def test_shipped_network_detects_parts_on_held_out_images(network, held_out):
+def test_shipped_network_detects_parts_on_held_out_images(network: DemoNetwork, held_out: SyntheticImages) -> None:
     scores = evaluate(network, held_out)
     assert np.mean([scores[kind][0] for kind in synthetic.SHARED_KINDS]) > 0.95
     assert np.mean([scores[kind][0] for kind in KINDS]) > 0.90
     assert all(scores[category][0] > 0.90 for category in CATEGORIES)
 
 
-def test_training_is_reproducible_and_resumes_identically(tmp_path):
+def test_training_is_reproducible_and_resumes_identically(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     arguments = {"seed": 3, "n_images": 12, "epochs": 2, "batch_size": 6, "progress": False}
@@ -194,7 +198,7 @@ def test_training_is_reproducible_and_resumes_identically(tmp_path):
 # --- neurons ---------------------------------------------------------------------------------------------------------
 
 
-def test_category_neuron_separates_held_out_images(network, held_out):
+def test_category_neuron_separates_held_out_images(network: DemoNetwork, held_out: SyntheticImages) -> None:
     from sklearn.metrics import roc_auc_score
 
     other = make_images(200, seed=55)
@@ -206,7 +210,7 @@ def test_category_neuron_separates_held_out_images(network, held_out):
         assert roc_auc_score(member, neuron(second / scale)) > 0.85
 
 
-def test_category_neuron_is_weighted_ridge():
+def test_category_neuron_is_weighted_ridge() -> None:
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(20, 3, generator=generator, dtype=torch.float64)
     names = ["a"] * 5 + ["b"] * 15
@@ -220,7 +224,7 @@ def test_category_neuron_is_weighted_ridge():
     torch.testing.assert_close(neuron.bias, float((weight * target).sum() / weight.sum() - center @ expected))
 
 
-def test_planted_neuron_is_the_weighted_sum_of_logits(network, held_out):
+def test_planted_neuron_is_the_weighted_sum_of_logits(network: DemoNetwork, held_out: SyntheticImages) -> None:
     images = held_out.images[:4]
     neuron = planted_neuron(network, {"head": 1.0, "tail": 0.5})
     with torch.no_grad():
@@ -231,7 +235,7 @@ def test_planted_neuron_is_the_weighted_sum_of_logits(network, held_out):
     )
 
 
-def find_scene(category, present):
+def find_scene(category: str, present: set[str]) -> Scene:
     for seed in range(1000):
         scene = sample_scene(category, seed)
         if set(present) <= render(scene, 48)[1].keys():
@@ -239,7 +243,7 @@ def find_scene(category, present):
     raise LookupError(present)
 
 
-def test_removal_effect_is_the_drop_of_the_response():
+def test_removal_effect_is_the_drop_of_the_response() -> None:
     scene = find_scene("vehicle", {"head", "wheel"})
     image, without = render(scene, 48)[0], render(scene.without("head"), 48)[0]
     effects = removal_effects(scene, lambda images: (images - without).abs().mean(dim=(1, 2, 3)), size=48)
@@ -248,12 +252,12 @@ def test_removal_effect_is_the_drop_of_the_response():
     assert max(effects, key=effects.get) == "head"
 
 
-def test_shared_masks_of_a_planted_neuron_are_its_part(network):
+def test_shared_masks_of_a_planted_neuron_are_its_part(network: DemoNetwork) -> None:
     neuron = planted_neuron(network, {"head": 1.0})
     x, ref = find_scene("vehicle", {"head", "wheel", "tail"}), find_scene("creature", {"head", "tail"})
     (_, masks_x), (_, masks_ref) = render(x), render(ref)
 
-    def response(images):
+    def response(images: torch.Tensor) -> torch.Tensor:
         return neuron(latents_of(network, images))
 
     effects = [removal_effects(scene, response)["head"] for scene in (x, ref)]
@@ -269,7 +273,7 @@ def test_shared_masks_of_a_planted_neuron_are_its_part(network):
     assert not nothing.mask_x.any()
 
 
-def test_demo_images_are_gallery_then_others():
+def test_demo_images_are_gallery_then_others() -> None:
     data = demo_images("tool", n_gallery=2, n_others=3, seed=1, size=32)
     assert data.categories == ["tool", "tool", "creature", "vehicle", "furniture"]
     assert data.images.shape == (5, 3, 32, 32)
@@ -306,12 +310,12 @@ def test_demo_images_are_gallery_then_others():
         (lambda: train("nowhere", epochs=0), r"`epochs` must be a positive integer, got 0"),
     ],
 )  # fmt: skip
-def test_mistakes_are_named(call, message):
+def test_mistakes_are_named(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_missing_or_foreign_weights_are_named(tmp_path):
+def test_missing_or_foreign_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="found none at"):
         demo_network(tmp_path / "none.safetensors")
     (tmp_path / "text").write_text("not weights")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from collections.abc import Callable
 
 import matplotlib
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -22,11 +24,11 @@ from captum_shared.visualization.canvas import heat_colours, short
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def random(*shape, seed=0):
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def noise(*shape, seed=0):
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -34,13 +36,13 @@ IMAGE = random(3, 40, 60)
 MAP = noise(3, 40, 60)
 
 
-def drawn_heat(ax):
+def drawn_heat(ax: Axes) -> tuple[np.ndarray, np.ndarray]:
     """The heat that an overlay drew, and the picture under it."""
     picture, heat = ax.images
     return np.asarray(heat.get_array()), np.asarray(picture.get_array())
 
 
-def rgba(figure):
+def rgba(figure: Figure) -> np.ndarray:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=50)
     return np.asarray(Image.open(buffer).convert("RGBA"))
@@ -49,13 +51,13 @@ def rgba(figure):
 # --- display_heat ---
 
 
-def slow_smooth(signed, sigma):
+def slow_smooth(signed: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian smoothing, tap by tap, of a map mirrored at its border as often as the taps need it."""
     reach = int(4 * sigma + 0.5)
     taps = [np.exp(-0.5 * (d / sigma) ** 2) for d in range(-reach, reach + 1)]
     taps = np.array(taps) / sum(taps)
 
-    def mirrored(i, size):
+    def mirrored(i: int, size: int) -> int:
         i %= 2 * size
         return min(i, 2 * size - 1 - i)
 
@@ -72,29 +74,29 @@ def slow_smooth(signed, sigma):
 
 
 @pytest.mark.parametrize("shape", [(7, 9), (2, 11), (1, 1)])
-def test_heat_equals_the_slow_version(shape):
+def test_heat_equals_the_slow_version(shape: tuple[int, ...]) -> None:
     attribution = noise(3, *shape, seed=1)
     expected = slow_smooth(attribution.double().sum(0).numpy(), 0.1 * max(shape)).clip(0)
     np.testing.assert_allclose(display_heat(attribution, smoothing=0.1), expected, atol=1e-6)
 
 
-def test_heat_without_smoothing_is_the_positive_part_of_the_channel_sum():
+def test_heat_without_smoothing_is_the_positive_part_of_the_channel_sum() -> None:
     np.testing.assert_allclose(display_heat(MAP, smoothing=0), MAP.sum(0).clamp(min=0).numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("make", [lambda m: m, lambda m: m[None], lambda m: m.numpy(), lambda m: m.double()])
-def test_forms_of_an_attribution(make):
+def test_forms_of_an_attribution(make: Callable[..., object]) -> None:
     np.testing.assert_array_equal(display_heat(make(MAP)), display_heat(MAP))
 
 
-def test_two_dimensional_and_one_channel_maps():
+def test_two_dimensional_and_one_channel_maps() -> None:
     single = MAP.sum(0)
     np.testing.assert_array_equal(display_heat(single[None]), display_heat(single))
     np.testing.assert_allclose(display_heat(single), display_heat(MAP), atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int32])
-def test_heat_dtypes(dtype):
+def test_heat_dtypes(dtype: torch.dtype) -> None:
     attribution = (4 * MAP).round().to(dtype).requires_grad_(dtype.is_floating_point)
     heat = display_heat(attribution)
     assert heat.dtype == np.float32
@@ -103,7 +105,7 @@ def test_heat_dtypes(dtype):
     np.testing.assert_array_equal(heat, display_heat((4 * MAP).round()))
 
 
-def test_smoothing_is_linear_while_positive():
+def test_smoothing_is_linear_while_positive() -> None:
     one, two = random(1, 20, 30, seed=1), random(1, 20, 30, seed=2)
     both = display_heat(2 * one + 3 * two)
     np.testing.assert_allclose(both, 2 * display_heat(one) + 3 * display_heat(two), rtol=1e-5)
@@ -111,12 +113,12 @@ def test_smoothing_is_linear_while_positive():
 
 @given(height=st.integers(1, 30), width=st.integers(1, 30), smoothing=st.floats(0, 0.99), seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=40)
-def test_smoothing_keeps_the_sum_even_at_the_border(height, width, smoothing, seed):
+def test_smoothing_keeps_the_sum_even_at_the_border(height: int, width: int, smoothing: float, seed: int) -> None:
     positive = random(1, height, width, seed=seed)
     assert display_heat(positive, smoothing).sum() == pytest.approx(float(positive.sum()), rel=1e-4)
 
 
-def test_smoothing_is_a_fraction_of_the_longer_side():
+def test_smoothing_is_a_fraction_of_the_longer_side() -> None:
     spread = []
     for size in (64, 128):
         impulse = np.zeros((size // 2, size))
@@ -127,7 +129,7 @@ def test_smoothing_is_a_fraction_of_the_longer_side():
     assert spread[1] == pytest.approx(0.05 * 128, rel=0.02)
 
 
-def test_the_positive_part_is_taken_after_smoothing():
+def test_the_positive_part_is_taken_after_smoothing() -> None:
     """Noise that cancels must vanish; its positive part alone would glow all over, and hide what is hot."""
     rows, columns = np.indices((64, 64))
     checkered = np.where((rows + columns) % 2, 1.0, -1.0)
@@ -140,12 +142,12 @@ def test_the_positive_part_is_taken_after_smoothing():
     assert trap[inside].mean() < 2 * trap[outside].mean()
 
 
-def test_channels_are_summed_before_the_positive_part():
+def test_channels_are_summed_before_the_positive_part() -> None:
     opposed = torch.stack([torch.ones(8, 8), -torch.ones(8, 8), torch.zeros(8, 8)])
     assert not display_heat(opposed).any()
 
 
-def test_negative_maps_have_no_heat():
+def test_negative_maps_have_no_heat() -> None:
     assert not display_heat(-random(3, 10, 10)).any()
 
 
@@ -168,13 +170,13 @@ def test_negative_maps_have_no_heat():
         ([[1.0]], TypeError, r"must be a torch.Tensor or np.ndarray, got list"),
     ],
 )
-def test_heat_errors(attribution, error, text):
+def test_heat_errors(attribution: object, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         display_heat(attribution)
 
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1, 5, float("nan")])
-def test_smoothing_out_of_range(smoothing):
+def test_smoothing_out_of_range(smoothing: float) -> None:
     with pytest.raises(ValueError, match=r"fraction of the longer side, expected \[0, 1\), got"):
         display_heat(MAP, smoothing)
 
@@ -195,7 +197,7 @@ def test_smoothing_out_of_range(smoothing):
         lambda x: Image.fromarray((x * 255).round().byte().permute(1, 2, 0).numpy()),
     ],
 )
-def test_forms_of_an_image(make):
+def test_forms_of_an_image(make: Callable[..., object]) -> None:
     image = (IMAGE * 255).round() / 255
     array = to_image(make(image))
     assert array.dtype == np.float32
@@ -203,24 +205,24 @@ def test_forms_of_an_image(make):
 
 
 @pytest.mark.parametrize("make", [lambda x: x, lambda x: x[None], lambda x: x[..., None], lambda x: x[None, None]])
-def test_grey_images(make):
+def test_grey_images(make: Callable[..., object]) -> None:
     grey = IMAGE[0]
     np.testing.assert_array_equal(to_image(make(grey)), grey[..., None].expand(-1, -1, 3).numpy())
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "F"])
-def test_pil_modes(mode):
+def test_pil_modes(mode: str) -> None:
     array = to_image(Image.new("L", (6, 4), 1).convert(mode))
     assert array.shape == (4, 6, 3)
 
 
-def test_channels_come_first_where_both_ends_could_be():
+def test_channels_come_first_where_both_ends_could_be() -> None:
     image = random(3, 5, 3)
     np.testing.assert_array_equal(to_image(image), image.permute(1, 2, 0).numpy())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_normalisation_is_undone(dtype):
+def test_normalisation_is_undone(dtype: torch.dtype) -> None:
     mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
     normalised = ((IMAGE - mean) / std).to(dtype)
     array = to_image(normalised, mean=MEAN, std=STD)
@@ -249,7 +251,7 @@ def test_normalisation_is_undone(dtype):
         ("photo.jpg", TypeError, r"torch.Tensor, np.ndarray or PIL image, got str"),
     ],
 )
-def test_image_errors(image, error, text):
+def test_image_errors(image: object, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         to_image(image)
 
@@ -262,7 +264,7 @@ def test_image_errors(image, error, text):
         ((255 * IMAGE).byte(), MEAN, STD, r"got a uint8 image, which is not normalised"),
     ],
 )
-def test_normalisation_errors(image, mean, std, text):
+def test_normalisation_errors(image: object, mean: object, std: object, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         to_image(image, mean, std)
 
@@ -270,7 +272,7 @@ def test_normalisation_errors(image, mean, std, text):
 # --- overlay ---
 
 
-def test_overlay_draws_the_heat_over_a_grey_image():
+def test_overlay_draws_the_heat_over_a_grey_image() -> None:
     ax = overlay(IMAGE, MAP)
     heat, picture = drawn_heat(ax)
     np.testing.assert_array_equal(heat, display_heat(MAP))
@@ -278,19 +280,19 @@ def test_overlay_draws_the_heat_over_a_grey_image():
     assert ax.images[1].get_clim() == (0, pytest.approx(display_heat(MAP).max()))
 
 
-def test_overlay_in_colour():
+def test_overlay_in_colour() -> None:
     _, picture = drawn_heat(overlay(IMAGE, MAP, grey=False))
     np.testing.assert_array_equal(picture, to_image(IMAGE))
 
 
-def test_overlay_on_given_axes():
+def test_overlay_on_given_axes() -> None:
     figure = Figure()
     ax = figure.add_subplot()
     assert overlay(IMAGE, MAP, ax) is ax
     assert figure.axes == [ax]
 
 
-def test_overlay_is_transparent_where_low_and_clearer_the_hotter():
+def test_overlay_is_transparent_where_low_and_clearer_the_hotter() -> None:
     ax = overlay(IMAGE, MAP, vmax=2.0, threshold=0.25, alpha=0.7)
     opacity = ax.images[1].to_rgba(np.linspace(0, 3, 100)[None])[0, :, 3]
     level = np.linspace(0, 3, 100) / 2
@@ -300,7 +302,7 @@ def test_overlay_is_transparent_where_low_and_clearer_the_hotter():
     assert (opacity[level > 0.3] > 0).all()
 
 
-def test_heat_fades_in_from_nothing():
+def test_heat_fades_in_from_nothing() -> None:
     """No step of the scale, the first included, may show as an edge."""
     for threshold in (0.0, 0.05, 0.4):
         opacity = heat_colours(threshold=threshold)(np.linspace(0, 1, 256))[:, 3]
@@ -309,7 +311,7 @@ def test_heat_fades_in_from_nothing():
         assert opacity[np.linspace(0, 1, 256) < threshold + 0.01].max() < 0.002
 
 
-def test_black_stays_black_under_the_overlay():
+def test_black_stays_black_under_the_overlay() -> None:
     halves = torch.zeros(3, 40, 60)
     halves[:, :, 30:] = 1
     blob = torch.zeros(40, 60)
@@ -318,14 +320,14 @@ def test_black_stays_black_under_the_overlay():
     assert drawn[:, : drawn.shape[1] // 2 - 8, :3].max() == 0
 
 
-def test_an_all_zero_map_leaves_just_the_image():
+def test_an_all_zero_map_leaves_just_the_image() -> None:
     with_map = overlay(IMAGE, torch.zeros(3, 40, 60))
     without = overlay(IMAGE, torch.zeros(3, 40, 60))
     without.images[1].remove()
     np.testing.assert_array_equal(rgba(with_map.figure), rgba(without.figure))
 
 
-def test_heat_shows_where_it_is_and_nowhere_else():
+def test_heat_shows_where_it_is_and_nowhere_else() -> None:
     blob = torch.zeros(40, 60)
     blob[10:20, 10:25] = 1
     black = rgba(overlay(torch.zeros(3, 40, 60), blob).figure).astype(int)
@@ -337,7 +339,7 @@ def test_heat_shows_where_it_is_and_nowhere_else():
 
 
 @pytest.mark.parametrize("shape", [(1, 10, 15), (10, 15), (1, 1, 10, 15), (512, 10, 15), (1, 5, 7), (1, 20, 30)])
-def test_coarse_maps_are_resized_while_signed(shape):
+def test_coarse_maps_are_resized_while_signed(shape: tuple[int, ...]) -> None:
     coarse = noise(*shape)
     heat, _ = drawn_heat(overlay(IMAGE, coarse))
     signed = coarse.reshape(-1, *shape[-2:]).double().sum(0)[None, None]
@@ -346,14 +348,14 @@ def test_coarse_maps_are_resized_while_signed(shape):
 
 
 @pytest.mark.parametrize("shape", [(3, 41, 60), (3, 60, 40), (1, 39, 59), (1, 15, 10), (1, 80, 120), (1, 3, 20)])
-def test_maps_of_another_size_are_refused(shape):
+def test_maps_of_another_size_are_refused(shape: tuple[int, ...]) -> None:
     text = rf"`heat` is a map of \({shape[1]}, {shape[2]}\) over an image of \(40, 60\): expected the same size"
     with pytest.raises(ValueError, match=text):
         overlay(IMAGE, torch.ones(shape))
 
 
 @pytest.mark.parametrize(("image", "grid"), [(224, 7), (224, 14), (227, 13), (227, 114), (299, 8), (33, 1)])
-def test_grids_of_real_layers_are_coarse_maps(image, grid):
+def test_grids_of_real_layers_are_coarse_maps(image: object, grid: int) -> None:
     assert drawn_heat(overlay(torch.zeros(image, image), torch.ones(1, grid, grid)))[0].shape == (
         image,
         image,
@@ -383,7 +385,7 @@ def test_grids_of_real_layers_are_coarse_maps(image, grid):
         ({"mean": MEAN}, ValueError, r"`mean` and `std` go together"),
     ],
 )
-def test_option_errors(options, error, text):
+def test_option_errors(options: dict[str, object], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         overlay(IMAGE, MAP, **options)
     with pytest.raises(error, match=text):
@@ -393,12 +395,12 @@ def test_option_errors(options, error, text):
 # --- pair_figure ---
 
 
-def panels(figure):
+def panels(figure: Figure) -> list[Axes]:
     """Axes that hold an overlay, left to right."""
     return [ax for ax in figure.axes if len(ax.images) == 2]
 
 
-def test_a_pair_has_one_common_scale():
+def test_a_pair_has_one_common_scale() -> None:
     weak, strong = 0.3 * MAP, noise(3, 40, 60, seed=5)
     figure = pair_figure((IMAGE, IMAGE), (weak, strong))
     left, right = panels(figure)
@@ -408,12 +410,12 @@ def test_a_pair_has_one_common_scale():
     np.testing.assert_array_equal(drawn_heat(right)[0], display_heat(strong))
 
 
-def test_the_scale_can_be_given():
+def test_the_scale_can_be_given() -> None:
     for ax in panels(pair_figure((IMAGE, IMAGE), (MAP, MAP), vmax=7)):
         assert ax.images[1].get_clim() == (0, 7)
 
 
-def test_one_map_all_zero_or_both():
+def test_one_map_all_zero_or_both() -> None:
     zero = torch.zeros(3, 40, 60)
     left, right = panels(pair_figure((IMAGE, IMAGE), (MAP, zero)))
     assert left.images[1].get_clim() == right.images[1].get_clim()
@@ -423,7 +425,7 @@ def test_one_map_all_zero_or_both():
         assert ax.images[1].get_clim() == (0, 1)
 
 
-def test_panels_keep_aspect_ratios_and_share_their_height():
+def test_panels_keep_aspect_ratios_and_share_their_height() -> None:
     wide, tall = random(3, 20, 80), random(3, 50, 25)
     figure = pair_figure((wide, tall), (noise(3, 20, 80), noise(3, 50, 25)), neuron=1, colorbar=True)
     width, height = figure.get_size_inches()
@@ -441,14 +443,14 @@ def test_panels_keep_aspect_ratios_and_share_their_height():
 
 
 @pytest.mark.parametrize("tall", [20, 200])
-def test_figures_stay_within_a_notebook(tall):
+def test_figures_stay_within_a_notebook(tall: float) -> None:
     image, heat = random(3, tall, 20), noise(3, tall, 20)
     width, height = pair_figure((image, image), (heat, heat), neuron=3).get_size_inches()
     assert width <= 7 + 1e-9
     assert height <= 6
 
 
-def test_raw_images_stand_above_their_overlays():
+def test_raw_images_stand_above_their_overlays() -> None:
     figure = pair_figure((IMAGE, IMAGE.flip(0)), (MAP, MAP), show_images=True)
     raw = [ax for ax in figure.axes if len(ax.images) == 1]
     for ax, below, image in zip(raw, panels(figure), (IMAGE, IMAGE.flip(0)), strict=True):
@@ -459,7 +461,7 @@ def test_raw_images_stand_above_their_overlays():
         assert not below.get_title()
 
 
-def test_titles_and_heading():
+def test_titles_and_heading() -> None:
     figure = pair_figure((IMAGE, IMAGE), (MAP, MAP), neuron=17, similarity=torch.tensor(0.83123), response=4.2)
     assert [ax.get_title() for ax in panels(figure)] == ["out-of-category image", "reference"]
     assert figure.get_suptitle() == "neuron 17  ·  similarity 0.831  ·  response 4.2"
@@ -469,7 +471,7 @@ def test_titles_and_heading():
     assert not pair_figure((IMAGE, IMAGE), (MAP, MAP)).get_suptitle()
 
 
-def test_long_and_odd_texts_fit_and_are_taken_literally():
+def test_long_and_odd_texts_fit_and_are_taken_literally() -> None:
     title = "n02088364_a_very_long_$file_name^of%a#stimulus_" + 60 * "x" + ".jpg"
     figure = pair_figure((IMAGE, IMAGE), (MAP, MAP), titles=(title, "$x^$"), neuron=title, colorbar=True)
     rgba(figure)
@@ -485,25 +487,25 @@ def test_long_and_odd_texts_fit_and_are_taken_literally():
     assert heading.x1 <= figure.bbox.width
 
 
-def test_colour_bar_names_the_scale():
+def test_colour_bar_names_the_scale() -> None:
     figure = pair_figure((IMAGE, IMAGE), (MAP, MAP), vmax=0.25, colorbar=True)
     bar = next(ax for ax in figure.axes if len(ax.images) == 1)
     assert [label.get_text() for label in bar.get_yticklabels()] == ["0", "0.25"]
     assert len(pair_figure((IMAGE, IMAGE), (MAP, MAP)).axes) == 2
 
 
-def test_colour_bar_of_maps_without_heat_claims_no_maximum():
+def test_colour_bar_of_maps_without_heat_claims_no_maximum() -> None:
     figure = pair_figure((IMAGE, IMAGE), (-MAP.abs(), -MAP.abs()), colorbar=True)
     bar = next(ax for ax in figure.axes if len(ax.images) == 1)
     assert [label.get_text() for label in bar.get_yticklabels()] == ["0"]
 
 
-def test_pairs_as_tensors_and_batches_of_one():
+def test_pairs_as_tensors_and_batches_of_one() -> None:
     figure = pair_figure(torch.stack([IMAGE, IMAGE]), (MAP[None], MAP[None]))
     np.testing.assert_array_equal(drawn_heat(panels(figure)[0])[0], display_heat(MAP))
 
 
-def test_normalised_pairs():
+def test_normalised_pairs() -> None:
     mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
     figure = pair_figure(2 * [(IMAGE - mean) / std], (MAP, MAP), mean=MEAN, std=STD, grey=False)
     np.testing.assert_allclose(drawn_heat(panels(figure)[0])[1], to_image(IMAGE), atol=1e-6)
@@ -534,7 +536,9 @@ def test_normalised_pairs():
         (([IMAGE] * 2, [MAP] * 2), {"response": torch.ones(2)}, TypeError, r"`response` must be one number"),
     ],
 )
-def test_pair_errors(arguments, options, error, text):
+def test_pair_errors(
+    arguments: tuple[object, ...], options: dict[str, object], error: type[Exception], text: str
+) -> None:
     with pytest.raises(error, match=text):
         pair_figure(*arguments, **options)
 
@@ -542,14 +546,14 @@ def test_pair_errors(arguments, options, error, text):
 # --- what is left alone ---
 
 
-def test_inputs_are_left_as_they_are():
+def test_inputs_are_left_as_they_are() -> None:
     image, attribution = IMAGE.clone(), MAP.clone()
     pair_figure((image, image), (attribution, attribution), show_images=True)
     assert torch.equal(image, IMAGE)
     assert torch.equal(attribution, MAP)
 
 
-def test_settings_are_left_alone_and_do_not_turn_the_picture_around():
+def test_settings_are_left_alone_and_do_not_turn_the_picture_around() -> None:
     plain = rgba(pair_figure((IMAGE, IMAGE), (MAP, MAP), show_images=True))
     odd = {
         "image.origin": "lower",
@@ -570,13 +574,13 @@ def test_settings_are_left_alone_and_do_not_turn_the_picture_around():
     np.testing.assert_array_equal(turned, plain)
 
 
-def test_a_figure_shows_itself_in_a_notebook_and_can_be_pickled():
+def test_a_figure_shows_itself_in_a_notebook_and_can_be_pickled() -> None:
     figure = pair_figure((IMAGE, IMAGE), (MAP, MAP))
     for one in (figure, pickle.loads(pickle.dumps(figure))):
         assert one._repr_png_().startswith(b"\x89PNG")
 
 
-def test_pyplot_is_never_imported_and_drawing_is_headless():
+def test_pyplot_is_never_imported_and_drawing_is_headless() -> None:
     program = """
         import io, sys
         import captum_shared
@@ -602,7 +606,7 @@ def test_pyplot_is_never_imported_and_drawing_is_headless():
 
 @given(name=st.text(st.characters(codec="ascii"), max_size=60), most=st.integers(6, 40))
 @settings(deadline=None, max_examples=60)
-def test_short_names_keep_both_ends(name, most):
+def test_short_names_keep_both_ends(name: str, most: int) -> None:
     cut = short(name, most)
     assert len(cut) <= most
     assert cut == name or (name.startswith(cut.split("…")[0]) and name.endswith(cut.split("…")[-1]))

@@ -87,7 +87,7 @@ def place(name: str) -> Iterator[None]:
             yield
 
 
-def tasks(function: Any, *more: Any, n: int = 8) -> list[Task]:
+def tasks(function: Any, *more: Any, n: int = 8) -> list[Task[Any]]:
     return [Task(f"number {i}", function, lambda i=i: (i, *more)) for i in range(n)]
 
 

@@ -67,9 +67,9 @@ def interrupt(*_: Any, **__: Any) -> None:
 
 
 @pytest.fixture
-def report(made: dict[str, Path], world: Path) -> Callable[[str], None]:
+def report(made: dict[str, Path], world: Path) -> Callable[[str], object]:
     """Puts a report into the world's folder ``out``."""
-    return lambda name: shutil.copytree(made[name], "out", dirs_exist_ok=True) and None
+    return lambda name: shutil.copytree(made[name], "out", dirs_exist_ok=True)
 
 
 FOREIGN: dict[str, Callable[[], Any]] = {
