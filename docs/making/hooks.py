@@ -50,7 +50,8 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """The help of the commands and the list of the tutorials, where a page asks for them."""
     listed = "\n".join(f"1. [{title}]({name})" for name, title in _tutorials().items())
-    return commands.filled(markdown).replace("<!-- tutorials -->", listed)
+    text: str = commands.filled(markdown)
+    return text.replace("<!-- tutorials -->", listed)
 
 
 def on_page_content(text: str, page: Any, config: Any, files: Files) -> str:
