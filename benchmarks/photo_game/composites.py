@@ -55,12 +55,14 @@ class Composite:
         """
         own = self.references[side][:n]
         if own.shape[1] == 1:
-            return own[:, None]
+            result: np.ndarray = own[:, None]
+            return result
         (row, column), (row_d, column_d) = (divmod(int(self.cells[k]), 2) for k in (side, 2))
         beside = column != column_d
         first = column < column_d if beside else row < row_d
         ordered = own if first != exchanged else own[:, ::-1]
-        return ordered[:, None] if beside else ordered[:, :, None]
+        result: np.ndarray = ordered[:, None] if beside else ordered[:, :, None]
+        return result
 
     @property
     def neuron(self) -> Driving:

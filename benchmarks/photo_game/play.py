@@ -121,7 +121,8 @@ def constants_of(
 
 def turned(values: Tensor, turn: Tensor, cells: int) -> Tensor:
     """Latents (..., K cells), channels first, with the channels of each cell turned by a matrix (K, K)."""
-    return (values.double().unflatten(-1, (-1, cells)).mT @ turn.T).mT.flatten(-2)
+    result: Tensor = (values.double().unflatten(-1, (-1, cells)).mT @ turn.T).mT.flatten(-2)
+    return result
 
 
 class Frame:
@@ -227,7 +228,8 @@ def maps_of_tiles(features: Tensor, weights: Tensor, pool: int, cells: Tensor) -
         own = places[:, torch.arange(len(cells))[:, None], cells]
     own = own.permute(4, 1, 2, 0, 3)  # (cells, B, 4, X, K + 1)
     maps = sum(share[:, k] * (weight @ inputs) for k, weight in enumerate(own))
-    return torch.as_tensor(maps).transpose(1, 2).unflatten(-1, sizes)
+    result: Tensor = torch.as_tensor(maps).transpose(1, 2).unflatten(-1, sizes)
+    return result
 
 
 def score_of(heat: np.ndarray) -> Scores:

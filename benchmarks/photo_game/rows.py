@@ -102,7 +102,8 @@ class Row:
     def offset(self, pairs: Pairs, constants: Tensor) -> Tensor:
         """What the positions of each cell of the map have beside constants . (features / spread), (N, cells)."""
         origins = {"mean": pairs.mean, "strongest": pairs.strongest, "latents": 0 * pairs.zero, "map": pairs.zero}
-        return (constants * (pairs.zero - origins[self.origin])).unflatten(1, (-1, pairs.cells)).sum(1)
+        result: Tensor = (constants * (pairs.zero - origins[self.origin])).unflatten(1, (-1, pairs.cells)).sum(1)
+        return result
 
 
 def _rule(name: str) -> Constants:
