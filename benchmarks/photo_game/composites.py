@@ -53,16 +53,14 @@ class Composite:
         Two photographs lie beside or above each other such that each covers the place where the composite has its
         category, or, `exchanged`, the other's. It matters to latents that are a grid of cells.
         """
-        own = self.references[side][:n]
+        own: np.ndarray = self.references[side][:n]
         if own.shape[1] == 1:
-            result: np.ndarray = own[:, None]
-            return result
+            return np.expand_dims(own, 1)
         (row, column), (row_d, column_d) = (divmod(int(self.cells[k]), 2) for k in (side, 2))
         beside = column != column_d
         first = column < column_d if beside else row < row_d
         ordered = own if first != exchanged else own[:, ::-1]
-        result: np.ndarray = ordered[:, None] if beside else ordered[:, :, None]
-        return result
+        return np.expand_dims(ordered, 1 if beside else 2)
 
     @property
     def neuron(self) -> Driving:
