@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_shared.encoder.identity import ImageTransform
@@ -44,7 +43,10 @@ from captum_shared.study.tables import (
 )
 from captum_shared.study.tuning import category_means
 
-Panel = tuple[str, Callable[[], Figure], str, str]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    Panel = tuple[str, Callable[[], Figure], str, str]
 
 
 def write_report(study: Study, findings: Findings, run: Run) -> RecordingSummary:
