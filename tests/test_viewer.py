@@ -38,7 +38,7 @@ def test_eight_bits_are_enough_also_for_small_values(seed: int, power: int, scal
 
 
 def test_nothing_stays_nothing() -> None:
-    assert viewer.quantized(np.zeros((2, 3)))[:2] == [[2, 3], 0.0]
+    assert viewer.quantized(np.zeros((2, 3)))[:2] == ([2, 3], 0.0)
     assert not restored(viewer.quantized(-np.ones((2, 3)))).any()
 
 
