@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import hashlib
+import html
 import io
 import json
 import os
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,7 +91,7 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
 def figure_bytes(figure: Figure, dpi: int = 150, kind: str = "png") -> bytes:
     """A figure as PNG, SVG or PDF, without a date in it: the same figure gives the same bytes.
 
-    Text stays text: an SVG names its font, a PDF holds it.
+    Text stays text, and the file holds the letters of its font that it uses.
     """
     from matplotlib import rc_context
 
@@ -96,6 +99,33 @@ def figure_bytes(figure: Figure, dpi: int = 150, kind: str = "png") -> bytes:
     buffer = io.BytesIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "captum_shared", "pdf.fonttype": 42}):
         figure.savefig(buffer, format=kind, dpi=dpi, metadata={undated[kind]: None})
+    return _with_font(buffer.getvalue()) if kind == "svg" else buffer.getvalue()
+
+
+def _with_font(svg: bytes) -> bytes:
+    """An SVG with its font inside: the letters that it uses, so that it looks the same where the font is missing."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    path = findfont(FontProperties())
+    letters = html.unescape(re.sub(r"<[^>]*>", "", svg.decode()))
+    code = base64.b64encode(_subset(path, "".join(sorted(set(letters))))).decode()
+    face = f"@font-face {{font-family: '{get_font(path).family_name}'; src: url(data:font/woff;base64,{code})}}"
+    return svg.replace(b"<defs>", f'<defs>\n  <style type="text/css">{face}</style>'.encode(), 1)
+
+
+@lru_cache(maxsize=32)
+def _subset(path: str, letters: str) -> bytes:
+    """The font file with these letters only, as WOFF. Matplotlib brings fontTools, and embeds fonts in PDFs by it."""
+    from fontTools import subset
+
+    options = subset.Options(flavor="woff", hinting=False)
+    options.drop_tables += ["FFTM"]  # of the program that made the font
+    font = subset.load_font(path, options)
+    subsetter = subset.Subsetter(options)
+    subsetter.populate(text=letters)
+    subsetter.subset(font)
+    buffer = io.BytesIO()
+    subset.save_font(font, buffer, options)
     return buffer.getvalue()
 
 

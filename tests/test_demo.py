@@ -40,6 +40,7 @@ def test_files(result: Any) -> None:
     page = (out / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 4  # the swap first
     assert "not standardised" in page
+    assert page.index("One image, two references") < page.index('id="viewer"')
 
 
 def test_the_heat_moves_with_the_reference() -> None:

@@ -29,14 +29,18 @@ from captum_shared.synthetic import (
     render_scenes,
     sample_scene,
     shared_masks,
+    typical_scene,
 )
 from captum_shared.synthetic.images import SyntheticImages
 from captum_shared.synthetic.network import WEIGHTS, DemoNetwork
 from captum_shared.synthetic.scene import Scene
+from captum_shared.synthetic.styles import STYLES
 from captum_shared.synthetic.train import evaluate, place_targets, train
 
 seeds = st.integers(0, 2**32 - 1)
 categories = st.sampled_from(CATEGORIES)
+Sampler = Callable[[str, int], Scene]
+samplers: st.SearchStrategy[Sampler] = st.sampled_from([sample_scene, typical_scene])
 
 
 @pytest.fixture(scope="module")
@@ -58,18 +62,18 @@ def latents_of(network: DemoNetwork, images: torch.Tensor) -> torch.Tensor:
 
 
 @settings(max_examples=15, deadline=None)
-@given(seeds, categories)
-def test_same_seed_gives_same_bytes(seed: int, category: str) -> None:
-    first, second = (render(sample_scene(category, seed), 48) for _ in range(2))
+@given(seeds, categories, samplers)
+def test_same_seed_gives_same_bytes(seed: int, category: str, sample: Sampler) -> None:
+    first, second = (render(sample(category, seed), 48) for _ in range(2))
     assert first[0].numpy().tobytes() == second[0].numpy().tobytes()
     assert first[1].keys() == second[1].keys()
     assert all((first[1][kind] == second[1][kind]).all() for kind in first[1])
 
 
 @settings(max_examples=15, deadline=None)
-@given(seeds, categories)
-def test_images_are_eight_bit_levels_and_masks_are_disjoint(seed: int, category: str) -> None:
-    image, masks = render(sample_scene(category, seed), 48)
+@given(seeds, categories, samplers)
+def test_images_are_eight_bit_levels_and_masks_are_disjoint(seed: int, category: str, sample: Sampler) -> None:
+    image, masks = render(sample(category, seed), 48)
     assert image.shape == (3, 48, 48)
     assert image.dtype == torch.float32
     torch.testing.assert_close(255 * image, (255 * image).round(), rtol=0, atol=1e-4)
@@ -80,9 +84,11 @@ def test_images_are_eight_bit_levels_and_masks_are_disjoint(seed: int, category:
 
 
 @settings(max_examples=25, deadline=None)
-@given(seeds, categories, st.data())
-def test_removing_a_kind_changes_only_its_footprint(seed: int, category: str, data: st.DataObject) -> None:
-    scene = sample_scene(category, seed)
+@given(seeds, categories, samplers, st.data())
+def test_removing_a_kind_changes_only_its_footprint(
+    seed: int, category: str, sample: Sampler, data: st.DataObject
+) -> None:
+    scene = sample(category, seed)
     kind = data.draw(st.sampled_from(scene.kinds))
     image, masks = render(scene, 64)
     image_without, masks_without = render(scene.without(kind), 64)
@@ -111,13 +117,39 @@ def test_masks_of_two_discs_are_the_discs() -> None:
     assert (masks["wheel"] == wheel).all()
 
 
-def test_every_kind_paints_inside_its_reach() -> None:
-    for kind, entry in KINDS.items():
+def test_every_kind_and_style_paints_inside_its_reach() -> None:
+    plain = [(kind, "", entry) for kind, entry in KINDS.items()]
+    styled = [(kind, style, entry) for kind, styles in STYLES.items() for style, entry in styles.items()]
+    for kind, style, entry in plain + styled:
         for form in (-1.0, 1.0):
-            touched = footprint(Part(kind, (0.5, 0.5), 0.15, form=form), 128)
+            touched = footprint(Part(kind, (0.5, 0.5), 0.15, form=form, style=style), 128)
             y, x = np.nonzero(touched)
             assert len(x) > 50
-            assert np.hypot(x + 0.5 - 64, y + 0.5 - 64).max() < entry.reach * 0.15 * 128 + 1, kind
+            assert np.hypot(x + 0.5 - 64, y + 0.5 - 64).max() < entry.reach * 0.15 * 128 + 1, (kind, style)
+
+
+def test_typical_objects_are_a_body_of_some_style_with_at_most_two_kinds_of_animal_parts() -> None:
+    drawn: set[tuple[str, str]] = set()
+    counts: set[int] = set()
+    for seed in range(60):
+        for category, body in (("vehicle", "chassis"), ("furniture", "cabinet"), ("tool", "shaft")):
+            scene = typical_scene(category, seed)
+            drawn |= {(part.kind, part.style) for part in scene.parts if part.kind == body}
+            animal = [kind for kind in scene.kinds if kind in synthetic.SHARED_KINDS]
+            counts.add(len(animal))
+            assert set(scene.kinds) == {body, *animal, *(["wheel"] if category == "vehicle" else [])}
+    assert drawn == {(kind, style) for kind, styles in STYLES.items() for style in styles}
+    assert counts == {0, 1, 2}
+    assert all("torso" in typical_scene("creature", seed).kinds for seed in range(5))
+
+
+def test_the_network_knows_typical_objects_too(network: DemoNetwork) -> None:
+    made = make_images(80, seed=3, typical=True)
+    presence, logits = made.presence(), network(made.images).detach()
+    for kind in synthetic.SHARED_KINDS:
+        here = presence[:, list(KINDS).index(kind)] > 0
+        scores = logits[:, synthetic.LABELS.index(kind)]
+        assert (scores[here][:, None] > scores[~here]).float().mean() > 0.9, kind  # area under the ROC curve
 
 
 def test_adding_a_part_and_removing_it_is_the_identity() -> None:
@@ -288,6 +320,13 @@ def test_demo_images_are_gallery_then_others() -> None:
     ("call", "message"),
     [
         (lambda: sample_scene("plant", 0), r"`category` must be one of creature, .* got 'plant'"),
+        (lambda: typical_scene("plant", 0), r"`category` must be one of creature, .* got 'plant'"),
+        (lambda: typical_scene("tool", 0, clutter=-1), r"`clutter` must be at least 0, got -1"),
+        (
+            lambda: footprint(Part("cabinet", (0.5, 0.5), 0.1, style="sofa")),
+            r"style of a cabinet must be one of 'table', 'chair', 'shelf', got 'sofa'",
+        ),
+        (lambda: footprint(Part("head", (0.5, 0.5), 0.1, style="odd")), r"style of a head must be one of '', got 'odd'"),
         (lambda: sample_scene("tool", 0, clutter=-1), r"`clutter` must be at least 0, got -1"),
         (lambda: make_images(0), r"`n` must be a positive integer, got 0"),
         (lambda: make_images(2, []), r"`categories` must name at least one category"),

@@ -4,39 +4,36 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
 
+import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_shared.attribution import LayerCorrespondence, LayerParallelBackprop
 from captum_shared.checks import check_integer
 from captum_shared.folders import ReportFolder, report_folder
 from captum_shared.report.device import find_device
-from captum_shared.report.html import Picture, Section, data_url, gallery, page, table, text
-from captum_shared.report.unit_sheets import jpeg
-from captum_shared.report.viewer import (
-    ImageView,
-    MapView,
-    NeuronView,
-    PairView,
-    ReferenceView,
-    density,
-    inline_viewer,
-)
+from captum_shared.report.html import Picture, Section, gallery, page, table, text
+from captum_shared.report.pair_views import ImageShelf, reference_view
+from captum_shared.report.viewer import MapView, NeuronView, PairView, ReferenceView, density, inline_viewer
 from captum_shared.study.demo import (
+    RULE,
     Case,
     DemoFigures,
     DemoStudy,
     find_cases,
     find_swap,
     heat_by_kind,
+    look_at_references,
     map_methods,
+    name_of,
     open_demo,
     share_of_heat,
     summarise,
 )
+from captum_shared.study.looks import Look
 from captum_shared.synthetic import render
 from captum_shared.visualization import pair_figure
 from captum_shared.visualization.rows import PairRow, pairs_figure
@@ -45,8 +42,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-SHARP = 288
-"""Pixels of the images that the demo opens with; the network sees 96."""
+SHARP = 384
+"""Pixels of the images that are shown; the network sees 96."""
+SWAP_WIDTH = 7.2
+"""Inches."""
+PLURAL = {"ear": "ears", "limb": "legs"}
+"""Kinds that come in pairs."""
 
 
 class DemoChoices(TypedDict):
@@ -132,13 +133,14 @@ def _explain(study: DemoStudy, asked: DemoChoices, folder: ReportFolder, progres
     swap = _draw_swap(study, folder, asked["preferred"])
     methods, preferred = map_methods(study), asked["preferred"]
     shares, pictures, views = [], [], _Views(study, preferred)
-    for rank, case in enumerate(tqdm(cases, disable=not progress, unit="pair"), start=1):
+    looks, bar = look_at_references(study, cases), tqdm(cases, disable=not progress, unit="pair")
+    for rank, (case, look) in enumerate(zip(bar, looks, strict=True), start=1):
         maps = {name: method(case.images) for name, method in methods.items()}
         shares.append({name: share_of_heat(pair, case.shared) for name, pair in maps.items()})
-        views.add(case, maps)
+        views.add(case, look, maps)
         figure, caption, alt = _draw(case, maps["ParallelBackprop"], shares[-1], preferred)
         caption += _miss(case, maps["ParallelBackprop"], shares[-1])
-        pictures.append(Picture(folder.write_figure(f"pair_{rank:02d}.png", figure), caption, alt))
+        pictures.append(Picture(folder.write_figure(f"pair_{rank:02d}.png", figure, 100), caption, alt))
     summary: DemoSummary = {
         "command": "demo", "preferred": preferred, "standardized": asked["standardize"], "seed": asked["seed"],
         "passed_over_without_shared_part": passed_over, **summarise(study, cases, shares),
@@ -149,7 +151,7 @@ def _explain(study: DemoStudy, asked: DemoChoices, folder: ReportFolder, progres
 def _draw(case: Case, maps: Sequence[Tensor], shares: dict[str, float], preferred: str) -> tuple[Figure, str, str]:
     """The figure of a pair, its caption, and what it shows for those who cannot see it."""
     figure = pair_figure(
-        [x[0].cpu() for x in case.images],
+        [render(scene, SHARP)[0] for scene in case.scenes],
         [m.cpu() for m in maps],
         titles=(f"{case.name} that excites the neuron", f"{preferred} most similar for it"),
         neuron=preferred,
@@ -157,40 +159,40 @@ def _draw(case: Case, maps: Sequence[Tensor], shares: dict[str, float], preferre
         response=case.response,
         show_images=True,
     )
-    truth = ", ".join(case.shared.kinds)
-    caption = f"Truly shared: {truth}. Share of heat on it: {shares['ParallelBackprop']:.2f}"
+    truth = _parts(case)
+    caption = f"Truly shared: {truth}. Share of heat there: {shares['ParallelBackprop']:.2f}"
     alt = f"A {case.name} and a {preferred} that share {truth}, plain above, with heat on what they share below"
     return figure, caption, alt
 
 
 class _Views:
-    """What the viewer shows of the pairs: the layer map, and the maps of each method."""
+    """What the viewer shows of the pairs: five references each, and of the best the maps of each method."""
 
     def __init__(self, study: DemoStudy, preferred: str) -> None:
         self.study, self.preferred = study, preferred
-        self.images: list[ImageView] = []
+        names = [f"{name_of(study.scene(place))} {place}" for place in range(len(study.latents))]
+        self.shelf = ImageShelf(lambda place: render(study.scene(place), SHARP)[0], names, study.data.categories)
         self.pairs: list[PairView] = []
 
-    def add(self, case: Case, maps: Mapping[str, Sequence[Tensor]]) -> None:
-        """A pair with its maps by method."""
-        encoder, weight = self.study.encoder, self.study.readout.weight[0]
-        layer = [m[0, 0].cpu().numpy() for m in LayerParallelBackprop(encoder).attribute(case.images, readout=weight)]
-        kinds = {"layer": MapView(layer[0], layer[1])}
-        for name, (x, reference) in maps.items():
-            kinds[f"pixels, {name}"] = MapView(x.cpu().sum(0).numpy(), reference.cpu().sum(0).numpy())
-        part = LayerCorrespondence(encoder).attribute(case.images, readout=weight)[0].cpu().numpy()
-        names = f"{case.name} {len(self.pairs) + 1}", f"{self.preferred} {len(self.pairs) + 1}"
-        start = len(self.images)
-        for scene, name, category in zip(case.scenes, names, (case.name, self.preferred), strict=True):
-            pixels = (render(scene, SHARP)[0].permute(1, 2, 0) * 255).byte().numpy()
-            self.images.append(ImageView(data_url(jpeg(pixels, 90), "image/jpeg"), name, category, SHARP, SHARP))
-        said = [] if case.similarity > 0 else ["The similarity is not positive."]
-        best = ReferenceView(start + 1, case.similarity, kinds, part, warnings=said)
-        self.pairs.append(PairView(start, case.response, [best]))
+    def add(self, case: Case, looks: Sequence[Look], maps: Mapping[str, Sequence[Tensor]]) -> None:
+        """A pair with its maps by method, and the other references of its image."""
+        summed = {name: [m.cpu().sum(0).numpy() for m in both] for name, both in maps.items()}
+        references = [self._reference(look, summed if rank == 0 else {}) for rank, look in enumerate(looks)]
+        self.pairs.append(PairView(self.shelf.number(case.places[0]), case.response, references))
+
+    def _reference(self, look: Look, maps: Mapping[str, Sequence[np.ndarray]]) -> ReferenceView:
+        pixel = (maps["ParallelBackprop"][0], maps["ParallelBackprop"][1]) if maps else None
+        said = [] if look.similarity > 0 else ["The similarity is not positive."]
+        response, number = float(self.study.responses[look.reference]), self.shelf.number(look.reference)
+        view = reference_view(look, number, RULE, pixel, response=response, warnings=said)
+        others = {
+            f"pixels, {name}": MapView(both[0], both[1]) for name, both in maps.items() if name != "ParallelBackprop"
+        }
+        return replace(view, maps={**view.maps, **others})
 
     def section(self) -> Section:
         """All of them, inside the page."""
-        return inline_viewer(self.images, (), [NeuronView(self.preferred, {}, self.pairs)])
+        return inline_viewer(self.shelf.views, (), [NeuronView(self.preferred, {}, self.pairs)])
 
 
 def _draw_swap(study: DemoStudy, folder: ReportFolder, preferred: str) -> list[Picture]:
@@ -198,14 +200,15 @@ def _draw_swap(study: DemoStudy, folder: ReportFolder, preferred: str) -> list[P
     swap = find_swap(study)
     if swap is None:
         return []
-    first, second = (", ".join(case.shared.kinds) for case in swap.cases)
-    rows = []
+    first, second = (_parts(case) for case in swap.cases)
+    name, rows = swap.cases[0].name, []
     for case, maps, kind in zip(swap.cases, swap.maps, (first, second), strict=True):
         images = [(render(scene, SHARP)[0].permute(1, 2, 0) * 255).byte().numpy() for scene in case.scenes]
         heats = [density(m.cpu().sum(0).numpy()) for m in maps]
-        labels = f"the same {case.name}", f"a {preferred} that shares its {kind}"
+        labels = f"the same {name}", f"a {preferred} that shares its {kind}"
         rows.append(PairRow((images[0], images[1]), (heats[0], heats[1]), labels))
-    png = folder.write_figure("swap.png", pairs_figure(rows, 9.0), 160)
+    titles = (f"the {name}", "its heat", "the reference's heat", "the reference")
+    png = folder.write_figure("swap.png", pairs_figure(rows, SWAP_WIDTH, titles), 180)
     (a, b), (c, d) = swap.shares
     caption = (
         f"One image, two references. With the one that shares its {first}, {a:.2f} of the image's heat lies on the "
@@ -213,7 +216,16 @@ def _draw_swap(study: DemoStudy, folder: ReportFolder, preferred: str) -> list[P
         f"that sees the image alone gives it the same map twice. This is the clearest of {swap.tried} such swaps among "
         "the strongest images; the pairs below are not chosen."
     )
-    return [Picture(png, caption, f"The heat on a {swap.cases[0].name} moves from {first} to {second}")]
+    return [
+        Picture(
+            png, caption, f"The heat on one {name} moves from its {first} to its {second} when the reference is swapped"
+        )
+    ]
+
+
+def _parts(case: Case) -> str:
+    """The truly shared parts in words."""
+    return " and ".join(PLURAL.get(kind, kind) for kind in case.shared.kinds)
 
 
 def _miss(case: Case, maps: Sequence[Tensor], shares: dict[str, float]) -> str:
@@ -276,16 +288,30 @@ def _write_report(
     folder.write_json("summary.json", summary)
 
 
+def _fit_text(preferred: str) -> list[str]:
+    """What a creature neuron was fitted on, and what it is shown."""
+    if preferred != "creature":
+        return []
+    return [
+        "The neuron was fitted on images in which any category can have any body, so that it cannot go by the body. "
+        "The images here are others, drawn so that a person sees at once what they are. The benchmark on synthetic "
+        "images (python -m benchmarks.shared_parts) uses images of the former kind.",
+    ]
+
+
 def _methods_text(s: DemoSummary) -> list[str]:
+    plural = s["preferred"] if s["preferred"] == "furniture" else f"{s['preferred']}s"
     scaled = "standardised over all images" if s["standardized"] else "as the network gives them, not standardised"
     return [
-        f"A linear neuron on the latents of a small network prefers the category '{s['preferred']}' (cross-validated "
-        f"area under the ROC curve {s['cv_auc']:.2f}). These are the other images that excite it most, each with the "
-        f"{s['preferred']} that is most similar for this neuron. Heat marks what the two share and the neuron reads.",
-        "The images are composed of parts, so the truth is known: a part is truly shared if it is in both images and "
-        f"the response falls by at least {s['least_drop']} without it in both. "
-        f"{s['passed_over_without_shared_part']} images without such a part were passed over. The methods that see the "
-        "readout alone cannot know the reference.",
+        f"A linear neuron on the latents of a small network prefers {plural} (cross-validated area under the "
+        f"ROC curve {s['cv_auc']:.2f}), and yet other things excite it. Heat marks what such a thing shares with a "
+        f"{s['preferred']}, for this neuron.",
+        "These are the strongest images of other categories, in this order, each with the "
+        f"{s['preferred']} that is most similar for this neuron. Images are composed of parts, so the truth is known: "
+        "a part is truly shared if it is in both images and the response falls by at least "
+        f"{s['least_drop']} without it in both. {s['passed_over_without_shared_part']} images without such a part were "
+        "passed over. The methods that see the readout alone cannot know the reference.",
+        *_fit_text(s["preferred"]),
         f"Latents are {scaled}. The network was trained so that a few of its channels stand for each kind of part, "
         "which suits a product channel by channel; ordinary networks are not so kind.",
     ]

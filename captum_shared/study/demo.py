@@ -1,4 +1,9 @@
-"""The demo's study: objects that excite a category neuron, and what they truly share with its category."""
+"""The demo's study: objects that excite a category neuron, and what they truly share with its category.
+
+The neuron is fitted on images in which every category can have every body, so that the body alone does not tell it the
+category. A creature neuron is then shown other images: objects that a person names at once, with a part or two of an
+animal, and creatures.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +21,10 @@ from captum_shared.attribution import ParallelBackprop
 from captum_shared.encoder import LatentEncoder, encode_images
 from captum_shared.metrics import relevance_mass_accuracy
 from captum_shared.readout import LinearReadout, fit_readout
-from captum_shared.selection import find_drivers, find_pairs
+from captum_shared.selection import Drivers, find_drivers, find_pairs
 from captum_shared.similarity import neuron_similarity
 from captum_shared.study.category import area_under_curve, standardized
+from captum_shared.study.looks import Look, References, Seen, look_at, see
 from captum_shared.study.network import device_of
 from captum_shared.synthetic import (
     DEMO_LAYER,
@@ -35,6 +41,7 @@ from captum_shared.visualization import display_heat
 
 BASELINE = 0.8  # the mean brightness of the images; black would put heat on every bright background
 N_STEPS = 32
+RULE, SIMILARITY = "product", "dot"
 DRIVES = 0.05  # a part drives the neuron if the response falls by more than 5 % of the step from others to the category
 
 Maps = Sequence[Tensor]
@@ -47,12 +54,14 @@ class DemoStudy:
     Attributes
     ----------
     data : DemoImages
-        The category's first.
+        The images that are shown, the category's first.
     encoder : LatentEncoder
     readout : LinearReadout
     latents : Tensor (n, D)
     responses : (n,) array
-        Out of fold.
+        To images that the readout was not fitted on.
+    cv_auc : float
+        Area under the ROC curve for the category, out of fold, over the images of the fit.
     """
 
     data: DemoImages
@@ -60,22 +69,40 @@ class DemoStudy:
     readout: LinearReadout
     latents: Tensor
     responses: np.ndarray
+    cv_auc: float
 
     @property
     def member(self) -> np.ndarray:
         """(n,) bool array: in the category."""
         return np.arange(len(self.data.images)) < len(self.data.gallery)
 
+    @property
+    def weight(self) -> Tensor:
+        """The readout (D,), as the latents are."""
+        return self.readout.weight[0].detach().to(self.latents)
+
+    def drivers(self, top: int | None = None) -> Drivers:
+        """The `top` strongest images outside the category, or all; any image of the category can be a reference."""
+        return find_drivers(self.responses, self.member, top=top, references="category")
+
     def respond(self, images: Tensor) -> Tensor:
         """Responses (n,) to images."""
         responses: Tensor = self.readout(self.encoder(images.to(device_of(self.encoder))))
         return responses[:, 0]
 
+    def scene(self, place: int) -> Scene:
+        """The scene of an image."""
+        return [*self.data.gallery.scenes, *self.data.others.scenes][place]
+
 
 @dataclass(frozen=True)
 class Case:
-    """An object that excites the neuron, its reference, and what they truly share."""
+    """An object that excites the neuron, its reference, and what they truly share.
 
+    `places` are those of both among the study's images.
+    """
+
+    places: tuple[int, int]
     name: str
     images: tuple[Tensor, Tensor]
     scenes: tuple[Scene, Scene]
@@ -93,32 +120,56 @@ def open_demo(
     preferred: str, standardize: bool, seed: int, device: torch.device, *, batch_size: int = 32, progress: bool = True
 ) -> DemoStudy:
     """Draw the images, encode them and fit the readout."""
-    data = demo_images(preferred, n_gallery=40, n_others=180, seed=seed)
+    fitted = demo_images(preferred, n_gallery=40, n_others=180, seed=seed)
     encoder = LatentEncoder(demo_network().to(device).requires_grad_(False), DEMO_LAYER, pool="avg")
-    latents = encode_images(encoder, data.images, batch_size=batch_size, progress=progress)
+    latents = encode_images(encoder, fitted.images, batch_size=batch_size, progress=progress)
     latents = standardized(encoder, latents) if standardize else latents
-    member = np.array([category == preferred for category in data.categories])
+    member = np.array([category == preferred for category in fitted.categories])
     fit = fit_readout(latents, member.astype(float), seed=seed)
-    return DemoStudy(data, encoder, fit.readout.to(device), latents, fit.predictions[:, 0])
+    responses = fit.predictions[:, 0]
+    readout, auc = fit.readout.to(device), area_under_curve(member, responses)
+    if preferred != "creature":  # typical creatures have no parts of objects
+        return DemoStudy(fitted, encoder, readout, latents, responses, auc)
+
+    data = demo_images(preferred, n_gallery=40, n_others=180, seed=seed, typical=True)
+    latents = encode_images(encoder, data.images, batch_size=batch_size, progress=progress)
+    with torch.no_grad():
+        responses = readout(latents.to(readout.weight))[:, 0].cpu().numpy()
+    return DemoStudy(data, encoder, readout, latents, responses, auc)
 
 
 def find_cases(study: DemoStudy, top: int) -> tuple[list[Case], int]:
     """The `top` strongest out-of-category images with a shared part, and how many were passed over."""
-    data, device = study.data, device_of(study.encoder)
-    drivers = find_drivers(study.responses, study.member, top=None, references="category")
-    pairs = find_pairs(study.latents, drivers, study.readout.weight[0].to(study.latents))
-
+    pairs = find_pairs(study.latents, study.drivers(), study.weight, similarity=SIMILARITY)
     cases: list[Case] = []
-    columns = (pairs.images, pairs.references[:, 0], pairs.similarity[:, 0])
+    columns = (pairs.images.tolist(), pairs.references[:, 0].tolist(), pairs.similarity[:, 0].tolist())
     for tried, (i, j, similarity) in enumerate(zip(*columns, strict=True)):
         if len(cases) == top:
             return cases, tried - top
-        scenes = data.others.scenes[i - len(data.gallery)], data.gallery.scenes[j]
-        shared = shared_masks(*scenes, study.respond, min_drop=DRIVES)
-        if shared.kinds:
-            images = (data.images[i : i + 1].to(device), data.images[j : j + 1].to(device))
-            cases.append(Case(data.categories[i], images, scenes, shared, float(similarity), float(study.responses[i])))
+        case = _case(study, i, j, similarity)
+        if case.shared.kinds:
+            cases.append(case)
     return cases, len(pairs.images) - len(cases)
+
+
+def look_at_references(study: DemoStudy, cases: Sequence[Case]) -> list[list[Look]]:
+    """Each case's image beside its most similar references, the case's own first, with layer maps and controls."""
+    requests = References(study.latents, RULE, SIMILARITY).requests(study.drivers(), study.weight)
+    by_image = {each[0].image: each for each in requests}
+    seen: dict[int, Seen] = {}
+
+    def remembered(place: int) -> Seen:
+        if place not in seen:
+            seen[place] = see(study.encoder, RULE, study.data.images[[place]].to(device_of(study.encoder)))
+        return seen[place]
+
+    return [
+        [
+            look_at(study.encoder, RULE, (remembered(request.image), remembered(request.reference)), request)
+            for request in by_image[case.places[0]]
+        ]
+        for case in cases
+    ]
 
 
 @dataclass(frozen=True)
@@ -141,17 +192,20 @@ class Swap:
 
 
 def find_swap(study: DemoStudy, top: int = 40) -> Swap | None:
-    """The swap in which the heat moves most with the reference, among the `top` strongest out-of-category images.
+    """The clearest swap among the `top` strongest out-of-category images.
 
-    References share one part alone with the image, and are the most similar that share this one. None if no image has
-    two such references.
+    References share one part alone with the image, and are the most similar that share this one. Clear is a swap in
+    which the image's heat moves with the reference, and the references' heat lies on what they share. None if no image
+    has two such references.
     """
     method, swaps = map_methods(study)["ParallelBackprop"], []
     for cases in _with_two_references(study, top):
         maps = tuple(method(case.images) for case in cases)
         masks = [case.shared.mask_x for case in cases]
         shares = tuple(tuple(_on(m[0], mask) for mask in masks) for m in maps)
-        swaps.append((min(shares[0][0] - shares[0][1], shares[1][1] - shares[1][0]), cases, maps, shares))
+        on_references = (_on(m[1], case.shared.mask_ref) for m, case in zip(maps, cases, strict=True))
+        clear = min(shares[0][0] - shares[0][1], shares[1][1] - shares[1][0], *on_references)
+        swaps.append((clear, cases, maps, shares))
     if not swaps:
         return None
     _, cases, maps, shares = max(swaps, key=lambda swap: swap[0])
@@ -161,10 +215,9 @@ def find_swap(study: DemoStudy, top: int = 40) -> Swap | None:
 def _with_two_references(study: DemoStudy, top: int) -> Iterator[tuple[Case, Case]]:
     data, n = study.data, len(study.data.gallery)
     effects = [removal_effects(scene, study.respond) for scene in data.gallery.scenes]
-    weight = study.readout.weight[0].to(study.latents)
-    for i in find_drivers(study.responses, study.member, top=top, references="category").outside.tolist():
-        own = removal_effects(data.others.scenes[i - n], study.respond)
-        similarity = neuron_similarity(study.latents[[i]], study.latents[:n], weight)[0]
+    for i in study.drivers(top).outside.tolist():
+        own = removal_effects(study.scene(i), study.respond)
+        similarity = neuron_similarity(study.latents[[i]], study.latents[:n], study.weight, kind=SIMILARITY)[0]
         best: dict[str, int] = {}
         for j in similarity.argsort(descending=True).tolist():
             both = sorted(own.keys() & effects[j].keys())
@@ -180,11 +233,15 @@ def _on(heat: Tensor, mask: np.ndarray) -> float:
 
 
 def _case(study: DemoStudy, i: int, j: int, similarity: float) -> Case:
-    data, device = study.data, device_of(study.encoder)
-    scenes = data.others.scenes[i - len(data.gallery)], data.gallery.scenes[j]
-    images = (data.images[i : i + 1].to(device), data.images[j : j + 1].to(device))
+    scenes, device = (study.scene(i), study.scene(j)), device_of(study.encoder)
     shared = shared_masks(*scenes, study.respond, min_drop=DRIVES)
-    return Case(data.categories[i], images, scenes, shared, similarity, float(study.responses[i]))
+    images = (study.data.images[[i]].to(device), study.data.images[[j]].to(device))
+    return Case((i, j), name_of(scenes[0]), images, scenes, shared, similarity, float(study.responses[i]))
+
+
+def name_of(scene: Scene) -> str:
+    """What a scene shows: "table" rather than "furniture", where it can be seen."""
+    return next((part.style for part in scene.parts if part.style), scene.category)
 
 
 def heat_by_kind(maps: Maps, case: Case) -> dict[str, float]:
@@ -248,9 +305,9 @@ class DemoFigures(TypedDict):
 def summarise(study: DemoStudy, cases: Sequence[Case], shares: Sequence[dict[str, float]]) -> DemoFigures:
     """The numbers that the demo ends with."""
     return {
-        "cv_auc": area_under_curve(study.member, study.responses), "pairs": len(cases),
+        "cv_auc": study.cv_auc, "pairs": len(cases),
         "mean_share": {name: float(np.mean([row[name] for row in shares])) for name in (shares[0] if shares else ())},
         "mean_area": float(np.mean([case.area for case in cases])),
-        "layer": DEMO_LAYER, "rule": "product", "similarity": "dot", "engine": "IntegratedGradients",
+        "layer": DEMO_LAYER, "rule": RULE, "similarity": SIMILARITY, "engine": "IntegratedGradients",
         "n_steps": N_STEPS, "baseline": BASELINE, "least_drop": DRIVES,
     }  # fmt: skip

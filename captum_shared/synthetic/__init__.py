@@ -15,6 +15,7 @@ from captum_shared.synthetic.neurons import (
 )
 from captum_shared.synthetic.parts import KINDS, NEUTRAL_KINDS, SHARED_KINDS
 from captum_shared.synthetic.scene import Background, Part, Scene
+from captum_shared.synthetic.typical import typical_scene
 
 __all__ = [
     "CATEGORIES",
@@ -43,4 +44,5 @@ __all__ = [
     "render_scenes",
     "sample_scene",
     "shared_masks",
+    "typical_scene",
 ]

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from captum_shared.checks import check_integer
 from captum_shared.synthetic.layout import CATEGORIES, sample_scene
-from captum_shared.synthetic.parts import KINDS, Ink, circle, polygon, stroke
+from captum_shared.synthetic.parts import KINDS, Ink, Kind, circle, polygon, stroke
 from captum_shared.synthetic.scene import Background, Part, Scene
+from captum_shared.synthetic.styles import STYLES
+from captum_shared.synthetic.typical import typical_scene
 
 SIZE = 96
 _LIGHT = (-0.55, -0.85)
@@ -112,9 +114,7 @@ def _composite(scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray]:
 @lru_cache(maxsize=64)
 def _paint(part: Part, size: int) -> tuple[tuple[slice, slice], Ink]:
     """The part's paint and the window of the image that it falls in."""
-    if part.kind not in KINDS:
-        raise ValueError(f"a part's kind must be one of {', '.join(KINDS)}, got {part.kind!r}")
-    kind = KINDS[part.kind]
+    kind = _kind(part)
     unit = part.scale * size
     x, y = part.position[0] * size, part.position[1] * size
     reach = kind.reach * unit + 1
@@ -126,6 +126,18 @@ def _paint(part: Part, size: int) -> tuple[tuple[slice, slice], Ink]:
     ink = Ink(u / unit, v / unit, unit, size, light)
     kind.paint(ink, part)
     return (rows, columns), ink
+
+
+def _kind(part: Part) -> Kind:
+    if part.kind not in KINDS:
+        raise ValueError(f"a part's kind must be one of {', '.join(KINDS)}, got {part.kind!r}")
+    if not part.style:
+        return KINDS[part.kind]
+    styles = STYLES.get(part.kind, {})
+    if part.style not in styles:
+        known = ", ".join(map(repr, styles)) or "''"
+        raise ValueError(f"the style of a {part.kind} must be one of {known}, got {part.style!r}")
+    return styles[part.style]
 
 
 def _to_part_frame(dx, dy, part: Part):  # type: ignore[no-untyped-def]
@@ -239,8 +251,9 @@ def render_scenes(scenes: Sequence[Scene], size: int = SIZE) -> SyntheticImages:
 
 
 def make_images(
-    n: int, categories: str | Sequence[str] = CATEGORIES, *, seed: int = 0, size: int = SIZE, clutter: int = 8
-) -> SyntheticImages:
+    n: int, categories: str | Sequence[str] = CATEGORIES, *, seed: int = 0, size: int = SIZE, clutter: int = 8,
+    typical: bool = False,
+) -> SyntheticImages:  # fmt: skip
     """Sample and render `n` scenes, the categories taking turns.
 
     Image `i` depends on `(seed, i)` only, so a longer set starts with the shorter one.
@@ -257,6 +270,8 @@ def make_images(
         Side of the images in pixels.
     clutter : int, default 8
         Faint shapes in the background.
+    typical : bool, default False
+        Whether scenes come from :func:`typical_scene`, not :func:`sample_scene`.
 
     Returns
     -------
@@ -277,5 +292,6 @@ def make_images(
     names = [categories] if isinstance(categories, str) else list(categories)
     if not names:
         raise ValueError("`categories` must name at least one category, got none")
-    scenes = [sample_scene(names[i % len(names)], np.random.default_rng([seed, i]), clutter=clutter) for i in range(n)]
+    sample = typical_scene if typical else sample_scene
+    scenes = [sample(names[i % len(names)], np.random.default_rng([seed, i]), clutter=clutter) for i in range(n)]
     return render_scenes(scenes, size)

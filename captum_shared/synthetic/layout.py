@@ -30,8 +30,17 @@ OWN_BODY_PROBABILITY = 0.65
 UP, DOWN, LEFT, RIGHT = -math.pi / 2, math.pi / 2, math.pi, 0.0
 
 
-class _Composer:
-    """Places parts in the frame of a body: x to the front, y down, one unit = half the body's length."""
+class Composer:
+    """Places parts in the frame of a body: x to the front, y down, one unit = half the body's length.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    scale : (float, float)
+        Range of the unit, in units of the image side.
+    turn : float
+        The whole is turned by at most so many radians.
+    """
 
     def __init__(self, rng: np.random.Generator, scale: tuple[float, float], turn: float):
         self.rng = rng
@@ -42,12 +51,14 @@ class _Composer:
         self.parts: list[Part] = []
 
     def color(self) -> Color:
+        """A colour near one of the palette."""
         base = np.asarray(PALETTE[self.rng.integers(len(PALETTE))])
         red, green, blue = np.clip(base + self.rng.uniform(-0.07, 0.07, 3), 0.05, 0.95)
         return (float(red), float(green), float(blue))
 
     def place(self, kind: str, x: float, y: float, scale: float, angle: float = 0.0, *, color: Color | None = None,
-              form: float | None = None, jitter: float = 1.0) -> None:  # fmt: skip
+              form: float | None = None, jitter: float = 1.0, style: str = "") -> None:  # fmt: skip
+        """Add a part with its root at (x, y), a unit of `scale`, turned by `angle`, all shaken by `jitter`."""
         x, y = np.asarray((x, y)) + jitter * self.rng.uniform(-0.06, 0.06, 2)
         cos, sin = math.cos(self.turn), math.sin(self.turn)
         dx, dy = self.scale * (cos * x - sin * y), self.scale * (sin * x + cos * y)
@@ -60,6 +71,7 @@ class _Composer:
                 color if color is not None else self.color(),
                 float(self.rng.uniform(-1, 1)) if form is None else form,
                 self.mirror,
+                style,
             )
         )
 
@@ -87,7 +99,7 @@ _BODIES = {
 }
 
 
-def _compose(pen: _Composer, body: str, kinds: set[str]) -> None:
+def _compose(pen: Composer, body: str, kinds: set[str]) -> None:
     """Place a body and its parts from back to front."""
     shape = _BODIES[body]
     head = None if "head" not in kinds else (-0.85 if "blade" in kinds else shape.front - 0.05, shape.top - 0.1)
@@ -100,18 +112,18 @@ def _compose(pen: _Composer, body: str, kinds: set[str]) -> None:
             _PLACERS[kind](pen, shape, head)
 
 
-def _place_ears(pen: _Composer, shape: _Body, head: tuple[float, float] | None) -> None:
+def _place_ears(pen: Composer, shape: _Body, head: tuple[float, float] | None) -> None:
     x, y = (-0.6, shape.top + 0.08) if head is None else (head[0] - 0.02, head[1] - 0.3)
     pen.pair("ear", [(x - 0.24, y), (x + 0.24, y)], 0.45, [UP - 0.33, UP + 0.33])
 
 
-def _place_limbs(pen: _Composer, shape: _Body, head: tuple[float, float] | None) -> None:
+def _place_limbs(pen: Composer, shape: _Body, head: tuple[float, float] | None) -> None:
     keep = sorted(pen.rng.choice(4, int(pen.rng.integers(2, 5)), replace=False))
     places = [((-0.66, -0.24, 0.26, 0.64)[slot], shape.bottom) for slot in keep]
     pen.pair("limb", places, 0.46, [DOWN] * len(places))
 
 
-_PLACERS: dict[str, Callable[[_Composer, _Body, tuple[float, float] | None], None]] = {
+_PLACERS: dict[str, Callable[[Composer, _Body, tuple[float, float] | None], None]] = {
     "tail": lambda pen, shape, head: pen.place("tail", -0.95, 0.3 * shape.top + 0.1, 0.54, LEFT + 0.35),
     "blade": lambda pen, shape, head: pen.place("blade", shape.front - 0.15, 0.0, 0.46, RIGHT),
     "post": lambda pen, shape, head: pen.pair(
@@ -181,7 +193,7 @@ def sample_scene(category: str, rng: np.random.Generator | int, *, clutter: int 
     if clutter < 0:
         raise ValueError(f"`clutter` must be at least 0, got {clutter}")
     rng = np.random.default_rng(rng)
-    pen = _Composer(rng, scale=(0.21, 0.26), turn=0.25)
+    pen = Composer(rng, scale=(0.21, 0.26), turn=0.25)
     _compose(pen, _sample_body(category, rng), _sample_kinds(category, rng))
     return Scene(category, tuple(pen.parts), sample_background(rng, clutter))
 
@@ -202,6 +214,12 @@ def _sample_kinds(category: str, rng: np.random.Generator) -> set[str]:
     return {kind for kind, chance in chances.items() if rng.random() < chance}
 
 
+def compose_creature(pen: Composer) -> None:
+    """A torso with a head and any of the other parts of an animal."""
+    chances = dict.fromkeys(SHARED_KINDS, CREATURE_PROBABILITY) | {"head": 0.9}
+    _compose(pen, "torso", {kind for kind, chance in chances.items() if pen.rng.random() < chance})
+
+
 def compose_scene(kinds: Sequence[str], rng: np.random.Generator | int, *, clutter: int = 8) -> Scene:
     """Draw a scene with exactly these kinds on any body, placed as :func:`sample_scene` places them.
 
@@ -214,7 +232,7 @@ def compose_scene(kinds: Sequence[str], rng: np.random.Generator | int, *, clutt
     if unknown:
         raise ValueError(f"`kinds` must be among {', '.join(_PLACERS)}, got {unknown[0]!r}")
     rng = np.random.default_rng(rng)
-    pen = _Composer(rng, scale=(0.21, 0.26), turn=0.25)
+    pen = Composer(rng, scale=(0.21, 0.26), turn=0.25)
     _compose(pen, str(rng.choice(list(_BODIES))), set(kinds))
     return Scene("composed", tuple(pen.parts), sample_background(rng, clutter))
 

@@ -156,8 +156,9 @@ class DemoImages:
 
 
 def demo_images(
-    preferred: str = "creature", *, n_gallery: int = 120, n_others: int = 180, seed: int = 0, size: int = SIZE
-) -> DemoImages:
+    preferred: str = "creature", *, n_gallery: int = 120, n_others: int = 180, seed: int = 0, size: int = SIZE,
+    typical: bool = False,
+) -> DemoImages:  # fmt: skip
     """Make a gallery and out-of-category images, none of which the demo network with its default seed was trained on.
 
     Parameters
@@ -170,6 +171,8 @@ def demo_images(
         For the scenes.
     size : int, default 96
         Side of the images in pixels.
+    typical : bool, default False
+        Whether a person sees at once what each image shows, as in the demo: see :func:`typical_scene`.
 
     Returns
     -------
@@ -189,8 +192,9 @@ def demo_images(
     if preferred not in CATEGORIES:
         raise ValueError(f"`preferred` must be one of {', '.join(CATEGORIES)}, got {preferred!r}")
     others = [category for category in CATEGORIES if category != preferred]
-    gallery = make_images(n_gallery, preferred, seed=1_000_000 + 2 * seed, size=size)
-    return DemoImages(preferred, gallery, make_images(n_others, others, seed=1_000_001 + 2 * seed, size=size))
+    first, second = 1_000_000 + 2 * seed, 1_000_001 + 2 * seed
+    gallery = make_images(n_gallery, preferred, seed=first, size=size, typical=typical)
+    return DemoImages(preferred, gallery, make_images(n_others, others, seed=second, size=size, typical=typical))
 
 
 @torch.no_grad()

@@ -28,6 +28,8 @@ class Part:
         In [-1, 1]: varies the shape within the kind (curl of a tail, bend of a knee ...).
     mirror : bool
         Whether the rotated part is flipped left to right.
+    style : str
+        Another way to draw a body, such as "table" or "chair" for a cabinet; by default the plain one.
     """
 
     kind: str
@@ -37,6 +39,7 @@ class Part:
     color: Color = (0.5, 0.5, 0.5)
     form: float = 0.0
     mirror: bool = False
+    style: str = ""
 
     def __post_init__(self) -> None:
         numbers = (*self.position, self.scale, self.rotation, *self.color, self.form)

@@ -34,10 +34,10 @@ def distribution_figure(
     bins : int, default 24
     """
     layers, names = list(values), list(next(iter(values.values())))
-    figure = new_figure(0.5 + 1.9 * len(names), 0.55 + 1.35 * len(layers))
+    figure = new_figure(0.65 + 1.9 * len(names), 0.55 + 1.35 * len(layers))
     grid = figure.subplots(len(layers), len(names), squeeze=False)
     width, height = figure.get_size_inches()
-    figure.subplots_adjust(0.55 / width, 0.35 / height, 0.985, 1 - 0.35 / height, wspace=0.28, hspace=0.35)
+    figure.subplots_adjust(0.75 / width, 0.35 / height, 0.985, 1 - 0.35 / height, wspace=0.28, hspace=0.35)
     for column, name in enumerate(names):
         known = [values[layer][name][~np.isnan(values[layer][name])] for layer in layers]
         edges = _edges(np.concatenate(known), bins)
@@ -87,7 +87,7 @@ def unit_sheet(
     shares : mapping of class to (float, float)
         f_c plain, and divided by base rates.
     """
-    width, height = 9.9, 4.3
+    width, height = 11.0, 4.3
     figure = new_figure(width, height)
     figure.text(0.15 / width, 1 - 0.13 / height, heading, va="top", fontsize=11, **PLAIN)
     _picture(figure.add_axes((0.15 / width, 1.75 / height, 2.1 / width, 2.1 / height)), feature)
@@ -97,9 +97,9 @@ def unit_sheet(
         **PLAIN,
     )  # fmt: skip
     for i, crop in enumerate(crops[: 4 * COLUMNS]):
-        left, bottom = 2.5 + i % COLUMNS * 0.75, height - 0.45 - (i // COLUMNS + 1) * 0.93
-        _picture(figure.add_axes((left / width, bottom / height, 0.7 / width, 0.88 / height)), crop)
-    _bars(figure.add_axes((8.2 / width, 0.45 / height, 1.55 / width, 3.3 / height)), shares)
+        left, bottom = 2.5 + i % COLUMNS * 0.93, height - 0.45 - (i // COLUMNS + 1) * 0.93
+        _picture(figure.add_axes((left / width, bottom / height, 0.88 / width, 0.88 / height)), crop)
+    _bars(figure.add_axes((9.3 / width, 0.45 / height, 1.55 / width, 3.3 / height)), shares)
     return figure
 
 
@@ -131,11 +131,11 @@ def _histogram(ax: Axes, values: np.ndarray, edges: np.ndarray, chance: float | 
 
 
 def _bars(ax: Axes, shares: Mapping[str, tuple[float, float]]) -> None:
-    names = sorted(shares, key=lambda name: -max(shares[name]))[:8]
+    names = sorted((name for name in shares if max(shares[name]) > 0), key=lambda name: -max(shares[name]))[:8]
     where = np.arange(len(names))
     ax.barh(where - 0.2, [shares[name][0] for name in names], 0.38, color=BLUE, label="share of weight")
     ax.barh(where + 0.2, [shares[name][1] for name in names], 0.38, color=ORANGE, label="by base rate")
-    ax.invert_yaxis()
+    ax.set_ylim(max(len(names), 5) - 0.4, -0.6)  # the first above, and no bar thicker than of five
     ax.legend(fontsize=6.5, frameon=False, loc="lower right", bbox_to_anchor=(1.05, 1.0), borderpad=0)
     _bare(ax)
     ax.set_yticks(where, [short(name) for name in names], fontsize=7, **PLAIN)

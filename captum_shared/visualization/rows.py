@@ -30,8 +30,8 @@ class PairRow:
     labels: tuple[str, str]
 
 
-def pairs_figure(rows: Sequence[PairRow], width: float) -> Figure:
-    """A row for each pair in this width in inches; heat in one scale for both images of a pair."""
+def pairs_figure(rows: Sequence[PairRow], width: float, titles: Sequence[str] = TITLES) -> Figure:
+    """A row for each pair in this width in inches, four panels each; heat in one scale for both images of a pair."""
     side = (width - 2 * EDGE - 3 * GAP - GAP - BAR - ROOM) / 4
     pitch = side + LINE + GAP
     height = LINE + 2 * EDGE + len(rows) * pitch
@@ -42,7 +42,7 @@ def pairs_figure(rows: Sequence[PairRow], width: float) -> Figure:
         return left / width, 1 - (top + h) / height, w / width, h / height
 
     lefts = [EDGE + i * (side + GAP) for i in range(4)]
-    for left, title in zip(lefts, TITLES, strict=True):
+    for left, title in zip(lefts, titles, strict=True):
         figure.text((left + side / 2) / width, 1 - EDGE / height, _fitted(title, side), ha="center", va="top", **TEXT)
     for number, row in enumerate(rows):
         top = EDGE + LINE + number * pitch
