@@ -78,6 +78,7 @@ def test_files_of_the_command(recording: Path, capsys: Any) -> None:
     corrected = [float(row["cv_r_corrected"]) for row in neurons]
     assert summary["median_cv_r_corrected"] == pytest.approx(np.median(corrected), abs=1e-5)
     assert summary["median_cv_r"] < summary["median_cv_r_corrected"]
+    assert (summary["rule"], summary["similarity"], summary["references_averaged"]) == ("product", "dot", 1)
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["complete"] is True
     assert set(manifest["files"]) == set(files_of(out)) - {"manifest.json"}

@@ -38,6 +38,9 @@ class RecordingSummary(TypedDict, total=False):
     layers: dict[str, int]
     poolings: dict[str, int]
     not_explained: dict[str, str]
+    rule: str
+    similarity: str
+    references_averaged: int
     reference_counts: dict[str, int]
     shard: str
     folder: str
@@ -99,6 +102,8 @@ def summarise(study: Study, findings: Findings) -> RecordingSummary:
         "preferred_categories": dict(sorted(Counter(n.preferred for n in neurons if n.preferred).items())),
         "layers": dict(sorted(Counter(map(network.layer, chosen)).items())),
         "poolings": dict(sorted(Counter(map(network.pool, chosen)).items())),
+        "rule": study.settings.rule, "similarity": study.settings.similarity,
+        "references_averaged": study.settings.references_averaged,
         "not_explained": {n.name: n.reason for n in neurons if not n.explained},
         "reference_counts": dict(used.most_common()),
     }  # fmt: skip
