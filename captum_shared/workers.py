@@ -7,7 +7,7 @@ import os
 import tempfile
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +97,7 @@ class Workers:
         """A stand-in that tasks get for a large object, such as a network, which is sent to each worker once."""
         return self._place.share(value)
 
-    def run(self, tasks: Sequence[Task[T]]) -> Iterator[tuple[int, T]]:
+    def run(self, tasks: Sequence[Task[T]]) -> Generator[tuple[int, T], None, None]:
         """Run tasks, and yield the number of each with its result, in the order in which they finish.
 
         Raises

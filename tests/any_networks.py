@@ -332,7 +332,7 @@ class Parametrized(Plain):
     def __init__(self) -> None:
         super().__init__()
         self.body.last = parametrizations.weight_norm(self.body.last)
-        self.first = parametrizations.orthogonal(self.first)
+        self.first = parametrizations.orthogonal(self.first)  # type: ignore[assignment]
 
 
 @network

@@ -78,7 +78,7 @@ class OtherTensor(Tensor):
     """A tensor on the other device; its numbers are in a CPU tensor that nobody else holds."""
 
     held: Tensor
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, held: Tensor) -> OtherTensor:
@@ -93,7 +93,7 @@ class OtherTensor(Tensor):
     def __init__(self, held: Tensor) -> None:
         self.held = held
 
-    def __repr__(self) -> str:
+    def __repr__(self) -> str:  # type: ignore[override]
         return f"{self.held!r} on other:0"
 
     def tolist(self) -> Any:
@@ -103,7 +103,7 @@ class OtherTensor(Tensor):
         return self.held.untyped_storage()
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return _run(func, args, kwargs or {})
 
 
@@ -196,7 +196,7 @@ def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Te
 def _in_half(name: str) -> Callable[..., Tensor]:
     def run(*args: Any) -> Tensor:
         dtype = torch.get_autocast_dtype("other")
-        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)):
+        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)):  # type: ignore[attr-defined]
             return getattr(aten, name)(
                 *(part.to(dtype) if isinstance(part, Tensor) and part.is_floating_point() else part for part in args)
             )

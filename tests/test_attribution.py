@@ -155,6 +155,7 @@ def test_sampling_engines_are_the_same_with_the_same_seed(
     maps = pb.attribute(single, readout=w, **per_image(options))
     seed_everything()
     for x, found in zip(single, maps, strict=True):
+        assert isinstance(found, Tensor)
         expected = engine(Scalar(encoder, c[0])).attribute(x.clone(), **options)
         assert close(found, expected)
         assert found.abs().max() > 0

@@ -78,7 +78,7 @@ def run(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def go(out: str = "out", **changes: str) -> int:
         return cli.main(words(out, **changes))
 
-    go.words = words
+    go.words = words  # type: ignore[attr-defined]
     return go
 
 

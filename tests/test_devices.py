@@ -205,7 +205,8 @@ def test_maps_are_those_of_the_cpu(
     name: str, encoder: LatentEncoder, away: LatentEncoder, pair: Pair, weight: Tensor, device: str
 ) -> None:
     case = {**CASES, **NOISY}[name]
-    found, expected = [], []
+    found: list[Tensor] = []
+    expected: list[Tensor] = []
     for results, model, where in ((expected, encoder, "cpu"), (found, away, device)):
         torch.manual_seed(0)
         result = case(model, moved(pair, where), weight.to(where))
@@ -581,7 +582,7 @@ def test_maps_are_drawn_from_anywhere(pair: Pair, device: str) -> None:
         images, heats = ([x[0].to(where) for x in some] for some in (pair, pair[::-1]))
         figure = cs.pair_figure(images, [heat.requires_grad_() for heat in heats])
         figure.canvas.draw()
-        return np.asarray(figure.canvas.buffer_rgba())
+        return np.asarray(figure.canvas.buffer_rgba())  # type: ignore[attr-defined]
 
     assert np.array_equal(pixels(device), pixels("cpu"))
     np.testing.assert_array_equal(cs.display_heat(pair[0][0].to(device)), cs.display_heat(pair[0][0]))

@@ -308,7 +308,7 @@ NUMBERS: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
     "NaN baseline": (ValueError, "`baseline` must be finite", lambda: metrics.deletion_curve(HEAT, PICTURE, total, baseline=float("nan"))),
     "no baseline": (TypeError, "`baseline` must be a number, got None", lambda: metrics.insertion_curve(HEAT, PICTURE, total, baseline=None)),
     "baseline of another size": (ValueError, r"`baseline` must be a number or \(C, H, W\) = \(3, 4, 4\), got shape \(5, 5\)", lambda: metrics.deletion_curve(HEAT, PICTURE, total, baseline=torch.zeros(5, 5))),
-    "no scores": (ValueError, r"`score` must return \(21,\) scores, got None", lambda: metrics.deletion_curve(HEAT, PICTURE, lambda images: None)),
+    "no scores": (ValueError, r"`score` must return \(21,\) scores, got None", lambda: metrics.deletion_curve(HEAT, PICTURE, lambda images: None)),  # type: ignore[return-value]
     "threshold": (TypeError, "`threshold` must be a number, got None", lambda: selectivity.population_code(TOP, LABELS, threshold=None)),
     "labels of two types": (TypeError, "`labels` must be of one type, got int and str", lambda: selectivity.base_rates(TOP, ["a", 1] * 4)),
     "lists as labels": (TypeError, "`labels` must be str, int or None, got a list", lambda: selectivity.base_rates(TOP, [["a"], ["b"]] * 4)),

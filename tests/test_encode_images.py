@@ -204,9 +204,12 @@ def test_torchvision_networks_have_their_channels_last_and_the_same_latents(weig
     load_weights(model, weights)
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        assert encoder.layer_output(images).is_contiguous(memory_format=torch.channels_last)
         expected = LatentEncoder(model, "features.5")
-        assert expected.layer_output(images).is_contiguous()
+        ours, theirs = encoder.layer_output(images), expected.layer_output(images)
+        assert isinstance(ours, Tensor)
+        assert isinstance(theirs, Tensor)
+        assert ours.is_contiguous(memory_format=torch.channels_last)
+        assert theirs.is_contiguous()
         assert torch.allclose(encoder(images), expected(images), rtol=1e-5, atol=1e-6)
 
 
@@ -247,7 +250,9 @@ def test_own_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path_before = list(sys.path)
     encoder, transform = load_encoder("my_networks:tiny", "1", weights=None, image_size=32)
     assert encoder(transform(Image.new("RGB", (50, 40)))[None]).shape == (1, 4)
-    assert encoder.layer_output(torch.randn(2, 3, 9, 9)).is_contiguous()  # its own code may count on that
+    output = encoder.layer_output(torch.randn(2, 3, 9, 9))
+    assert isinstance(output, Tensor)
+    assert output.is_contiguous()  # its own code may count on that
     assert sys.path == path_before
     for name, text in [
         ("my_networks:answer", "has no callable 'answer'"),

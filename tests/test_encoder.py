@@ -143,6 +143,7 @@ def test_tokens_of_a_vision_transformer() -> None:
     encoder = LatentEncoder(model, "encoder.layers.encoder_layer_1", "cls")
     with torch.no_grad():
         tokens, feature_map = encoder.layer_output(images), encoder.feature_map(images)
+        assert isinstance(tokens, Tensor)
         assert tokens.shape == (1, 197, 768)
         assert feature_map.shape == (1, 768, 14, 14)
         assert torch.equal(feature_map[0, :, 2, 3], tokens[0, 1 + 2 * 14 + 3])
@@ -156,8 +157,10 @@ def test_channels_last_map() -> None:
     images = torch.rand(1, 3, 64, 96)
     encoder = LatentEncoder(model, "features.3")
     with torch.no_grad():
-        assert encoder.layer_output(images).shape == (1, 8, 12, 192)
-        assert torch.equal(encoder.feature_map(images), encoder.layer_output(images).permute(0, 3, 1, 2))
+        output = encoder.layer_output(images)
+        assert isinstance(output, Tensor)
+        assert output.shape == (1, 8, 12, 192)
+        assert torch.equal(encoder.feature_map(images), output.permute(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize(

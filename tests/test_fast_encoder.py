@@ -229,7 +229,9 @@ def test_outputs_that_are_tuples_come_back_in_full_precision(x: Tensor) -> None:
     net = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3)), nn.Identity()).eval()
     net[0].register_forward_hook(lambda module, inputs, output: (output, inputs[0]))
     encoder = LatentEncoder(net, "0", pool=lambda outputs: outputs[0].mean((2, 3)))
-    assert [part.dtype for part in fast_encoder(encoder, torch.bfloat16).layer_output(x)] == [torch.float32] * 2
+    outputs = fast_encoder(encoder, torch.bfloat16).layer_output(x)
+    assert isinstance(outputs, tuple)
+    assert [part.dtype for part in outputs] == [torch.float32] * 2
 
 
 def test_mistakes() -> None:

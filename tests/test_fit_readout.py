@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +145,7 @@ CLASSIFIERS = [LogisticRegression(), svm.LinearSVC(random_state=0), make_pipelin
 @pytest.mark.parametrize("estimator", CLASSIFIERS, ids=["logistic", "svc", "ridge"])
 @pytest.mark.parametrize("coding", [bool, lambda y: y * 2.0 - 1, lambda y: torch.from_numpy(y)])
 def test_a_classifier_predicts_its_decision_function_on_stratified_folds(
-    estimator: BaseEstimator, coding: tuple[float, float]
+    estimator: BaseEstimator, coding: Callable[..., object]
 ) -> None:
     latents, responses, *_ = make_data()
     labels = (responses[:, 0] > np.quantile(responses[:, 0], 0.8)).astype(int)  # 8 of 40

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,7 +143,7 @@ def test_captum_treats_it_as_linear_layers_on_every_call(method: type[Attributio
     assert received.abs().max() > 0
 
 
-def as_linear(step: object) -> object:
+def as_linear(step: Any) -> torch.nn.Linear:
     """The same affine map as `torch.nn.Linear`, found from its values at zero and at the unit vectors."""
     width = step.n_latents if isinstance(step, LinearReadout) else step.n_features_in
     zero = step(torch.zeros(1, width, dtype=torch.float64))

@@ -17,7 +17,7 @@ from captum_shared.selectivity import TopActivations, class_distribution, neuron
 from captum_shared.similarity import SIMILARITIES
 
 
-def latents(seed: int = 0, n: int = 50, d: int = 64) -> tuple[Tensor, Tensor, Tensor]:
+def latents(seed: int = 0, n: int = 50, d: int = 64) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(seed)
     return tuple(torch.randn(*shape, generator=generator).double() for shape in ((3, d), (n, d), (d,)))
 

@@ -36,7 +36,7 @@ def test_a_figure_has_a_row_for_each_pair(report: Path, width: str, inches: floa
     assert len(figure.axes) == 2 * 5  # four panels and a scale
     boxes = [ax.get_position() for ax in figure.axes]
     assert all(box.x0 >= 0 and box.x1 <= 1 and box.y0 >= 0 and box.y1 <= 1 for box in boxes)
-    renderer = figure.canvas.get_renderer()
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     for text in figure.texts:
         box = text.get_window_extent(renderer)
         assert box.x0 >= 0

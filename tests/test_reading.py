@@ -336,6 +336,7 @@ def test_data_parallel_autocast_inference_and_channels_last(net: Any) -> None:
         rough = by_hook(net, X.float())
         found = LatentEncoder(net, LAYER).layer_output(X.float())
     assert rough.dtype == torch.bfloat16
+    assert isinstance(found, Tensor)
     assert torch.equal(found, rough)
     assert found.stride() == rough.stride()
 
@@ -440,7 +441,7 @@ def test_a_small_vision_transformer_of_torchvision() -> None:
     assert all(same_as_hook(model, layer, x) for layer in layers_called_once(model, x))
 
 
-TIMM = {
+TIMM: dict[str, dict[str, Any]] = {
     "vit_tiny_patch16_224": {"img_size": 32, "depth": 2, "num_heads": 2, "embed_dim": 16},  # class token
     "vit_small_patch14_reg4_dinov2": {"img_size": 28, "depth": 2, "num_heads": 2, "embed_dim": 16},  # registers, too
     "swin_tiny_patch4_window7_224": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,13 @@ def test_ten_lines_of_python_run(tmp_path: Path) -> None:
         pixels = np.random.default_rng(k).integers(0, 256, (64, 64, 3), dtype=np.uint8)
         paths.append(tmp_path / f"{k}.png")
         Image.fromarray(pixels).save(paths[-1])
-    names = {"paths": paths, "responses": np.arange(8.0), "within": torch.arange(5), "odd": 6, "Image": Image}
+    names: dict[str, Any] = {
+        "paths": paths,
+        "responses": np.arange(8.0),
+        "within": torch.arange(5),
+        "odd": 6,
+        "Image": Image,
+    }
     # Random weights and few steps: a download, and minutes, are not for tests.
     small = (
         code.replace('"resnet50"', '"squeezenet1_1"')

@@ -376,7 +376,8 @@ def test_folds_each_step(name: str) -> None:
 @given(st.lists(st.sampled_from(STEP_NAMES), max_size=4), st.integers(0, 10_000), st.booleans(), st.data())
 def test_folds_random_pipelines(chosen: list[str], seed: int, nested: bool, data: st.DataObject) -> None:
     latents, responses = make_data(seed, n_latents=data.draw(st.integers(5, 12)))
-    steps, reached = [], latents
+    steps: list[BaseEstimator] = []
+    reached = latents
     for name in chosen:
         step = steps_of(data.draw(st.integers(2, reached.shape[1])))[name]
         after = fit(step, reached, responses[:, 0]).transform(reached) if hasattr(step, "fit") else reached

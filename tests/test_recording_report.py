@@ -107,8 +107,8 @@ def test_maps_are_those_of_parallel_backprop(recording: Path, tiny: torch.nn.Mod
         rank = [p["image"] for p in pairs if p["neuron"] == pair["neuron"]].index(pair["image"])
         maps = load_maps(Path(f"one/maps/neuron_{pair['neuron']}.npz"), "pixel")[rank]
         for found, wanted in zip(maps, expected, strict=True):
-            wanted = wanted[0].sum(0).numpy()
-            assert np.abs(found - wanted).max() < 2e-3 * np.abs(wanted).max()
+            heat = wanted[0].sum(0).numpy()
+            assert np.abs(found - heat).max() < 2e-3 * np.abs(heat).max()
 
 
 def test_another_device_finds_the_same(recording: Path, device: str) -> None:
@@ -260,7 +260,7 @@ def test_page_is_whole_offline_and_escaped(recording: Path, tiny: torch.nn.Modul
         assert word in page
 
 
-def test_the_network_is_left_as_it_was(recording: Path, tiny: torch.nn.Module) -> None:
+def test_the_network_is_left_as_it_was(recording: Path, tiny: torch.nn.Sequential) -> None:
     tiny.train()
     tiny[1].eval()
     tiny[0].weight.requires_grad_(False)

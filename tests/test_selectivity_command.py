@@ -108,8 +108,8 @@ def test_another_device_finds_the_same(photographs: Path, device: str) -> None:
     for name in expected[0]:
         values, own = ([row[name] for row in rows] for rows in (expected, found))
         if name.endswith("selectivity"):
-            values, own = ([float(value or "nan") for value in some] for some in (values, own))
-            assert own == pytest.approx(values, abs=1e-4, nan_ok=True)
+            numbers, others = ([float(value or "nan") for value in some] for some in (values, own))
+            assert others == pytest.approx(numbers, abs=1e-4, nan_ok=True)
         elif name in ("layer", "unit", "top_class", "population_code"):
             assert own == values
 

@@ -41,6 +41,8 @@ def test_a_path_and_its_floor_give_the_same_maps(name: str, monkeypatch: pytest.
 def test_calls_one_by_one_give_the_same_maps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "K", 2)
     monkeypatch.setattr(paths, "NEURON_STEPS", 1)
+    calls: Any
+    together: Any
     calls, together = paths.COMPARISONS[name](paths.make_workload("squeezenet1_0", "features.5", size=48))
     for side, expected in enumerate(together()):
         assert close(torch.stack([maps[side] for maps in calls()], dim=1), expected)

@@ -277,7 +277,7 @@ def test_overlay_draws_the_heat_over_a_grey_image() -> None:
     heat, picture = drawn_heat(ax)
     np.testing.assert_array_equal(heat, display_heat(MAP))
     assert picture.shape == (40, 60)
-    assert ax.images[1].get_clim() == (0, pytest.approx(display_heat(MAP).max()))
+    assert ax.images[1].get_clim() == pytest.approx((0, display_heat(MAP).max()))
 
 
 def test_overlay_in_colour() -> None:
@@ -405,7 +405,7 @@ def test_a_pair_has_one_common_scale() -> None:
     figure = pair_figure((IMAGE, IMAGE), (weak, strong))
     left, right = panels(figure)
     top = max(display_heat(weak).max(), display_heat(strong).max())
-    assert left.images[1].get_clim() == right.images[1].get_clim() == (0, pytest.approx(top))
+    assert left.images[1].get_clim() == right.images[1].get_clim() == pytest.approx((0, top))
     np.testing.assert_array_equal(drawn_heat(left)[0], display_heat(weak))
     np.testing.assert_array_equal(drawn_heat(right)[0], display_heat(strong))
 
@@ -475,14 +475,14 @@ def test_long_and_odd_texts_fit_and_are_taken_literally() -> None:
     title = "n02088364_a_very_long_$file_name^of%a#stimulus_" + 60 * "x" + ".jpg"
     figure = pair_figure((IMAGE, IMAGE), (MAP, MAP), titles=(title, "$x^$"), neuron=title, colorbar=True)
     rgba(figure)
-    renderer = figure.canvas.get_renderer()
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     left, right = panels(figure)
     assert left.title.get_window_extent(renderer).width <= left.get_window_extent(renderer).width
     assert left.get_title().startswith("n02088364")
     assert left.get_title().endswith(".jpg")
     assert "…" in left.get_title()
     assert left.title.get_fontsize() == right.title.get_fontsize()
-    heading = figure._suptitle.get_window_extent(renderer)
+    heading = figure._suptitle.get_window_extent(renderer)  # type: ignore[attr-defined]
     assert heading.x0 >= 0
     assert heading.x1 <= figure.bbox.width
 
