@@ -41,19 +41,25 @@ def test_packed_maps_are_within_half_a_step(bits: int, error: float) -> None:
     assert not back[2].any()
 
 
-def test_each_image_passes_once_for_all_neurons(recording: Path, tiny: torch.nn.Module) -> None:
-    """Gradients in one step: one forward pass for each image that has a map, however many neurons look at it."""
-    explain(recording, tiny, Path("out"), layers="3", pools=("avg",), engine="Saliency", drivers=4, min_d_prime=-9)
+@pytest.mark.parametrize(("engine", "points"), [("Saliency", 1), ("IntegratedGradients", 6)])
+def test_forward_passes_are_as_many_as_images_however_many_neurons(
+    engine: str, points: int, recording: Path, tiny: torch.nn.Module
+) -> None:
+    """One for each image that has a map, or for each of its steps of integrated gradients."""
+    options = {"layers": "3", "pools": ("avg",), "engine": engine, "n_steps": 6, "drivers": 4, "min_d_prime": -9}
+    explain(recording, tiny, Path("out"), **options)
     with Path("out/pairs.csv").open() as file:
         pairs = list(csv.DictReader(file))
     images = {row[side] for row in pairs for side in ("image", "reference")}
     for path in Path("out/maps").iterdir():
         path.unlink()
     seen: list[int] = []
-    handle = tiny[2].register_forward_hook(lambda module, inputs, output: seen.append(int(output.requires_grad)))
-    explain(recording, tiny, Path("out"), layers="3", pools=("avg",), engine="Saliency", drivers=4, min_d_prime=-9)
+    handle = tiny[2].register_forward_hook(lambda module, inputs, y: seen.append(len(y) if y.requires_grad else 0))
+    explain(recording, tiny, Path("out"), **options)
     handle.remove()
-    assert sum(seen) == len(images) < 2 * len(pairs)  # those with a graph; others are of encoding and of the viewer
+    measured = engine == "IntegratedGradients"  # once in the one job: what an image keeps for the backward pass
+    assert sum(seen) == points * len(images) + measured  # those with a graph; others are of encoding and of the viewer
+    assert len(images) < 2 * len(pairs)
 
 
 def test_maps_in_few_bits_and_blocks(recording: Path, tiny: torch.nn.Module) -> None:

@@ -80,17 +80,21 @@ def test_neurons_gradient(k: int, encoder: LatentEncoder, pair: Any, readouts: T
     assert work(lambda: pb.attribute_neurons(pair, readouts[:k])) == (2, 2 * k)
 
 
-@pytest.mark.parametrize(("chunk", "passes"), [(3, 4), (10, 1), (None, 1)])
+@pytest.mark.parametrize(("chunk", "chunks"), [(3, (2, 3, 2, 3)), (10, (10,)), (None, (10,)), (1, (1,) * 10)])
 @pytest.mark.parametrize("k", [1, 4])
 def test_integrated_gradients(
-    chunk: int | None, passes: int, k: int, encoder: LatentEncoder, pair: Any, readouts: Tensor
+    chunk: int | None, chunks: tuple[int, ...], k: int, encoder: LatentEncoder, pair: Any, readouts: Tensor
 ) -> None:
+    """A backward pass for each neuron and chunk, of which as many as a chunk has points share the first convolution."""
     pb = ParallelBackprop(encoder)
     options = {"n_steps": 10, "internal_batch_size": chunk}
-    constant = 2  # forward passes that give c
-    assert work(lambda: pb.attribute(pair, readout=readouts[0], **options)) == (constant + 2 * passes, 2 * passes)
-    found = work(lambda: pb.attribute_neurons(pair, readouts[:k], **options))
-    assert found == (constant + 2 * passes, 2 * passes * k)
+    constant, passes = 2, 2 * len(chunks)  # forward passes that give c; and of both images
+    assert work(lambda: pb.attribute(pair, readout=readouts[0], **options)) == (constant + passes, passes)
+    with Count() as count:
+        pb.attribute_neurons(pair, readouts[:k], **options)
+    assert count.calls["aten.convolution"] == CONVOLUTIONS * (constant + passes)
+    first = 2 * sum(math.ceil(k / n_points) for n_points in chunks)
+    assert count.calls["aten.convolution_backward"] == first + (CONVOLUTIONS - 1) * passes * k
 
 
 @pytest.mark.parametrize(("images", "chunks"), [(1000, (8, 2)), (5, (5, 5)), (0, (4, 4, 2))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from captum_shared.attribution.engine import differentiable
 from captum_shared.attribution.inputs import Arguments
+from captum_shared.attribution.first_layer import summed_gradients
 from captum_shared.checks import check_integer, check_number
 
 # Points of the rule with which n_steps="auto" starts; each round doubles them. 36 are as good as 50 of Gauss's.
@@ -193,8 +195,9 @@ def weighted_gradients(
     total = torch.zeros_like(path.x).unsqueeze(1).repeat(1, path.shared.shape[1], *[1] * (path.x.ndim - 1))
     for block in (slice(first, first + most) for first in range(0, n, most)):
         some = path[block]
-        per_chunk = most // len(some.x)
-        for steps in (slice(first, first + per_chunk) for first in range(0, n_steps, per_chunk)):
+        n_chunks = -(-n_steps // (most // len(some.x)))
+        edges = [n_steps * k // n_chunks for k in range(n_chunks + 1)]  # chunks as even as they can be
+        for steps in (slice(*both) for both in itertools.pairwise(edges)):
             _add_chunk(total[block], encoder, some, weights[steps], alphas[steps])
     return total
 
@@ -202,12 +205,9 @@ def weighted_gradients(
 def _add_chunk(total: Tensor, encoder: nn.Module, path: Path, weights: Tensor, alphas: Sequence[float]) -> None:
     """One forward pass, and a backward pass for each constant, added up at once: no gradient is kept."""
     points = torch.cat([path.start + alpha * (path.x - path.start) for alpha in alphas]).requires_grad_()
-    last = path.shared.shape[1] - 1
     with torch.enable_grad(), differentiable(encoder):
-        z = encoder(points)
-        for k, c in enumerate(path.shared.unbind(1)):
-            (gradient,) = torch.autograd.grad(z, points, c.repeat(len(alphas), 1), retain_graph=k < last)
-            total[:, k] += torch.tensordot(weights, gradient.unflatten(0, (len(alphas), -1)), dims=1)
+        for some, sums in summed_gradients(encoder(points), points, path.shared, weights):
+            total[:, some] += sums
 
 
 @torch.no_grad()

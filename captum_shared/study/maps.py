@@ -33,7 +33,7 @@ from captum_shared.study.settings import RecordingSettings
 from captum_shared.study.shards import Shard
 from captum_shared.study.study import Study
 
-_AT_ONCE = 64  # maps of one image that share a forward pass: more would fill memory with gradients
+_MOST_BYTES = 2**28  # of the maps of one image that share its forward passes
 _NEURONS = 64  # whose maps are put together at once
 
 
@@ -211,10 +211,11 @@ def _explain_images(
     settings = options.settings
     maps: dict[str, list[np.ndarray]] = {kind: [] for kind in settings.maps}
     with _frozen(encoder):
-        makers = {"pixel": partial(_pixel_maps, encoder, settings), "layer": partial(_layer_maps, encoder, options)}
+        method = ParallelBackprop(encoder, engine=getattr(captum.attr, settings.engine))  # it remembers what it measures
+        makers = {"pixel": partial(_pixel_maps, method, settings), "layer": partial(_layer_maps, encoder, options)}
         for image, weights in zip(images, shared, strict=True):
             x = transform_image(transform, image)[None].to(device_of(encoder))
-            for some in torch.from_numpy(weights).to(x).split(_AT_ONCE):
+            for some in torch.from_numpy(weights).to(x).split(max(1, _MOST_BYTES // x.nbytes)):
                 for kind in settings.maps:
                     maps[kind].append(makers[kind](x, some).cpu().numpy())
     packed = (pack(np.concatenate(maps[kind]), settings.map_bits) for kind in settings.maps)
@@ -238,12 +239,11 @@ def pack(maps: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
     return (maps / scale).astype(np.float16 if bits == 16 else np.float32), scale
 
 
-def _pixel_maps(encoder: nn.Module, settings: RecordingSettings, x: Tensor, shared: Tensor) -> Tensor:
+def _pixel_maps(method: ParallelBackprop, settings: RecordingSettings, x: Tensor, shared: Tensor) -> Tensor:
     """Maps (k, H, W) of an image (1, C, H, W) for shared weights (k, D), summed over colour channels and small blocks.
 
     Sums, not means, so that a map's sum stays what is attributed.
     """
-    method = ParallelBackprop(encoder, engine=getattr(captum.attr, settings.engine))
     heat = neuron_maps(method.engine, method.forward_module, x, shared[None], settings.engine_arguments)[0].sum(1)
     side = settings.map_reduction
     return heat if side == 1 else avg_pool2d(heat[None], side, ceil_mode=True, divisor_override=1)[0]

@@ -1,0 +1,86 @@
+"""The backward pass of a network's first convolution, which is linear in the images: once for many points.
+
+In a backward pass down to the pixels it is often the dearest layer: its output is large. Along a path of integrated
+gradients only the sum over points is wanted, so the gradients are added up above this layer and go through it together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+_saved = attrgetter(*(f"_saved_{name}" for name in (
+    "weight", "stride", "padding", "dilation", "transposed", "output_padding", "groups",
+)))  # fmt: skip
+
+
+def summed_gradients(z: Tensor, points: Tensor, shared: Tensor, weights: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Weighted sums over points of the gradients J^T c: a backward pass for each constant, from one forward pass.
+
+    Parameters
+    ----------
+    z : Tensor (S * N, D)
+        Latents, with their graph.
+    points : Tensor (S * N, ...)
+        The leaf they were computed from: for each of S points of a path N images.
+    shared : Tensor (N, K, D)
+    weights : Tensor (S,)
+        Of the points.
+
+    Yields
+    ------
+    (slice, Tensor (N, k, ...))
+        Which of the K constants, and their sums.
+    """
+    n_points, n_constants = len(weights), shared.shape[1]
+    layer = first_convolution(z, points) if min(n_points, n_constants) > 1 else None
+    inputs = points if layer is None else GradientEdge(layer, 0)
+
+    def summed(k: int) -> Tensor:
+        keep = layer is not None or k < n_constants - 1
+        (gradient,) = torch.autograd.grad(z, inputs, shared[:, k].repeat(n_points, 1), retain_graph=keep)
+        return torch.tensordot(weights, gradient.unflatten(0, (n_points, -1)), dims=1)
+
+    if layer is None:
+        yield from ((slice(k, k + 1), summed(k).unsqueeze(1)) for k in range(n_constants))
+        return
+    for start in range(0, n_constants, n_points):
+        some = range(n_constants)[start : start + n_points]
+        yield slice(some.start, some.stop), _through(layer, [summed(k) for k in some], points)
+
+
+def first_convolution(z: Tensor, points: Tensor) -> Any:
+    """The graph's node of the one convolution that `points` go into; None if they go anywhere else, or into more."""
+    found, seen, left = [], set(), [z.grad_fn]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        for place, (before, _) in enumerate(node.next_functions):
+            if getattr(before, "variable", None) is points:
+                found.append((node, place))
+            left.append(before)
+    if len(found) != 1 or found[0][1] != 0 or found[0][0].name() != "ConvolutionBackward0":
+        return None
+    return found[0][0]
+
+
+@torch.no_grad()
+def _through(layer: Any, sums: Sequence[Tensor], points: Tensor) -> Tensor:
+    """Sums (N, ...) of k constants at a convolution's output, as gradients of its input in one pass, (N, k, ...).
+
+    The layer treats each image alone, so the sums take the places of images.
+    """
+    n_images = len(sums) * len(sums[0])
+    weight, *geometry = _saved(layer)
+    only_input = [True, False, False]
+    gradient: Tensor = torch.ops.aten.convolution_backward(
+        torch.cat(list(sums)), points[:n_images], weight, None, *geometry, only_input
+    )[0]
+    return gradient.unflatten(0, (len(sums), -1)).transpose(0, 1)
