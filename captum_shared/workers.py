@@ -9,6 +9,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -93,9 +94,25 @@ class Workers:
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         self._place.close(kind is not None)
 
+    @property
+    def alone(self) -> bool:
+        """Whether there are none: tasks run in this thread."""
+        return type(self._place) is _Here
+
     def share(self, value: object) -> object:
         """A stand-in that tasks get for a large object, such as a network, which is sent to each worker once."""
         return self._place.share(value)
+
+    def in_order(self, tasks: Sequence[Task[T]]) -> Generator[T, None, None]:
+        """Run tasks, and yield the result of each in the order of the tasks; see `run`."""
+        finished: dict[int, T] = {}
+        wanted = 0
+        with closing(self.run(tasks)) as results:
+            for number, result in results:
+                finished[number] = result
+                while wanted in finished:
+                    yield finished.pop(wanted)
+                    wanted += 1
 
     def run(self, tasks: Sequence[Task[T]]) -> Generator[tuple[int, T], None, None]:
         """Run tasks, and yield the number of each with its result, in the order in which they finish.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,7 @@ class LatentCache:
         self.identity = identity
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._warned = False
+        self._using = threading.Lock()  # one thread at a time
         self._attempt(self._connect)
         self._attempt(self._prepare)
 
@@ -57,6 +59,9 @@ class LatentCache:
 
     def __exit__(self, *exception: object) -> None:
         self._database.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LatentCache, (self.path.parent, self.identity)  # another process opens the file itself
 
     def get(self, images: Sequence[str]) -> dict[str, Tensor]:
         """The latents (D,) that are known for the images with these digests."""
@@ -99,18 +104,19 @@ class LatentCache:
     def _attempt(self, action: Callable[[], T]) -> T:
         """Do something with the database; if that is damaged, with a new one; with the file's name if it fails."""
         try:
-            try:
-                return action()
-            except sqlite3.OperationalError:  # a full disk and the like
-                raise
-            except sqlite3.DatabaseError as error:
-                self._set_aside(error)
-                return action()
+            with self._using:
+                try:
+                    return action()
+                except sqlite3.OperationalError:  # a full disk and the like
+                    raise
+                except sqlite3.DatabaseError as error:
+                    self._set_aside(error)
+                    return action()
         except sqlite3.Error as error:
             raise OSError(f"the latents kept in {self.path} cannot be read or written: {error}") from error
 
     def _connect(self) -> None:
-        self._database = sqlite3.connect(self.path, timeout=60)
+        self._database = sqlite3.connect(self.path, timeout=60, check_same_thread=False)
 
     def _set_aside(self, error: Exception) -> None:
         """Continue with an empty database in place of a damaged one."""

@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -18,7 +19,7 @@ from tqdm import tqdm
 from captum_shared.checks import check_choice, check_encoded, check_images, check_integer, is_finite, network_refusals
 from captum_shared.encoder.cache import LatentCache
 from captum_shared.encoder.identity import ImageTransform, as_tensor, identify
-from captum_shared.encoder.loading import batches
+from captum_shared.encoder.passes import ImagePass
 from captum_shared.files import sha256
 from captum_shared.images import READING, decode_rgb, open_rgb, reason_of
 
@@ -39,6 +40,8 @@ def encode_images(
     unreadable: str = "warn",
 ) -> Tensor:
     """Encode many images, in evaluation mode and without gradients.
+
+    Batches are spread over the workers that ``joblib.parallel_config`` names, with the same latents as in one process.
 
     Parameters
     ----------
@@ -92,15 +95,16 @@ def encode_images(
         evaluating(encoder),
         torch.no_grad(),
         _open_cache(cache, encoder, source, autocast) as store,
-        closing(batches(source, batch_size, num_workers, source.of_paths)) as loader,
         tqdm(total=len(source), disable=not progress, unit="image") as bar,
     ):
-        for batch in loader:
-            failures.update({item.index: item.failure for item in batch if item.failure})
-            new = _encode_batch(encoder, [item for item in batch if not item.failure], store, device, autocast)
-            _check_finite(new, images)
-            rows.update(new)
-            bar.update(len(batch))
+        encode = partial(_encode_batch, encoder, store, device, autocast)
+        image_pass = ImagePass(encode, source, batch_size, num_workers, source.of_paths)
+        with closing(image_pass.results()) as results:
+            for new, failed in results:
+                _check_finite(new, images)
+                rows.update(new)
+                failures.update(failed)
+                bar.update(len(new) + len(failed))
     report_unreadable(failures, images, unreadable, len(source))
     return _stacked(rows, len(source))
 
@@ -170,11 +174,13 @@ def _image_of(item: object) -> object:
 
 def _encode_batch(
     encoder: nn.Module,
-    items: list[ImageItem],
     store: LatentCache | None,
     device: torch.device,
     autocast: torch.dtype | None,
-) -> dict[int, Tensor]:
+    batch: list[ImageItem],
+) -> tuple[dict[int, Tensor], dict[int, str]]:
+    """The latents of a batch's images, and why some could not be read; both by the image's index."""
+    items = [item for item in batch if not item.failure]
     known = store.get([item.digest for item in items]) if store else {}
     new = [item for item in items if item.digest not in known]
     rows = {item.index: known[item.digest] for item in items if item.digest in known}
@@ -187,7 +193,7 @@ def _encode_batch(
         rows.update({item.index: row for item, row in zip(new, latents, strict=True)})
         if store:
             store.put({item.digest: row for item, row in zip(new, latents, strict=True)})
-    return rows
+    return rows, {item.index: item.failure for item in batch if item.failure}
 
 
 def _check_finite(rows: dict[int, Tensor], images: Images) -> None:

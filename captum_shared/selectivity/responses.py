@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from captum_shared.checks import check_network
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.images import Images, device_of, evaluating
+from captum_shared.encoder.passes import ImagePass
 from captum_shared.selectivity.changes import Change
 from captum_shared.selectivity.crops import cut, put_back
 from captum_shared.selectivity.fields import ReceptiveFields, receptive_fields
@@ -57,6 +61,19 @@ class ChangeOptions(CropOptions, total=False):
     """What `changed_responses` takes by name."""
 
     pixelwise: bool
+
+
+class _Views(Dataset[_View]):
+    """Views in turn."""
+
+    def __init__(self, views: list[_View]) -> None:
+        self.views = views
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, index: int) -> _View:
+        return self.views[index]
 
 
 def changed_responses(
@@ -130,16 +147,33 @@ def changed_responses(
     if fields is None and not pixelwise:
         channels = source.normalised([int(top.images[0, 0])]).shape[1]
         fields = receptive_fields(model, top.layer, top.image_size, channels, batch_size)
-    views = _views(top, None if pixelwise else fields)
-    reader = LayerReader(model, [top.layer])
+    views = _Views(_views(top, None if pixelwise else fields))
+    read = partial(_changed_batch, LayerReader(model, [top.layer]), device, source, change, top)
     responses = torch.full_like(top.activations, torch.nan)
-    with evaluating(model), torch.no_grad(), tqdm(total=len(views), disable=not progress, unit="image") as bar:
-        for start in range(0, len(views), batch_size):
-            batch = views[start : start + batch_size]
-            x = _changed_images(source, batch, change).to(device)
-            reader.read(x, lambda _, maps, batch=batch: _read_off(maps, batch, top, responses))  # type: ignore[misc]
-            bar.update(len(batch))
+    with (
+        evaluating(model),
+        torch.no_grad(),
+        closing(ImagePass(read, views, batch_size).results()) as results,
+        tqdm(total=len(views), disable=not progress, unit="image") as bar,
+    ):
+        for units, ranks, found, n_views in results:
+            responses[units, ranks] = found.to(responses)
+            bar.update(n_views)
     return responses
+
+
+def _changed_batch(
+    reader: LayerReader,
+    device: torch.device,
+    source: PixelSource,
+    change: Change,
+    top: TopActivations,
+    views: list[_View],
+) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Units, ranks of their images and responses to the changed images; and how many views they are of."""
+    x = _changed_images(source, views, change).to(device)
+    found = reader.read(x, lambda _, maps: _read_off(maps, views, top))[top.layer]
+    return *found, len(views)
 
 
 def _views(top: TopActivations, fields: ReceptiveFields | None) -> list[_View]:
@@ -195,9 +229,9 @@ def _changed(source: PixelSource, x: Tensor, where: list[tuple[int, Box]], chang
     return source.unpictured(changed)
 
 
-def _read_off(maps: Tensor, views: list[_View], top: TopActivations, responses: Tensor) -> None:
-    """Write what the units of each view respond at their positions to where their activations are."""
+def _read_off(maps: Tensor, views: list[_View], top: TopActivations) -> tuple[Tensor, Tensor, Tensor]:
+    """Units (m,), ranks of their images (m,), and what the units of each view respond at their positions (m,)."""
     places = [(i, unit, rank) for i, view in enumerate(views) for crop in view.crops for unit, rank in crop.entries]
     i, units, ranks = torch.tensor(places).T
     where = torch.stack([i, units, top.positions[units, ranks]]).to(maps.device)
-    responses[units, ranks] = maps.flatten(2)[tuple(where)].to(responses)  # the maps themselves stay where they are
+    return units, ranks, maps.flatten(2)[tuple(where)]  # the maps themselves stay where they are

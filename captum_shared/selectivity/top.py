@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, overload
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, overload
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from captum_shared.encoder.images import (
     report_unreadable,
     stack_images,
 )
-from captum_shared.encoder.loading import batches
+from captum_shared.encoder.passes import ImagePass
 from captum_shared.selectivity.checkpoint import PassState, open_checkpoint
 from captum_shared.selectivity.layers import LayerReader
 from captum_shared.selectivity.ranking import RunningTop, TopActivations
@@ -71,7 +72,8 @@ def top_activations(
     """Find the k images that activate each unit most, at one position per image, in one pass over the images.
 
     Memory does not grow with the number of images: only the activations, image indices and positions of the k best so
-    far are kept, on the device, not images or maps. The network is run no further than the last of the layers.
+    far are kept, on the device, not images or maps. The network is run no further than the last of the layers. Batches
+    are spread over the workers that ``joblib.parallel_config`` names, with the same result as in one process.
 
     Parameters
     ----------
@@ -122,20 +124,22 @@ def top_activations(
     reader = LayerReader(model, names)
     device = device_of(model, device)
     source = ImageSource(images, transform, keep_digest=False)
-    scan = _Scan(names, k)
+    scan = _Scan(names, k, device)
     with evaluating(model), torch.no_grad():
         store = open_checkpoint(checkpoint, reader, source, k)
-    scan.load(store.read() if store else None, device)
+    scan.load(store.read() if store else None)
     saved = time.monotonic()
+    image_pass = ImagePass(partial(_read, reader, device), source, batch_size, num_workers, source.of_paths)
     with (
         evaluating(model),
         torch.no_grad(),
-        closing(batches(source, batch_size, num_workers, source.of_paths, scan.next)) as loader,
+        closing(image_pass.results(scan.next)) as results,
         tqdm(total=len(source), initial=scan.next, disable=not progress, unit="image") as bar,
     ):
-        for batch in loader:
-            scan.take(reader, batch, device)
-            bar.update(len(batch))
+        for result in results:
+            before = scan.next
+            scan.take(result)
+            bar.update(scan.next - before)
             if store and (time.monotonic() - saved >= SECONDS_BETWEEN_CHECKPOINTS or scan.next == len(source)):
                 store.write(scan.state())
                 saved = time.monotonic()
@@ -147,26 +151,25 @@ def top_activations(
 class _Scan:
     """What is known after the first `next` images."""
 
-    def __init__(self, layers: Sequence[str], k: int) -> None:
+    def __init__(self, layers: Sequence[str], k: int, device: torch.device) -> None:
+        self.device = device
         self.next = 0
         self.tops = {layer: RunningTop(k) for layer in layers}
         self.map_sizes: dict[str, tuple[int, int]] = {}
         self.image_size = (0, 0)
         self.failures: dict[int, str] = {}
 
-    def take(self, reader: LayerReader, batch: list[ImageItem], device: torch.device) -> None:
+    def take(self, result: _Read) -> None:
         """Rank the images of a batch."""
-        self.failures.update({item.index: item.failure for item in batch if item.failure})
-        items = [item for item in batch if not item.failure]
-        if items:
-            x = stack_images(items).to(device)
-            self._check_size((x.shape[-2], x.shape[-1]))
-            images = torch.tensor([item.index for item in items], device=device)
-            for layer, (size, values, positions) in reader.read(x, _peaks).items():
-                _check_finite(layer, values, items)
+        self.failures.update(result.failures)
+        if len(result.images):
+            self._check_size(result.image_size)
+            for layer, (size, *peaks) in result.peaks.items():
+                values, positions, images = (part.to(self.device) for part in (*peaks, result.images))
+                _check_finite(layer, values, images)
                 self.map_sizes[layer] = size
                 self.tops[layer].update(values, positions, images)
-        self.next = batch[-1].index + 1
+        self.next = result.stop
 
     def result(self, n: int) -> dict[str, TopActivations]:
         """The top activations among all `n` images."""
@@ -188,7 +191,7 @@ class _Scan:
             "next": self.next, "map_sizes": self.map_sizes, "image_size": self.image_size, "failures": self.failures,
         }  # fmt: skip
 
-    def load(self, saved: PassState | None, device: torch.device) -> None:
+    def load(self, saved: PassState | None) -> None:
         """Resume from what `state` returned."""
         if saved is None:
             return
@@ -200,7 +203,7 @@ class _Scan:
         for i, top in enumerate(self.tops.values()):
             if f"{i}.images" in tensors:
                 values, images, positions = (
-                    tensors[f"{i}.{part}"].to(device) for part in ("activations", "images", "positions")
+                    tensors[f"{i}.{part}"].to(self.device) for part in ("activations", "images", "positions")
                 )
                 top.state = (values, images, positions)
 
@@ -212,13 +215,34 @@ class _Scan:
         self.image_size = size
 
 
+class _Read(NamedTuple):
+    """What a pass reads of a batch: each layer's peaks (see `_peaks`) in the images that could be read."""
+
+    stop: int  # behind the last image
+    failures: dict[int, str]
+    images: Tensor
+    image_size: tuple[int, int]
+    peaks: dict[str, tuple[tuple[int, int], Tensor, Tensor]]
+
+
+def _read(reader: LayerReader, device: torch.device, batch: list[ImageItem]) -> _Read:
+    items = [item for item in batch if not item.failure]
+    failures = {item.index: item.failure for item in batch if item.failure}
+    images = torch.tensor([item.index for item in items], dtype=torch.long, device=device)
+    stop = batch[-1].index + 1
+    if not items:
+        return _Read(stop, failures, images, (0, 0), {})
+    x = stack_images(items).to(device)
+    return _Read(stop, failures, images, (x.shape[-2], x.shape[-1]), reader.read(x, _peaks))
+
+
 def _peaks(layer: str, maps: Tensor) -> tuple[tuple[int, int], Tensor, Tensor]:
     """The map's size, and the largest activation (N, U) with its first position (N, U)."""
     values, positions = maps.flatten(2).max(dim=2)
     return (maps.shape[2], maps.shape[3]), values, positions
 
 
-def _check_finite(layer: str, values: Tensor, items: list[ImageItem]) -> None:
+def _check_finite(layer: str, values: Tensor, images: Tensor) -> None:
     bad = torch.nonzero(~values.isfinite().all(1))[:, 0].tolist()
     if bad:
-        raise ValueError(f"layer {layer!r} gives NaN or infinite activations for image {items[bad[0]].index}")
+        raise ValueError(f"layer {layer!r} gives NaN or infinite activations for image {int(images[bad[0]])}")

@@ -211,7 +211,9 @@ def _explain_images(
     settings = options.settings
     maps: dict[str, list[np.ndarray]] = {kind: [] for kind in settings.maps}
     with _frozen(encoder):
-        method = ParallelBackprop(encoder, engine=getattr(captum.attr, settings.engine))  # it remembers what it measures
+        method = ParallelBackprop(
+            encoder, engine=getattr(captum.attr, settings.engine)
+        )  # it remembers what it measures
         makers = {"pixel": partial(_pixel_maps, method, settings), "layer": partial(_layer_maps, encoder, options)}
         for image, weights in zip(images, shared, strict=True):
             x = transform_image(transform, image)[None].to(device_of(encoder))
