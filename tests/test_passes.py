@@ -13,6 +13,8 @@ from PIL import Image
 from test_workers import PLACES, place
 from torch import Tensor, nn
 
+from benchmarks.common.jobs import kept_results
+from benchmarks.common.results import Store
 from captum_shared import LatentEncoder, encode_images
 from captum_shared.encoder import passes
 from captum_shared.encoder.passes import ImagePass
@@ -97,3 +99,20 @@ def test_an_error_on_a_worker_comes_through(network: nn.Module, files: list[Path
     with place("threading"), pytest.raises(ValueError, match="NaN or infinite latents for .*00.png"):
         encode_images(LatentEncoder(network, "3"), files, to_tensor, batch_size=4)
     assert network.training
+
+
+def drawn(number: int) -> dict[str, Any]:
+    """From torch's one random generator, as a benchmark's rows do."""
+    torch.manual_seed(number)
+    return {"values": [float(torch.rand(())) for _ in range(200)]}
+
+
+@pytest.mark.parametrize("name", ["threading", pytest.param("loky", marks=pytest.mark.slow)])  # loky: two processes
+def test_a_benchmarks_jobs_are_those_of_one_process_and_kept(name: str, tmp_path: Path) -> None:
+    keys = [{"number": number} for number in range(9)]
+    store = Store(tmp_path, {})
+    store.put(keys[4], {"values": "known"})
+    with place(name):
+        found = kept_results(store, keys, drawn, [(number,) for number in range(9)], "numbers", progress=False)
+    assert found == [{"values": "known"} if number == 4 else drawn(number) for number in range(9)]
+    assert [store.get(key) for key in keys] == found

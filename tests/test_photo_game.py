@@ -9,6 +9,7 @@ from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -297,6 +298,11 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: Any, monkeypatch: pyt
     assert all(float(r["ci_low"]) <= float(r["value"]) + 1e-6 <= float(r["ci_high"]) + 2e-6 for r in table)
     assert (tmp_path / "out" / "both_swaps.png").stat().st_size > 1000
     assert not (tmp_path / "ledger.csv").exists()  # these categories are no split
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        again = [*arguments[: arguments.index("--out")], "--out", str(tmp_path / "again"), *arguments[-3:]]
+        assert command.main([*again, "--pixels", "1"]) == 0
+    name = "photo_game.csv"
+    assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
 
 
 def test_the_command_with_latents_of_a_grid(folder: Path, tmp_path: Path, capsys: Any) -> None:

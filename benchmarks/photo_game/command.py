@@ -33,7 +33,7 @@ from benchmarks.common.results import Result, axis_table, finish, markdown_table
 from benchmarks.photo_game.composites import Composite, draw_both_swaps, draw_pair_grid
 from benchmarks.photo_game.neurons import FOLDS, Knowledge, Photographs, check_categories, driving, learn, make_folds
 from benchmarks.photo_game.pixels import METHOD, pixel_rows, play_pixels
-from benchmarks.photo_game.play import CONDITIONS, GRID_CONDITIONS, play
+from benchmarks.photo_game.play import CONDITIONS, GRID_CONDITIONS, Condition, play
 from benchmarks.photo_game.rows import LAYER, Row, grid_rows, rows
 from benchmarks.photo_game.scoring import Scores
 from benchmarks.photo_game.splits import SPLITS, Split, enter, looks, read_split
@@ -41,6 +41,7 @@ from captum_shared.encoder import LatentEncoder, load_encoder
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.files import output_folder
 from captum_shared.labels import read_labels
+from captum_shared.workers import Task, Workers
 
 DATA = Path(os.environ.get("CAPTUM_SHARED_DATA", "../shared/data"))
 METRICS = {
@@ -112,10 +113,14 @@ def run(
     named = CONDITIONS if pool == 1 else GRID_CONDITIONS
     conditions = [c for c in named if (c.name in QUICK if quick else c.gallery is None or c.gallery < size)]
     results = []
-    for condition in tqdm(conditions, "conditions", disable=not progress):
-        for game in games:
-            for image, scores in play(game.composites, photographs, known, table, condition, seed).items():
-                results += _summarise(game, condition.name, image, table, scores)
+    with Workers() as workers:
+        shared = workers.share((games, photographs, known, table))
+        jobs = [(condition, k) for condition in conditions for k in range(len(games))]
+        tasks = [Task(f"{c.name}, {games[k].name}", _play, partial(_both, shared, (c, k, seed))) for c, k in jobs]
+        played = tqdm(workers.in_order(tasks), "conditions", len(tasks), disable=not progress)
+        for (condition, k), scores_of in zip(jobs, played, strict=True):
+            for image, scores in scores_of.items():
+                results += _summarise(games[k], condition.name, image, table, scores)
     for game in games if n_pixels else ():
         few, pixels = game.first(n, n_pixels), pixel_rows(table)
         found = play_pixels(few.composites, photographs, known, pixels, encoder, transform, seed)
@@ -126,6 +131,17 @@ def run(
     title = split.replace("_", "-") + " categories" if categories is None else "; ".join(categories)
     _write(folder, results, f"{title}, {model} {place}, {n} composites of each pair of categories")
     return results
+
+
+def _both(shared: Any, job: tuple[Condition, int, int]) -> tuple[Any, ...]:
+    return shared, job
+
+
+def _play(shared: tuple[Any, ...], job: tuple[Condition, int, int]) -> dict[str, Scores]:
+    """One game in one condition."""
+    games, photographs, known, table = shared
+    condition, k, seed = job
+    return play(games[k].composites, photographs, known, table, condition, seed)
 
 
 def _prepare(

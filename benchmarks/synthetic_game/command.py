@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from benchmarks.common.jobs import kept_results
 from benchmarks.common.methods import (
     GRID_ROWS,
     RULE_ROWS,
@@ -90,13 +90,11 @@ def run(
     if not chosen:
         raise ValueError(f"`only` must be in the name of a condition, got {list(only)}")
     jobs = [(s, index) for s in chosen for index in range((n_neurons + 1) // 2 if s.methods == "few" else n_neurons)]
+    keys = [{"setting": asdict(setting), "neuron": index} for setting, index in jobs]
+    arguments = [(setting, index, n_cases, seed, device) for setting, index in jobs]
     results: dict[str, list[dict[str, Any]]] = {}
-    for setting, index in tqdm(jobs, "neurons", disable=not progress):
-        key = {"setting": asdict(setting), "neuron": index}
-        result = store.get(key)
-        if result is None:
-            result = _one_neuron(setting, index, n_cases, seed, device)
-            store.put(key, result)
+    kept = kept_results(store, keys, _one_neuron, arguments, "neurons", progress)
+    for (setting, _), result in zip(jobs, kept, strict=True):
         results.setdefault(_condition(setting), []).append(result)
     figures = [figure for name, own in results.items() for figure in _figures(name, own)]
     _write(folder, figures, results)
