@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import explain, files_of
 
-from captum_shared.study.maps import cut_by_image, load_maps, pack
+from captum_shared.readout.nested import choose_candidates
+from captum_shared.study.image_maps import pack
+from captum_shared.study.maps import cut_by_image, load_maps, make_maps
 
 
 @given(st.lists(st.integers(0, 9), max_size=60), st.integers(1, 20))
@@ -60,6 +64,35 @@ def test_forward_passes_are_as_many_as_images_however_many_neurons(
     measured = engine == "IntegratedGradients"  # once in the one job: what an image keeps for the backward pass
     assert sum(seen) == points * len(images) + measured  # those with a graph; others are of encoding and of the viewer
     assert len(images) < 2 * len(pairs)
+
+
+def test_one_forward_pass_of_an_image_serves_all_layers(
+    recording: Path, tiny: torch.nn.Module, undrawn: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neurons that read different layers: one pass of each image for its layer maps, and one for the looks."""
+
+    def in_turn(*arguments: Any) -> Any:
+        choice = choose_candidates(*arguments)
+        return replace(choice, chosen=np.arange(len(choice.chosen)) % 2)
+
+    def begun(*arguments: Any) -> None:
+        passes.clear()
+        make_maps(*arguments)
+        passes.append(0)  # between maps and looks
+
+    monkeypatch.setattr("captum_shared.study.encoding.choose_candidates", in_turn)
+    monkeypatch.setattr("captum_shared.report.recording.explain.make_maps", begun)
+    passes: list[int] = []
+    handle = tiny[0].register_forward_hook(lambda module, inputs, output: passes.append(len(output)))
+    options = {"drivers": 4, "min_d_prime": -9, "min_cv_r": -1, "threshold": 0.3, "maps": "layer"}
+    explain(recording, tiny, Path("out"), layers=["1", "3"], pools=("avg",), **options)
+    handle.remove()
+    with Path("out/neurons.csv").open() as file:
+        assert {row["layer"].split()[0] for row in csv.DictReader(file) if row["layer"]} == {"1", "3"}
+    with Path("out/pairs.csv").open() as file:
+        images = {row[side] for row in csv.DictReader(file) for side in ("image", "reference")}
+    shown = len(list(Path("out/images").iterdir()))
+    assert passes == [1] * len(images) + [0] + [1] * shown
 
 
 def test_maps_in_few_bits_and_blocks(recording: Path, tiny: torch.nn.Module) -> None:

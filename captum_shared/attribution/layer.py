@@ -14,6 +14,7 @@ from captum_shared.attribution.engine import differentiable
 from captum_shared.attribution.inputs import Pair, Readout, Target, check_pair
 from captum_shared.attribution.shares import MapEncoder, position_shares, why_not_linear
 from captum_shared.checks import check_encoded, check_tensor, network_refusals
+from captum_shared.encoder.layers import SharedPass
 from captum_shared.similarity import Rule, origin_of
 
 
@@ -139,6 +140,13 @@ def see_layer(encoder: nn.Module, x: Tensor) -> LayerOutput:
     """The layer's output for images `x`, (N, C, H, W), from one forward pass and without gradients."""
     with torch.no_grad():
         return LayerOutput(check_map_encoder(encoder).layer_output(x), x.shape[-2:])
+
+
+def see_layers(together: SharedPass, x: Tensor) -> list[LayerOutput]:
+    """What several encoders' layers gave for images `x`, (N, C, H, W), from one forward pass and without gradients."""
+    if len(together.encoders) == 1:
+        return [see_layer(together.encoders[0], x)]
+    return [LayerOutput(output, x.shape[-2:]) for output in together.outputs(x)]
 
 
 def layer_maps(encoder: nn.Module, seen: LayerOutput, shared: Tensor, origin: Tensor | None = None) -> Tensor:

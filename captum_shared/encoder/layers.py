@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from captum_shared.checks import check_tensor
-from captum_shared.encoder.latents import as_map, pool_map
+from captum_shared.checks import check_images, check_tensor, network_refusals
+from captum_shared.encoder.latents import LatentEncoder, as_map, pool_map
 from captum_shared.encoder.reading import Pass, Reader
 
 MOST_LAYERS = 12
@@ -93,6 +93,29 @@ class LayerScan(nn.Module):
 
         taken = self._reader.read(self.model, self.layers, x, pooled)
         return [z for layer in self.layers for z in taken[layer]]
+
+
+class SharedPass:
+    """The layers' outputs of several encoders of one network, from one forward pass.
+
+    Parameters
+    ----------
+    encoders : sequence of LatentEncoder
+        Of the same network; their layers give tensors.
+    """
+
+    def __init__(self, encoders: Sequence[LatentEncoder]) -> None:
+        self.encoders = list(encoders)
+        self._reader = Reader()
+
+    def outputs(self, x: Tensor) -> list[Tensor]:
+        """Each encoder's `layer_output` of images `x` (N, C, H, W), without gradients."""
+        model = self.encoders[0].model
+        layers = list(dict.fromkeys(encoder.layer for encoder in self.encoders))
+        with torch.no_grad(), network_refusals(check_images(x), model, f"layers {layers}"):
+            # Copies, for the network may go on to change them in place.
+            taken = self._reader.read(model, layers, x, lambda _, output: output.detach().clone())
+        return [taken[encoder.layer] for encoder in self.encoders]
 
 
 def _members(model: nn.Module, prefix: str = "") -> dict[str, nn.Module]:

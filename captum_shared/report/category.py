@@ -171,7 +171,7 @@ class _Looks:
     def __init__(self, study: CategoryStudy, findings: CategoryFindings, shelf: ImageShelf) -> None:
         self.study, self.findings, self.shelf = study, findings, shelf
         self.rule = make_rule(study.settings.rule, study.latents, cells_of(study.encoder))
-        self.memory = Memory(study.encoder, self.rule, study.transform)
+        self.memory = Memory([study.encoder], [self.rule], study.transform)
         references = References(study.latents, self.rule, study.settings.similarity)
         self.requests = references.requests(findings.drivers, findings.weight)
         self.hubs = hub_warnings([best[0].reference for best in self.requests])

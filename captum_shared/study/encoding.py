@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import load_file, save
 from torch import Tensor, nn
 
-from captum_shared.encoder import encode_images
+from captum_shared.encoder import LatentEncoder, encode_images
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.folders import WORK
 from captum_shared.readout import LinearReadout, latent_transform
@@ -118,7 +118,7 @@ class Latents:
         """(n, D) float64, in the space in which weights and products are computed."""
         return torch.from_numpy(_standardized(self.raw(candidate), self.standardize))
 
-    def encoder(self, candidate: int) -> nn.Module:
+    def encoder(self, candidate: int) -> LatentEncoder:
         """The network up to a candidate, with latents in this space."""
         return self.network.encoder(candidate, latent_transform(_scaler(self.raw(candidate), self.standardize)))
 

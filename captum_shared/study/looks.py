@@ -5,6 +5,7 @@ None of it needs a backward pass through the network, and each image takes one f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -14,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from captum_shared.attribution import LayerCorrespondence
-from captum_shared.attribution.layer import LayerOutput, layer_maps, see_layer
+from captum_shared.attribution.layer import LayerOutput, layer_maps, see_layer, see_layers
 from captum_shared.attribution.shares import Shares
 from captum_shared.checks import check_tensor
+from captum_shared.encoder import LatentEncoder
 from captum_shared.encoder.identity import ImageTransform
+from captum_shared.encoder.layers import SharedPass
 from captum_shared.selection import Drivers, Pairs, find_pairs, is_crossed, rule_center
 from captum_shared.similarity import MomentRule, Rule, origin_of, shared_weights, transposed
 from captum_shared.study.network import device_of, transform_image
@@ -157,46 +160,67 @@ class Seen:
 
 
 class Memory:
-    """An encoder and a rule, with what is known of images: each takes one forward pass, for many neurons.
+    """Encoders of one network, each with a rule, and what is known of images: one forward pass serves all.
 
     In another process it begins with no images.
 
     Parameters
     ----------
-    encoder : LatentEncoder
-    rule : str or callable
-        As `make_rule` gives it.
+    encoders : sequence of LatentEncoder
+    rules : sequence of str or callable
+        One for each, as `make_rule` gives it.
     transform : callable
         Of the images.
     """
 
-    def __init__(self, encoder: nn.Module, rule: str | Rule, transform: ImageTransform) -> None:
-        self.encoder, self.rule, self.transform = encoder, rule, transform
+    def __init__(
+        self, encoders: Sequence[LatentEncoder], rules: Sequence[str | Rule], transform: ImageTransform
+    ) -> None:
+        self.together, self.rules, self.transform = SharedPass(encoders), list(rules), transform
         self._token = uuid4().hex  # so that a worker that is used again does not take it for that of another run
-        self._seen: dict[Path, Seen] = {}
+        self._wanted: dict[Path, set[int]] = {}
+        self._seen: dict[Path, dict[int, Seen]] = {}
+        self._n_bytes = 0
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_seen": {}}
+        return {**self.__dict__, "_seen": {}, "_n_bytes": 0}
 
-    def see(self, path: Path) -> Seen:
-        """What there is to know of an image."""
-        seen = self._seen.get(path)
-        if seen is None:
-            x = transform_image(self.transform, path)[None].to(device_of(self.encoder))
-            seen = see(self.encoder, self.rule, x)
-            if (len(self._seen) + 1) * seen.n_bytes > _MOST_BYTES:
-                self._seen.clear()
+    def expect(self, path: Path, number: int) -> None:
+        """Note that encoder `number` is going to see an image, so that any pass of the image is made for it, too."""
+        self._wanted.setdefault(path, set()).add(number)
+
+    def see(self, path: Path, number: int = 0) -> Seen:
+        """What there is to know of an image, for encoder `number`."""
+        self.expect(path, number)
+        seen = self._seen.get(path, {})
+        if number not in seen:
+            seen = self._look(path)
+            n_bytes = sum(each.n_bytes for each in seen.values())
+            if self._n_bytes + n_bytes > _MOST_BYTES:
+                self._seen, self._n_bytes = {}, 0
             self._seen[path] = seen
-        return seen
+            self._n_bytes += n_bytes
+        return seen[number]
 
-    def look(self, request: LookRequest, image: Path, reference: Path) -> Look:
-        """A driver and a reference, by their files."""
-        return look_at(self.encoder, self.rule, (self.see(image), self.see(reference)), request)
+    def _look(self, path: Path) -> dict[int, Seen]:
+        encoders = self.together.encoders
+        x = transform_image(self.transform, path)[None].to(device_of(encoders[0]))
+        outputs = see_layers(self.together, x)
+        return {k: known_of(encoders[k], self.rules[k], outputs[k]) for k in sorted(self._wanted[path])}
+
+    def look(self, request: LookRequest, image: Path, reference: Path, number: int = 0) -> Look:
+        """A driver and a reference, by their files, for encoder `number`."""
+        both = self.see(image, number), self.see(reference, number)
+        return look_at(self.together.encoders[number], self.rules[number], both, request)
 
 
 def see(encoder: nn.Module, rule: str | Rule, x: Tensor) -> Seen:
     """What there is to know of an image (1, C, H, W)."""
-    output = see_layer(encoder, x)
+    return known_of(encoder, rule, see_layer(encoder, x))
+
+
+def known_of(encoder: nn.Module, rule: str | Rule, output: LayerOutput) -> Seen:
+    """What there is to know of an image, from the layer's output for it."""
     try:
         shares = _method(encoder, rule).shares(output)
     except (TypeError, ValueError):  # a pool such as the maximum, a transform that is not affine, no positions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -84,33 +84,39 @@ class _Views:
         )
 
     def jobs(self) -> list[Job]:
-        """A job for each explained neuron."""
-        chosen = self.findings.models.candidate
+        """A job for each explained neuron; one forward pass of an image serves all candidates that are chosen."""
+        chosen, latents = self.findings.models.candidate, self.findings.latents
+        candidates = sorted({int(chosen[neuron.index]) for neuron in self.findings.explained})
+        encoders = [latents.encoder(candidate).eval() for candidate in candidates]
+        spaces = [self._references(candidate) for candidate in candidates]
+        memory = Memory(encoders, [space.rule for space in spaces], self.study.network.transform)
         made = []
-        for candidate in sorted({int(chosen[neuron.index]) for neuron in self.findings.explained}):
-            latents = self.findings.latents
-            z, encoder = latents.standardized(candidate), latents.encoder(candidate).eval()
-            rule = make_rule(self.study.settings.rule, z, self.study.network.cells(candidate))
-            references = References(z, rule, self.study.settings.similarity)
-            memory = Memory(encoder, rule, self.study.network.transform)
+        for number, candidate in enumerate(candidates):
             for neuron in self.findings.explained:
                 if int(chosen[neuron.index]) == candidate:
-                    self._number_images(neuron, references)
+                    self._note_images(neuron, spaces[number], partial(memory.expect, number=number))
                     path = self.run.folder / "data" / f"neuron_{neuron.index}.js"
-                    made.append(Job((path,), _script, partial(self._arguments, neuron, references, memory)))
+                    arguments = partial(self._arguments, neuron, spaces[number], memory, number)
+                    made.append(Job((path,), _script, arguments))
         return made
 
-    def _number_images(self, neuron: NeuronFindings, references: References) -> None:
+    def _references(self, candidate: int) -> References:
+        z, settings = self.findings.latents.standardized(candidate), self.study.settings
+        rule = make_rule(settings.rule, z, self.study.network.cells(candidate))
+        return References(z, rule, settings.similarity)
+
+    def _note_images(self, neuron: NeuronFindings, references: References, expect: Callable[[Path], None]) -> None:
         """Put a neuron's images on the shelf: in the same order, whichever of the jobs are done already."""
         best = references.best(_drivers(neuron), self._weight(neuron))
         for place in (*best.images.tolist(), *best.references.ravel().tolist()):
             self.shelf.number(place)
+            expect(self.study.recording.stimuli[place])
 
     def _weight(self, neuron: NeuronFindings) -> Tensor:
         return torch.as_tensor(self.findings.models.weights[neuron.index]).double()
 
     def _arguments(
-        self, neuron: NeuronFindings, references: References, memory: Memory, share: Share
+        self, neuron: NeuronFindings, references: References, memory: Memory, number: int, share: Share
     ) -> tuple[object, ...]:
         requests = references.requests(_drivers(neuron), self._weight(neuron))
         places = sorted({place for each in requests for r in each for place in (r.image, r.reference)})
@@ -124,7 +130,7 @@ class _Views:
             {place: float(self.study.responses[neuron.index, place]) for place in places},
             pixel,
         )
-        return share(memory), requests, shown
+        return share(memory), number, requests, shown
 
     def entry(
         self, neuron: NeuronFindings, row: Mapping[str, float | str | None], picture: LinkedPicture | None
@@ -170,17 +176,19 @@ def _drivers(neuron: NeuronFindings) -> Drivers:
     return neuron.drivers
 
 
-def _script(memory: Memory, requests: Sequence[Sequence[LookRequest]], shown: _Shown) -> list[bytes]:
-    """The script of a neuron."""
+def _script(memory: Memory, number: int, requests: Sequence[Sequence[LookRequest]], shown: _Shown) -> list[bytes]:
+    """The script of a neuron that reads the memory's encoder of this number."""
     hubs, pairs = hub_warnings([each[0].reference for each in requests]), []
     for rank, each in enumerate(requests):
         references: list[ReferenceView] = []
         for request in each:
-            look = memory.look(request, shown.paths[request.image], shown.paths[request.reference])
+            look = memory.look(request, shown.paths[request.image], shown.paths[request.reference], number)
             first = _of_pixels(shown, rank) if not references else None
             said = [hubs[request.reference]] if request.reference in hubs else []
             response, place = shown.responses[request.reference], shown.numbers[request.reference]
-            references.append(reference_view(look, place, memory.rule, first, response=response, warnings=said))
+            references.append(
+                reference_view(look, place, memory.rules[number], first, response=response, warnings=said)
+            )
         image = each[0].image
         pairs.append(PairView(shown.numbers[image], shown.responses[image], references))
     return [neuron_script(shown.neuron, NeuronView("", {}, pairs)).encode()]
