@@ -22,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.common.results import finish
+from benchmarks.population.ceiling import ceiling
 from benchmarks.population.made import Population, make_population
 from benchmarks.speed.memory import in_a_fresh_process, peak_so_far
 from captum_shared.files import output_folder, write_csv, write_text
@@ -38,7 +39,8 @@ from captum_shared.study.tuning import find_tuning
 
 STAGES = ("encode", "fit", "select", "maps", "report")
 BACKENDS = ("loky", "dask")
-CLUSTER = {"gpus": 32, "neurons": 10_000, "pairs": 20}
+PAIRS = 20  # of a neuron, where larger populations are computed
+CLUSTER = {"gpus": 32, "neurons": 10_000, "cores": 20}  # a GPU is assumed to be worth so many cores
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,13 @@ class Setup:
     pool: str
     weights: str | None
     image_size: int
+
+    @property
+    def network(self) -> dict[str, str | int | None]:
+        """Arguments of `load_encoder`."""
+        pool = int(self.pool) if self.pool.isdigit() else self.pool
+        return {"name": self.model, "layer": self.layer, "pool": pool, "weights": self.weights,
+                "image_size": self.image_size}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,8 @@ def run(out: str | Path, setups: Sequence[Setup], progress: bool = True) -> list
         points.append(Measurement(**json.loads(printed.splitlines()[-1])))
     names = [field.name for field in fields(Measurement)]
     write_csv(folder / "population.csv", names, [[getattr(point, name) for name in names] for point in points])
-    write_text(folder / "table.md", table(points, setups[0]))
+    ceilings = {n: ceiling(n, setups[0].network) for n in sorted({setup.workers for setup in setups}) if n > 1}
+    write_text(folder / "table.md", table(points, setups[0], ceilings))
     return points
 
 
@@ -99,10 +109,7 @@ def measure(out: str, described: str) -> None:
     """Print one measurement as JSON; for a process of its own."""
     torch.set_num_threads(1)
     setup = Setup(**json.loads(described))
-    pool = int(setup.pool) if setup.pool.isdigit() else setup.pool
-    network = {"name": setup.model, "layer": setup.layer, "pool": pool, "weights": setup.weights,
-               "image_size": setup.image_size}  # fmt: skip
-    made = make_population(Path(out) / "stimuli", setup.neurons, setup.images, network)
+    made = make_population(Path(out) / "stimuli", setup.neurons, setup.images, setup.network)
     with _workers(setup):
         print(json.dumps(explain(made, setup, Path(out) / f"report_{setup.neurons}_{setup.workers}")))
 
@@ -164,8 +171,8 @@ def _workers(setup: Setup) -> Iterator[None]:
         yield
 
 
-def table(points: Sequence[Measurement], setup: Setup) -> str:
-    """A Markdown table, the speed-up, and what a cluster would take, computed."""
+def table(points: Sequence[Measurement], setup: Setup, ceilings: dict[int, float]) -> str:
+    """A Markdown table, the speed-up beside what the machine allows, and what a cluster would take, computed."""
     lines = [
         f"{setup.model} {setup.layer}, pool {setup.pool}, {setup.images} images of {setup.image_size} pixels, maps: "
         f"{setup.maps}, {setup.n_steps} steps; {setup.backend}, one thread a worker.", "",
@@ -178,20 +185,29 @@ def table(points: Sequence[Measurement], setup: Setup) -> str:
         each = f"{1000 * p.maps / max(p.pairs, 1):.1f}"
         cells = [p.neurons, p.workers, p.pairs, *stages, f"{p.seconds:.1f}", each, p.peak_mb]
         lines.append(f"| {' | '.join(map(str, cells))} | {p.disk_mb:.0f} | {p.truth_r:.2f} |")
-    for n in sorted({p.neurons for p in points}):
-        alone, more = ([p for p in points if p.neurons == n and (p.workers == 1) == first] for first in (True, False))
-        lines += [f"\n{n} neurons, {p.workers} workers: maps {alone[0].maps / p.maps:.2f} times as fast as with one."
-                  for p in more if alone]  # fmt: skip
-    largest = max((p for p in points if p.workers == 1), key=lambda p: p.neurons, default=None)
-    if largest is not None and largest.pairs:
-        pairs = CLUSTER["neurons"] * CLUSTER["pairs"]
-        hours = largest.maps / largest.pairs * pairs / 3600
-        lines.append(
-            f"\nComputed, not run: {CLUSTER['neurons']:,} neurons with {CLUSTER['pairs']} pairs are {pairs:,} pairs, "
-            f"{hours:.2g} hours of one such core for the maps at the time per pair above. {CLUSTER['gpus']} GPUs take "
-            f"{hours / CLUSTER['gpus']:.2g} hours, divided by how many such cores a GPU is worth."
-        )
+    alone = {p.neurons: p.maps for p in points if p.workers == 1}
+    lines += [
+        f"\n{p.neurons} neurons, {p.workers} workers: maps {alone[p.neurons] / p.maps:.2f} times as fast as with one. As "
+        f"many processes of a hand-written loop do {ceilings[p.workers]:.2f} times the work of one."
+        for p in points
+        if p.workers > 1 and p.neurons in alone
+    ]
+    largest = max((p for p in points if p.workers == 1 and p.pairs), key=lambda p: p.neurons, default=None)
+    if largest is not None:
+        lines.append(f"\n{computed(largest)}")
     return "\n".join(lines) + "\n"
+
+
+def computed(point: Measurement) -> str:
+    """What was not run: larger populations at the time per pair of a measurement, on this core and on a cluster."""
+    one, many = (neurons * PAIRS * point.maps / point.pairs / 3600 for neurons in (1000, CLUSTER["neurons"]))
+    return (
+        f"Computed, not run, from {1000 * point.maps / point.pairs:.1f} ms a pair (fewer with more neurons, since more "
+        f"maps share an image's forward passes): the maps of 1,000 neurons with {PAIRS} pairs take {one:.1f} hours of "
+        f"one such core, and those of {CLUSTER['neurons']:,} neurons {many:.1f} hours. {CLUSTER['gpus']} GPUs take "
+        f"{many / CLUSTER['gpus'] / CLUSTER['cores']:.2g} hours for the latter, assuming that a GPU does the work of "
+        f"{CLUSTER['cores']} such cores, which was not measured."
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:

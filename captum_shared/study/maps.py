@@ -27,6 +27,7 @@ from captum_shared.study.shards import Shard
 from captum_shared.study.study import Study
 
 _NEURONS = 64  # whose maps are put together at once
+_TIMES_MOST = 4  # maps of one image may be so many times those of a job
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,9 @@ def list_maps(neurons: Sequence[NeuronFindings], chosen: np.ndarray) -> MapTable
 
 
 def cut_by_image(images: np.ndarray, most: int) -> list[np.ndarray]:
-    """Rows in groups of at most `most`; rows of one image stay together, unless they alone are more.
+    """Rows in groups of at most `most`, the largest first; rows of one image stay together.
+
+    An image with more rows is a group of its own, up to four times as many; with yet more rows, several.
 
     Parameters
     ----------
@@ -122,12 +125,13 @@ def cut_by_image(images: np.ndarray, most: int) -> list[np.ndarray]:
     """
     order = np.argsort(images, kind="stable")
     runs = np.split(order, np.flatnonzero(np.diff(images[order])) + 1) if len(order) else []
+    size = _TIMES_MOST * most
     groups: list[list[np.ndarray]] = []
-    for part in (run[start : start + most] for run in runs for start in range(0, len(run), most)):
+    for part in (run[start : start + size] for run in runs for start in range(0, len(run), size)):
         if not groups or sum(map(len, groups[-1])) + len(part) > most:
             groups.append([])
         groups[-1].append(part)
-    return [np.concatenate(group) for group in groups]
+    return sorted((np.concatenate(group) for group in groups), key=len, reverse=True)
 
 
 class _Maker:

@@ -140,7 +140,8 @@ class RecordingSettings(Settings):
     map_reduction : int
         Side in pixels of the blocks over which maps of pixels are summed; 2 for half the resolution.
     images_per_job, maps_per_job : int
-        The size of a job: images to encode, maps to make. All maps of an image are made together.
+        The size of a job: images to encode, maps to make. All maps of an image are made together, up to four times as
+        many.
     """
 
     n_steps: int = 16
@@ -158,7 +159,7 @@ class RecordingSettings(Settings):
     map_bits: int = 16
     map_reduction: int = 1
     images_per_job: int = 64
-    maps_per_job: int = 256
+    maps_per_job: int = 64
 
     def check(self) -> None:
         """Refuse what is out of range."""

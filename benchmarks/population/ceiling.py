@@ -1,0 +1,47 @@
+"""How much more two processes can do at once than one on this machine: a hand-written loop of maps, in each alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import Any
+
+import torch
+
+from benchmarks.speed.bulk import map_floor
+from captum_shared import load_encoder
+
+NEURONS, STEPS, CHUNK = 12, 16, 4
+
+
+def ceiling(processes: int, network: dict[str, Any], rounds: int = 4) -> float:
+    """How many times the work of one process so many do in the same time, each with one thread."""
+    return processes * _seconds(1, network, rounds) / _seconds(processes, network, rounds)
+
+
+def loop(network: dict[str, Any], rounds: int) -> None:
+    """Maps of one image in a loop, when a line comes in; print the seconds."""
+    torch.set_num_threads(1)
+    encoder = load_encoder(**network)[0].eval().requires_grad_(False)
+    image = torch.rand(3, int(network["image_size"]), int(network["image_size"]))
+    map_floor(encoder, image, NEURONS, STEPS, CHUNK)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    start = time.perf_counter()
+    for _ in range(rounds):
+        map_floor(encoder, image, NEURONS, STEPS, CHUNK)
+    print(time.perf_counter() - start, flush=True)
+
+
+def _seconds(processes: int, network: dict[str, Any], rounds: int) -> float:
+    """Of the slowest of some processes that begin together."""
+    code = f"from benchmarks.population.ceiling import loop; loop({network!r}, {rounds})"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(processes)]  # type: ignore[call-overload]
+    for process in started:
+        process.stdout.readline()
+    for process in started:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return max(float(process.communicate()[0]) for process in started)
