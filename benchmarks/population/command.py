@@ -187,8 +187,8 @@ def table(points: Sequence[Measurement], setup: Setup, ceilings: dict[int, float
         lines.append(f"| {' | '.join(map(str, cells))} | {p.disk_mb:.0f} | {p.truth_r:.2f} |")
     alone = {p.neurons: p.maps for p in points if p.workers == 1}
     lines += [
-        f"\n{p.neurons} neurons, {p.workers} workers: maps {alone[p.neurons] / p.maps:.2f} times as fast as with one. As "
-        f"many processes of a hand-written loop do {ceilings[p.workers]:.2f} times the work of one."
+        f"\n{p.neurons} neurons, {p.workers} workers: maps {alone[p.neurons] / p.maps:.2f} times as fast as with one. "
+        f"As many processes of a hand-written loop do {ceilings[p.workers]:.2f} times the work of one."
         for p in points
         if p.workers > 1 and p.neurons in alone
     ]
