@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from recordings import SIZE, files_of
-from test_docs import DOCS, FENCE
 
 import captum_shared
 from captum_shared.cli import main
 
-PAGE = (DOCS / "howto" / "cluster.md").read_text()
+PAGE = (Path(__file__).parents[1] / "docs" / "howto" / "cluster.md").read_text()
+FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SETUP = next(code for kind, code in FENCE.findall(PAGE) if kind == "python")
 BLOCKS = [code for kind, code in FENCE.findall(PAGE) if kind == "text"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_workers import PLACES, place
+from places import PLACES, place
 from torch import Tensor, nn
 
 from benchmarks.common.jobs import kept_results

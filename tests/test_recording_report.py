@@ -54,7 +54,7 @@ def test_files_of_the_command(recording: Path, capsys: Any) -> None:
     assert cli.main(command(recording)) == 0
     printed = capsys.readouterr()
     assert "of 5 neurons explained" in printed.out
-    assert "maps of 3: 100%" in printed.err
+    assert "maps: 100%" in printed.err
     out = Path("report")
     neurons, pairs = read(out / "neurons.csv"), read(out / "pairs.csv")
     assert list(neurons[0]) == COLUMNS

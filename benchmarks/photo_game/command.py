@@ -133,13 +133,17 @@ def run(
     return results
 
 
-def _both(shared: Any, job: tuple[Condition, int, int]) -> tuple[Any, ...]:
+Prepared = tuple[list[Game], Photographs, list[Knowledge], list[Row]]
+"""Games, what they are played with, and rows: the same for all conditions."""
+
+
+def _both(shared: object, job: tuple[Condition, int, int]) -> tuple[object, ...]:
     return shared, job
 
 
-def _play(shared: tuple[Any, ...], job: tuple[Condition, int, int]) -> dict[str, Scores]:
+def _play(prepared: Prepared, job: tuple[Condition, int, int]) -> dict[str, Scores]:
     """One game in one condition."""
-    games, photographs, known, table = shared
+    games, photographs, known, table = prepared
     condition, k, seed = job
     return play(games[k].composites, photographs, known, table, condition, seed)
 

@@ -44,7 +44,8 @@ def summed_gradients(z: Tensor, points: Tensor, shared: Tensor, weights: Tensor)
     def summed(k: int) -> Tensor:
         keep = layer is not None or k < n_constants - 1
         (gradient,) = torch.autograd.grad(z, inputs, shared[:, k].repeat(n_points, 1), retain_graph=keep)
-        return torch.tensordot(weights, gradient.unflatten(0, (n_points, -1)), dims=1)
+        products: Tensor = torch.tensordot(weights, gradient.unflatten(0, (n_points, -1)), dims=1)
+        return products
 
     if layer is None:
         yield from ((slice(k, k + 1), summed(k).unsqueeze(1)) for k in range(n_constants))
@@ -80,7 +81,8 @@ def _through(layer: Any, sums: Sequence[Tensor], points: Tensor) -> Tensor:
     n_images = len(sums) * len(sums[0])
     weight, *geometry = _saved(layer)
     only_input = [True, False, False]
-    gradient: Tensor = torch.ops.aten.convolution_backward(
+    gradient = torch.ops.aten.convolution_backward(
         torch.cat(list(sums)), points[:n_images], weight, None, *geometry, only_input
     )[0]
-    return gradient.unflatten(0, (len(sums), -1)).transpose(0, 1)
+    maps: Tensor = gradient.unflatten(0, (len(sums), -1)).transpose(0, 1)
+    return maps

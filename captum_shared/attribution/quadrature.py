@@ -13,8 +13,8 @@ from captum.attr._utils.approximation_methods import approximation_parameters
 from torch import Tensor, nn
 
 from captum_shared.attribution.engine import differentiable
-from captum_shared.attribution.inputs import Arguments
 from captum_shared.attribution.first_layer import summed_gradients
+from captum_shared.attribution.inputs import Arguments
 from captum_shared.checks import check_integer, check_number
 
 # Points of the rule with which n_steps="auto" starts; each round doubles them. 36 are as good as 50 of Gauss's.

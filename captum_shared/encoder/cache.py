@@ -60,7 +60,7 @@ class LatentCache:
     def __exit__(self, *exception: object) -> None:
         self._database.close()
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return LatentCache, (self.path.parent, self.identity)  # another process opens the file itself
 
     def get(self, images: Sequence[str]) -> dict[str, Tensor]:

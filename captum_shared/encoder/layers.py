@@ -113,9 +113,13 @@ class SharedPass:
         model = self.encoders[0].model
         layers = list(dict.fromkeys(encoder.layer for encoder in self.encoders))
         with torch.no_grad(), network_refusals(check_images(x), model, f"layers {layers}"):
-            # Copies, for the network may go on to change them in place.
-            taken = self._reader.read(model, layers, x, lambda _, output: output.detach().clone())
+            taken = self._reader.read(model, layers, x, _copied)
         return [taken[encoder.layer] for encoder in self.encoders]
+
+
+def _copied(layer: str, output: object) -> Tensor:
+    """A copy, since the network may go on to change the output in place."""
+    return check_tensor(layer, output).detach().clone()
 
 
 def _members(model: nn.Module, prefix: str = "") -> dict[str, nn.Module]:
