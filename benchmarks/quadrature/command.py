@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -35,6 +35,9 @@ from captum_shared.readout import fit_readout
 from captum_shared.similarity import shared_weights
 from captum_shared.study.category import standardized
 from captum_shared.visualization import display_heat
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MEASURES = ("completeness", "map", "heat")
 TOLERANCES = (0.05, 0.03, 0.025, 0.02, 0.015, 0.01, 0.005)
@@ -153,7 +156,7 @@ def record(encoder: nn.Module, x: Tensor, start: Tensor, shared: Tensor, alphas:
     return Recorded(alphas, np.concatenate(values), np.concatenate(slopes), np.concatenate(maps))
 
 
-def _distance(found: Any, exact: Any) -> float:
+def _distance(found: Array, exact: Array) -> float:
     return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
 
 
@@ -235,7 +238,7 @@ def draw(path: Path, summary: Sequence[dict[str, Any]]) -> None:
     write_figure(path, figure)
 
 
-def _inside(place: float, axes: Any) -> bool:
+def _inside(place: float, axes: Axes) -> bool:
     low, high = axes.get_ylim()
     return bool(low <= place <= high)
 
