@@ -20,7 +20,7 @@ import captum_shared
 ROOT = Path(captum_shared.__file__).parent.parent
 FILES = sorted((ROOT / "captum_shared").rglob("*.py"))
 MOST_PARAMETERS, MOST_LINES = 6, 40
-MOST_ANY = 120  # of the word, in the package and the benchmarks
+MOST_ANY = 100  # of the word, in the package and the benchmarks
 
 MANY_PARAMETERS = {
     "encoder/images.py:encode_images",  # the order of its first seven is a promise
