@@ -12,17 +12,18 @@ from tqdm import tqdm
 from benchmarks.common.results import Store
 from captum_shared.workers import Task, Workers
 
+Content = dict[str, Any]
 _random = threading.Lock()
 
 
 def kept_results(
     store: Store,
-    keys: Sequence[dict[str, Any]],
-    function: Callable[..., dict[str, Any]],
-    arguments: Sequence[tuple[Any, ...]],
+    keys: Sequence[Content],
+    function: Callable[..., Content],
+    arguments: Sequence[tuple[object, ...]],
     noun: str,
     progress: bool = True,
-) -> list[dict[str, Any]]:
+) -> list[Content]:
     """The result of each job, in order: from the store, or computed and kept there.
 
     Parameters
@@ -49,11 +50,11 @@ def kept_results(
     return [result for result in found if result is not None]
 
 
-def _with(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+def _with(function: Callable[..., Content], arguments: tuple[object, ...]) -> tuple[object, ...]:
     return function, arguments
 
 
-def _alone(function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> dict[str, Any]:
+def _alone(function: Callable[..., Content], arguments: tuple[object, ...]) -> Content:
     """One job of a process at a time, since all threads of a process draw from torch's one random generator."""
     with _random:
         return function(*arguments)

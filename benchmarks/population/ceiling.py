@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from typing import Any
 
 import torch
 
@@ -13,18 +12,19 @@ from benchmarks.speed.bulk import map_floor
 from captum_shared import load_encoder
 
 NEURONS, STEPS, CHUNK = 12, 16, 4
+Network = dict[str, str | int | None]
 
 
-def ceiling(processes: int, network: dict[str, Any], rounds: int = 4) -> float:
+def ceiling(processes: int, network: Network, rounds: int = 4) -> float:
     """How many times the work of one process so many do in the same time, each with one thread."""
     return processes * _seconds(1, network, rounds) / _seconds(processes, network, rounds)
 
 
-def loop(network: dict[str, Any], rounds: int) -> None:
+def loop(network: Network, rounds: int) -> None:
     """Maps of one image in a loop, when a line comes in; print the seconds."""
     torch.set_num_threads(1)
-    encoder = load_encoder(**network)[0].eval().requires_grad_(False)
-    image = torch.rand(3, int(network["image_size"]), int(network["image_size"]))
+    encoder = load_encoder(**network)[0].eval().requires_grad_(False)  # type: ignore[arg-type]
+    image = torch.rand(3, int(network["image_size"] or 224), int(network["image_size"] or 224))
     map_floor(encoder, image, NEURONS, STEPS, CHUNK)
     print("ready", flush=True)
     sys.stdin.readline()
@@ -34,7 +34,7 @@ def loop(network: dict[str, Any], rounds: int) -> None:
     print(time.perf_counter() - start, flush=True)
 
 
-def _seconds(processes: int, network: dict[str, Any], rounds: int) -> float:
+def _seconds(processes: int, network: Network, rounds: int) -> float:
     """Of the slowest of some processes that begin together."""
     code = f"from benchmarks.population.ceiling import loop; loop({network!r}, {rounds})"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from operator import attrgetter
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
+from torch.autograd.graph import GradientEdge, Node
 
 _saved = attrgetter(*(f"_saved_{name}" for name in (
     "weight", "stride", "padding", "dilation", "transposed", "output_padding", "groups",
@@ -55,9 +54,11 @@ def summed_gradients(z: Tensor, points: Tensor, shared: Tensor, weights: Tensor)
         yield slice(some.start, some.stop), _through(layer, [summed(k) for k in some], points)
 
 
-def first_convolution(z: Tensor, points: Tensor) -> Any:
+def first_convolution(z: Tensor, points: Tensor) -> Node | None:
     """The graph's node of the one convolution that `points` go into; None if they go anywhere else, or into more."""
-    found, seen, left = [], set(), [z.grad_fn]
+    found: list[tuple[Node, int]] = []
+    seen: set[Node] = set()
+    left = [z.grad_fn]
     while left:
         node = left.pop()
         if node is None or node in seen:
@@ -73,7 +74,7 @@ def first_convolution(z: Tensor, points: Tensor) -> Any:
 
 
 @torch.no_grad()
-def _through(layer: Any, sums: Sequence[Tensor], points: Tensor) -> Tensor:
+def _through(layer: Node, sums: Sequence[Tensor], points: Tensor) -> Tensor:
     """Sums (N, ...) of k constants at a convolution's output, as gradients of its input in one pass, (N, k, ...).
 
     The layer treats each image alone, so the sums take the places of images.

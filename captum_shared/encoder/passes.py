@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,12 +16,13 @@ from torch.utils.data import Dataset, Subset
 from captum_shared.encoder.loading import batches
 from captum_shared.workers import Task, Workers
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 _BATCHES = 4  # of a task
 
 
 @dataclass(frozen=True)
-class ImagePass(Generic[Result]):
+class ImagePass(Generic[Item, Result]):
     """What is done with every batch of some images.
 
     Attributes
@@ -36,8 +37,8 @@ class ImagePass(Generic[Result]):
         Whether a thread reads the next batches meanwhile.
     """
 
-    function: Callable[[list[Any]], Result]
-    source: Dataset[Any]
+    function: Callable[[list[Item]], Result]
+    source: Dataset[Item]
     batch_size: int
     num_workers: int = 0
     ahead: bool = False
@@ -51,22 +52,24 @@ class ImagePass(Generic[Result]):
             shared, n = workers.share(self), len(self.source)  # type: ignore[arg-type]
             spans = [range(first, min(first + _BATCHES * self.batch_size, n))
                      for first in range(start, n, _BATCHES * self.batch_size)]  # fmt: skip
-            tasks = [Task(f"images {span[0]} to {span[-1]}", _of_span, partial(_both, shared, span)) for span in spans]
+            tasks: list[Task[list[Result]]] = [
+                Task(f"images {span[0]} to {span[-1]}", _of_span, partial(_both, shared, span)) for span in spans
+            ]
             with closing(workers.in_order(tasks)) as finished:
                 for results in finished:
                     yield from results
 
-    def of(self, source: Dataset[Any], num_workers: int = 0, start: int = 0) -> Generator[Result, None, None]:
+    def of(self, source: Dataset[Item], num_workers: int = 0, start: int = 0) -> Generator[Result, None, None]:
         """The result of each batch of a source, in this process."""
         with torch.no_grad(), closing(batches(source, self.batch_size, num_workers, self.ahead, start)) as loader:
             for batch in loader:
                 yield self.function(batch)
 
 
-def _both(shared: Any, span: Sequence[int]) -> tuple[Any, ...]:
+def _both(shared: object, span: Sequence[int]) -> tuple[object, ...]:
     return shared, span
 
 
-def _of_span(images: ImagePass[Any], span: Sequence[int]) -> list[Any]:
+def _of_span(images: ImagePass[Item, Result], span: Sequence[int]) -> list[Result]:
     results = list(images.of(Subset(images.source, span)))
     return [tree_map(lambda part: part.cpu() if isinstance(part, Tensor) else part, result) for result in results]

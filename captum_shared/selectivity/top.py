@@ -137,9 +137,7 @@ def top_activations(
         tqdm(total=len(source), initial=scan.next, disable=not progress, unit="image") as bar,
     ):
         for result in results:
-            before = scan.next
-            scan.take(result)
-            bar.update(scan.next - before)
+            bar.update(scan.take(result))
             if store and (time.monotonic() - saved >= SECONDS_BETWEEN_CHECKPOINTS or scan.next == len(source)):
                 store.write(scan.state())
                 saved = time.monotonic()
@@ -159,8 +157,8 @@ class _Scan:
         self.image_size = (0, 0)
         self.failures: dict[int, str] = {}
 
-    def take(self, result: _Read) -> None:
-        """Rank the images of a batch."""
+    def take(self, result: _Read) -> int:
+        """Rank the images of a batch; how many there are."""
         self.failures.update(result.failures)
         if len(result.images):
             self._check_size(result.image_size)
@@ -169,7 +167,8 @@ class _Scan:
                 _check_finite(layer, values, images)
                 self.map_sizes[layer] = size
                 self.tops[layer].update(values, positions, images)
-        self.next = result.stop
+        before, self.next = self.next, result.stop
+        return self.next - before
 
     def result(self, n: int) -> dict[str, TopActivations]:
         """The top activations among all `n` images."""
