@@ -16,7 +16,7 @@ from benchmarks.common import methods
 from benchmarks.common.results import (
     HEADER,
     Result,
-    Store,
+    ResultStore,
     axis_table,
     markdown_table,
     summarise,
@@ -260,8 +260,18 @@ def test_summaries(tmp_path: Path) -> None:
     assert axis_table(figures, [("m", "r")], "a").splitlines()[-1] == "| c | 2 | 0.50 [0.00, 1.00] |"
     write_long(tmp_path / "long.csv", figures)
     assert read(tmp_path / "long.csv")[0]["ci_high"] == "1.000000"
-    store = Store(tmp_path, {"seed": 0})
-    store.put({"k": 1}, {"x": 1})
-    assert store.get({"k": 1}) == {"x": 1}
+
+
+def test_what_was_computed_is_kept_for_its_settings_and_checked(tmp_path: Path) -> None:
+    store, other = (ResultStore(tmp_path, {"seed": seed}) for seed in (0, 1))
+    store.put({"k": 1}, {"x": 1, "missing": float("nan")})
+    kept = ResultStore(tmp_path, {"seed": 0}).get({"k": 1})
+    assert kept is not None
+    assert kept["x"] == 1
+    assert np.isnan(kept["missing"])
     assert store.get({"k": 2}) is None
-    assert Store(tmp_path, {"seed": 1}).get({"k": 1}) is None
+    assert other.get({"k": 1}) is None
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.warns(UserWarning, match=f"{path.name} is damaged and will be remade"):
+        assert store.get({"k": 1}) is None

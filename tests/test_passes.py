@@ -14,7 +14,7 @@ from places import PLACES, place
 from torch import Tensor, nn
 
 from benchmarks.common.jobs import kept_results
-from benchmarks.common.results import Store
+from benchmarks.common.results import ResultStore
 from captum_shared import LatentEncoder, encode_images
 from captum_shared.encoder import passes
 from captum_shared.encoder.passes import ImagePass
@@ -110,7 +110,7 @@ def drawn(number: int) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["threading", pytest.param("loky", marks=pytest.mark.slow)])  # loky: two processes
 def test_a_benchmarks_jobs_are_those_of_one_process_and_kept(name: str, tmp_path: Path) -> None:
     keys = [{"number": number} for number in range(9)]
-    store = Store(tmp_path, {})
+    store = ResultStore(tmp_path, {})
     store.put(keys[4], {"values": "known"})
     with place(name):
         found = kept_results(store, keys, drawn, [(number,) for number in range(9)], "numbers", progress=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.common.results import Store
+from benchmarks.common.results import ResultStore
 from captum_shared.workers import Task, Workers
 
 Content = dict[str, Any]
@@ -17,7 +17,7 @@ _random = threading.Lock()
 
 
 def kept_results(
-    store: Store,
+    store: ResultStore,
     keys: Sequence[Content],
     function: Callable[..., Content],
     arguments: Sequence[tuple[object, ...]],
@@ -28,7 +28,7 @@ def kept_results(
 
     Parameters
     ----------
-    store : Store
+    store : ResultStore
     keys : sequence of dict
         What each job depends on, with the store's settings.
     function : callable

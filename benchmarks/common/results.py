@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common.intervals import unit_interval
-from captum_shared.files import write_csv, write_json, write_text
+from captum_shared.files import sha256, write_csv, write_text
+from captum_shared.store import Identity, Store
 
 HEADER = ("game", "condition", "method", "rule", "image", "metric", "value", "ci_low", "ci_high")
 
@@ -39,23 +39,23 @@ class Result:
         return f"{self.method} {self.rule}".strip()
 
 
-class Store:
-    """JSON files in a folder, each keyed by what it depends on: an interrupted run is resumed."""
+class ResultStore:
+    """Results in the package's `Store`, each under the settings of the run and its own key."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self.folder, self.settings = folder, settings
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def path(self, key: dict[str, Any]) -> Path:
-        text = json.dumps([self.settings, key], sort_keys=True)
-        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.json"
+        self._store, self._settings = Store(folder), settings
 
     def get(self, key: dict[str, Any]) -> dict[str, Any] | None:
-        path = self.path(key)
-        return json.loads(path.read_text()) if path.is_file() else None
+        """What was kept under this key; None if there is nothing, or if it is damaged, which a warning says."""
+        kept = self._store.read("result", self._identity(key))
+        return None if kept is None else dict(kept[1])
 
     def put(self, key: dict[str, Any], content: dict[str, Any]) -> None:
-        write_json(self.path(key), content)
+        """Keep what JSON can hold."""
+        self._store.write("result", self._identity(key), {}, content)
+
+    def _identity(self, key: dict[str, Any]) -> Identity:
+        return Identity(sha256(json.dumps([self._settings, key], sort_keys=True).encode()))
 
 
 def finish(program: str, out: str | Path, work: Callable[[], Any]) -> int:

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks.common.results import Store, finish, write_table
+from benchmarks.common.results import ResultStore, finish, write_table
 from benchmarks.speed import alternatives, bulk, memory, paths, rules
 from benchmarks.speed.timing import Timing
 from captum_shared.files import output_folder, write_json
@@ -63,7 +63,7 @@ def run(
     rounds, seconds = (5, 1.0) if quick else (15, 2.5)
     machine = describe_machine(device)
     settings = {"quick": quick, "size": size, **{name: value for name, value in machine.items() if name != "date"}}
-    store = Store(folder / ".rows", settings)
+    store = ResultStore(folder / ".rows", settings)
     jobs: list[tuple[dict[str, object], Callable[[], list[Timing]]]] = [
         ({"row": job}, partial(_path_rows, job, device, size, rounds, seconds)) for job in paths.jobs(quick)
     ]
@@ -78,7 +78,7 @@ def _path_rows(job: tuple[str, str, str], device: str, size: int | None, rounds:
     return [paths.path_row(*job, device, size, rounds, seconds)]
 
 
-def _kept(store: Store, key: dict[str, object], measure: Callable[[], list[Timing]]) -> list[Timing]:
+def _kept(store: ResultStore, key: dict[str, object], measure: Callable[[], list[Timing]]) -> list[Timing]:
     """The rows of a job, from the folder if an earlier run has measured them."""
     found = store.get(key)
     if found is None:

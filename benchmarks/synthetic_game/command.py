@@ -29,7 +29,7 @@ from benchmarks.common.methods import (
 )
 from benchmarks.common.results import (
     Result,
-    Store,
+    ResultStore,
     axis_table,
     finish,
     markdown_table,
@@ -84,7 +84,7 @@ def run(
     check_integer("pool", pool)
     folder = output_folder(out)
     n_neurons, n_cases = n_neurons or (3 if quick else 12), n_cases or 4
-    store = Store(folder / ".neurons", {"seed": seed, "n_cases": n_cases, "version": 4})
+    store = ResultStore(folder / ".neurons", {"seed": seed, "n_cases": n_cases, "version": 4})
     chosen = [s for s in settings(pool) if not quick or s.name in ("base", f"grid {pool}x{pool}")]
     chosen = [s for s in chosen if not only or any(word in _condition(s) for word in only)]
     if not chosen:
