@@ -6,8 +6,9 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
 
 import numpy as np
 import torch
@@ -163,80 +164,86 @@ def index_selectivity(
         or a report of another configuration (the difference is shown).
     """
     _check_counts(top=top, crops=crops, sheets=sheets, rare=rare)
-    paths, categories = read_labels(images, labels)
+    labelled = _Images(*read_labels(images, labels))
     settings: dict[str, object] = {
         **(about or {}), "layers": list(layers), "top": top, "crops": crops, "sheets": sheets, "grey": grey,
         "class_threshold": class_threshold, "rare": rare, "seed": seed,
     }  # fmt: skip
     with evaluating(network), torch.no_grad():
-        identity = identify_maps(LayerReader(network, list(layers)), transform, example_of(paths))
+        identity = identify_maps(LayerReader(network, list(layers)), transform, example_of(labelled.paths))
     manifest = {
         "command": "selectivity",
         "configuration": {**settings, "network_and_transform_do": identity.as_json()},
-        "images": describe_images(paths, categories),
+        "images": describe_images(*labelled),
     }
     with report_folder(out, manifest, overwrite) as folder:
         if folder.finished:
             return cast(SelectivitySummary, folder.read_json("summary.json"))
-        cache = folder / ".cache"
         common: Common = {"transform": transform, "batch_size": batch_size, "progress": progress}
-        tops = top_activations(network, list(layers), paths, top, checkpoint=cache, **common)
-        study = _studied(tops, _Kept(cache, identity), network, (paths, categories), cast(Choices, settings), common)
-        return write_report(folder, study, sheets, progress)
+        tops = top_activations(network, list(layers), labelled.paths, top, checkpoint=folder / ".cache", **common)
+        kept, chosen = _Kept(folder / ".cache", identity), cast(Choices, settings)
+        return write_report(folder, _studied(tops, kept, network, labelled, chosen, common), sheets, progress)
+
+
+class _Images(NamedTuple):
+    paths: list[Path]
+    categories: list[str]
+
+
+class _Labels(NamedTuple):
+    """The category of each image, and how class indices count them."""
+
+    categories: Sequence[str]
+    threshold: float
+    rare: int
+
+    def frequent(self) -> list[str | None]:
+        """The categories, with None for those of fewer than `rare` images."""
+        counts = Counter(self.categories)
+        return [category if counts[category] >= self.rare else None for category in self.categories]
 
 
 def _studied(
     tops: dict[str, TopActivations],
     kept: _Kept,
     network: nn.Module,
-    images: tuple[list[Path], list[str]],
+    images: _Images,
     settings: Choices,
     common: Common,
 ) -> Study:
     """The indices of every unit, and what the report says of them."""
-    (paths, categories), first = images, next(iter(tops.values()))
+    first = next(iter(tops.values()))
     _check_left(first)
     size = first.image_size
     fields = kept.fields(list(tops), size, lambda: receptive_fields(network, list(tops), size))
-    rates = base_rates(first, categories)
+    rates = base_rates(first, images.categories)
     warn_if_unequal(rates)
-    studied = {}
+    labels = _Labels(images.categories, settings["class_threshold"], settings["rare"])
+    layers = {}
     for layer, top in tops.items():
-        options: OfLayer = {**common, "fields": fields[layer]}
-        indices = _kept_indices(kept, network, top, paths, options, settings["crops"], settings["grey"])
-        of_classes = (settings["class_threshold"], settings["rare"], settings["seed"])
-        studied[layer] = _with_classes(top, fields[layer], categories, indices, *of_classes)
+        pixels = _pixel_indices(network, top, images.paths, settings, {**common, "fields": fields[layer]})
+        indices = {name: kept.index(key, top, compute) for name, (key, compute) in pixels.items()}
+        layers[layer] = _with_classes(top, fields[layer], indices, labels, settings["seed"])
+    names = [path.name for path in images.paths]
     said: dict[str, object] = {
         "command": "selectivity", **{name: value for name, value in settings.items() if name != "sheets"},
-        "n_images": len(paths), "base_rates": rates, "unreadable": [paths[i].name for i in first.unreadable],
+        "n_images": len(names), "base_rates": rates, "unreadable": [names[i] for i in first.unreadable],
     }  # fmt: skip
-    return Study(studied, PixelSource(paths, common["transform"]), [path.name for path in paths], cast(Said, said))
+    return Study(layers, PixelSource(images.paths, common["transform"]), names, cast(Said, said))
 
 
-def _kept_indices(
-    kept: _Kept,
-    network: nn.Module,
-    top: TopActivations,
-    paths: list[Path],
-    common: OfLayer,
-    crops: int,
-    grey: str,
-) -> dict[str, np.ndarray]:
-    """What greying, turning and mirroring cost each unit of a layer."""
-
-    def color() -> Tensor:
-        return color_selectivity_index(network, top, paths, grey_version=grey, **common)
-
-    def orientation() -> Tensor:
-        return orientation_selectivity_index(network, top, paths, n=crops, **common)
-
-    def symmetry() -> Tensor:
-        return symmetry_selectivity_index(network, top, paths, n=crops, **common)
-
+def _pixel_indices(
+    network: nn.Module, top: TopActivations, paths: list[Path], settings: Choices, common: OfLayer
+) -> dict[str, tuple[str, Callable[[], Tensor]]]:
+    """What greying, turning and mirroring cost each unit of a layer: a key, and how it is computed."""
+    grey, crops = settings["grey"], settings["crops"]
+    of = (network, top, paths)
+    turned = partial(orientation_selectivity_index, *of, n=crops, **common)
+    mirrored = partial(symmetry_selectivity_index, *of, n=crops, **common)
     return {
-        "color_selectivity": kept.index(f"color {grey}", top, color),
-        "orientation_selectivity": kept.index(f"orientation {crops}", top, orientation),
-        "symmetry_selectivity": kept.index(f"symmetry {crops}", top, symmetry),
+        "color_selectivity": (f"color {grey}", partial(color_selectivity_index, *of, grey_version=grey, **common)),
+        "orientation_selectivity": (f"orientation {crops}", turned),
+        "symmetry_selectivity": (f"symmetry {crops}", mirrored),
     }
 
 
@@ -270,59 +277,42 @@ class _Kept:
 
 
 def _with_classes(
-    top: TopActivations,
-    fields: ReceptiveFields,
-    categories: Sequence[str],
-    indices: dict[str, np.ndarray],
-    threshold: float,
-    rare: int,
-    seed: int,
+    top: TopActivations, fields: ReceptiveFields, indices: dict[str, np.ndarray], labels: _Labels, seed: int
 ) -> Layer:
     """The layer with its class indices."""
-    frequent = without_rare(categories, rare)
+    frequent = labels.frequent()
     by_class = {
-        **_class_indices(top, categories, threshold, rare),
-        "population_code": population_code(top, categories),
+        **_class_indices(top, labels),
+        "population_code": population_code(top, labels.categories),
         "population_code_normalized": population_code(top, frequent, normalize=True),
     }
     everything = {**indices, **{name: index.numpy() for name, index in by_class.items()}}
-    shares, normalized = (
-        Shares(*class_distribution(top, labels, normalize=normalize))
-        for labels, normalize in ((categories, False), (frequent, True))
-    )
-    return Layer(top, fields, everything, shares, normalized, _shuffled(top, categories, threshold, rare, seed))
+    plain = Shares(*class_distribution(top, labels.categories))
+    normalized = Shares(*class_distribution(top, frequent, normalize=True))
+    return Layer(top, fields, everything, plain, normalized, _shuffled(top, labels, seed))
 
 
-def without_rare(categories: Sequence[str], rare: int) -> list[str | None]:
-    """The categories, with None for those of fewer than `rare` images."""
-    counts = Counter(categories)
-    return [category if counts[category] >= rare else None for category in categories]
-
-
-def _class_indices(top: TopActivations, categories: Sequence[str], threshold: float, rare: int) -> dict[str, Tensor]:
+def _class_indices(top: TopActivations, labels: _Labels) -> dict[str, Tensor]:
     """The class index as in the paper, at another threshold, and there by base rates; the warning was given before."""
+    categories, threshold = labels.categories, labels.threshold
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return {
             "class_selectivity": class_selectivity_index(top, categories),
             "class_selectivity_at_threshold": class_selectivity_index(top, categories, threshold),
-            "class_selectivity_normalized": class_selectivity_index(
-                top, without_rare(categories, rare), threshold, normalize=True
-            ),
+            "class_selectivity_normalized": class_selectivity_index(top, labels.frequent(), threshold, normalize=True),
         }
 
 
-def _shuffled(
-    top: TopActivations, categories: Sequence[str], threshold: float, rare: int, seed: int
-) -> dict[str, float]:
+def _shuffled(top: TopActivations, labels: _Labels, seed: int) -> dict[str, float]:
     """Mean class indices over units when labels are dealt out at random: what base rates alone give."""
     rng = np.random.default_rng(seed)
     readable = [i for i in range(top.n_images) if i not in top.unreadable]
     means: dict[str, list[float]] = {}
     for _ in range(SHUFFLES):
-        dealt = np.array(categories, dtype=object)
+        dealt = np.array(labels.categories, dtype=object)
         dealt[readable] = dealt[rng.permutation(readable)]
-        for name, index in _class_indices(top, dealt.tolist(), threshold, rare).items():
+        for name, index in _class_indices(top, labels._replace(categories=dealt.tolist())).items():
             means.setdefault(name, []).append(float(index.nanmean()))
     return {name: float(np.mean(some)) for name, some in means.items()}
 

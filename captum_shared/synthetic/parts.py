@@ -79,7 +79,9 @@ def ellipse(u: Array, v: Array, cu: float, cv: float, ru: float, rv: float) -> A
     return level * (level - 1.0) / np.maximum(np.hypot(a / ru, b / rv), 1e-9)
 
 
-def box(u: Array, v: Array, cu: float, cv: float, hu: float, hv: float, corner: float = 0.0) -> Array:
+def box(u: Array, v: Array, cu: float, cv: float, half: tuple[float, float], corner: float = 0.0) -> Array:
+    """Distance to a box of this half width and half height, its corners rounded inwards."""
+    hu, hv = half
     du, dv = np.abs(u - cu) - hu + corner, np.abs(v - cv) - hv + corner
     return np.hypot(np.maximum(du, 0), np.maximum(dv, 0)) + np.minimum(np.maximum(du, dv), 0) - corner
 
@@ -188,10 +190,10 @@ def _wheel(ink: Ink, part: Part) -> None:
 def _window(ink: Ink, part: Part) -> None:
     u, v = ink.u, ink.v
     width = 1.0 + 0.15 * part.form
-    ink.solid(box(u, v, 0, 0, width, 0.75, 0.2), WHITE)
-    ink.detail(box(u, v, 0, 0, width - 0.17, 0.58, 0.1), (0.50, 0.74, 0.88))
+    ink.solid(box(u, v, 0, 0, (width, 0.75), 0.2), WHITE)
+    ink.detail(box(u, v, 0, 0, (width - 0.17, 0.58), 0.1), (0.50, 0.74, 0.88))
     ink.detail(stroke(u, v, [(-0.55, 0.35), (-0.1, -0.45)], [0.10, 0.10]), WHITE, 0.75)
-    ink.detail(box(u, v, 0.2, 0, 0.07, 0.75), WHITE)
+    ink.detail(box(u, v, 0.2, 0, (0.07, 0.75)), WHITE)
 
 
 def _blade(ink: Ink, part: Part) -> None:
@@ -207,7 +209,7 @@ def _blade(ink: Ink, part: Part) -> None:
 def _lamp(ink: Ink, part: Part) -> None:
     u, v = ink.u, ink.v
     flare = 0.08 * part.form
-    ink.solid(box(u, v, 1.45, 0, 0.24, 0.30, 0.2), (1.0, 0.93, 0.62))
+    ink.solid(box(u, v, 1.45, 0, (0.24, 0.30), 0.2), (1.0, 0.93, 0.62))
     ink.solid(stroke(u, v, [(0.0, 0.0), (0.75, 0.0)], [0.11, 0.11]), darker(STEEL, 0.6))
     ink.solid(polygon(u, v, [(0.65, -0.85 - flare), (0.65, 0.85 + flare), (1.7, 0.42), (1.7, -0.42)], 0.07), part.color)
     ink.detail(np.abs(u - 0.85) - 0.08, lighter(part.color, 0.6))
@@ -216,9 +218,9 @@ def _lamp(ink: Ink, part: Part) -> None:
 def _drawer(ink: Ink, part: Part) -> None:
     u, v = ink.u, ink.v
     width = 1.1 + 0.15 * part.form
-    ink.solid(box(u, v, 0, 0, width, 0.52, 0.08), part.color)
-    ink.detail(np.abs(box(u, v, 0, 0, width - 0.24, 0.30, 0.05)) - 0.045, darker(part.color, 0.5))
-    ink.detail(box(u, v, 0, 0, 0.32, 0.11, 0.1), (0.93, 0.80, 0.42))
+    ink.solid(box(u, v, 0, 0, (width, 0.52), 0.08), part.color)
+    ink.detail(np.abs(box(u, v, 0, 0, (width - 0.24, 0.30), 0.05)) - 0.045, darker(part.color, 0.5))
+    ink.detail(box(u, v, 0, 0, (0.32, 0.11), 0.1), (0.93, 0.80, 0.42))
 
 
 def _gear(ink: Ink, part: Part) -> None:
@@ -232,9 +234,9 @@ def _gear(ink: Ink, part: Part) -> None:
 
 def _post(ink: Ink, part: Part) -> None:
     u, v = ink.u, ink.v
-    ink.solid(box(u, v, 0.85, 0, 1.0, 0.20, 0.06), part.color)
+    ink.solid(box(u, v, 0.85, 0, (1.0, 0.20), 0.06), part.color)
     for place in (0.45, 0.95, 1.45):
-        ink.solid(box(u, v, place, 0, 0.12, 0.30, 0.1), lighter(part.color, 0.35))
+        ink.solid(box(u, v, place, 0, (0.12, 0.30), 0.1), lighter(part.color, 0.35))
 
 
 # --- parts of everything: they drive no category ---------------------------------------------------------------------
@@ -255,7 +257,7 @@ def _bow(ink: Ink, part: Part) -> None:
         ink.solid(polygon(u, v, [(0.1 * side, 0.0), (0.95 * side, -spread), (0.95 * side, spread)], 0.1), part.color)
         for dot in (-0.25, 0.22):
             ink.detail(circle(u, v, 0.72 * side, dot, 0.12), WHITE)
-    ink.solid(box(u, v, 0, 0, 0.24, 0.28, 0.12), darker(part.color, 0.75))
+    ink.solid(box(u, v, 0, 0, (0.24, 0.28), 0.12), darker(part.color, 0.75))
 
 
 # --- bodies ----------------------------------------------------------------------------------------------------------
@@ -285,24 +287,24 @@ def _chassis(ink: Ink, part: Part) -> None:
         (1.12, 0.42),
     ]
     ink.solid(polygon(u, v, outline, 0.08), part.color)
-    ink.detail(box(u, v, 0, 0.2, 1.3, 0.05), lighter(part.color, 0.55))
-    ink.detail(box(u, v, 0.0, 0.44, 1.3, 0.10), darker(part.color, 0.6))
+    ink.detail(box(u, v, 0, 0.2, (1.3, 0.05)), lighter(part.color, 0.55))
+    ink.detail(box(u, v, 0.0, 0.44, (1.3, 0.10)), darker(part.color, 0.6))
 
 
 def _cabinet(ink: Ink, part: Part) -> None:
     u, v = ink.u, ink.v
     height = 0.52 + 0.06 * part.form
-    ink.solid(box(u, v, 0, 0, 1.0, height, 0.06), part.color)
+    ink.solid(box(u, v, 0, 0, (1.0, height), 0.06), part.color)
     for line in (-0.28, -0.04, 0.18, 0.36):
         ink.detail(np.abs(v - line - 0.03 * np.sin(3.2 * u + 9 * line)) - 0.018, darker(part.color, 0.75))
-    ink.solid(box(u, v, 0, -height, 1.14, 0.12, 0.06), lighter(part.color, 0.25))
+    ink.solid(box(u, v, 0, -height, (1.14, 0.12), 0.06), lighter(part.color, 0.25))
 
 
 def _shaft(ink: Ink, part: Part) -> None:
     u, v = ink.u, ink.v
-    ink.solid(box(u, v, 0, 0, 1.15, 0.25 + 0.03 * part.form, 0.2), part.color)
+    ink.solid(box(u, v, 0, 0, (1.15, 0.25 + 0.03 * part.form), 0.2), part.color)
     for place in (-0.75, -0.5, -0.25):
-        ink.detail(box(u, v, place, 0, 0.055, 0.4), darker(part.color, 0.6))
+        ink.detail(box(u, v, place, 0, (0.055, 0.4)), darker(part.color, 0.6))
     ink.detail(circle(u, v, 0.8, 0, 0.11), WHITE)
 
 

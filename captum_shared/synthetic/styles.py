@@ -40,7 +40,7 @@ def _table(ink: Ink, part: Part) -> None:
         _leg(ink, (0.62 * side, -0.3), (0.66 * side, 0.66), 0.09, darker(wood, 0.62))
     for side in (-1, 1):
         _leg(ink, (1.0 * side, -0.3), (1.08 * side, 0.95), 0.12, wood)
-    ink.solid(box(u, v, 0, -0.24, 1.04, 0.13), darker(wood, 0.82))
+    ink.solid(box(u, v, 0, -0.24, (1.04, 0.13)), darker(wood, 0.82))
     top = [(-1.0, -0.62), (1.0, -0.62), (1.26, -0.36), (-1.26, -0.36)]
     ink.solid(polygon(u, v, top, 0.06), lighter(wood, 0.22))
     _grain(ink, wood, (-0.56, -0.49, -0.42))
@@ -58,10 +58,10 @@ def _chair(ink: Ink, part: Part) -> None:
     for side in (-1, 1):
         _leg(ink, (0.48 * side, 0.1), (0.5 * side, 0.78), 0.085, darker(wood, 0.62))
     for height in (-0.86, -0.6, -0.34):
-        ink.solid(box(u, v, 0, height, 0.56, 0.07, 0.03), lighter(wood, 0.15))
+        ink.solid(box(u, v, 0, height, (0.56, 0.07), 0.03), lighter(wood, 0.15))
     for side in (-1, 1):
         ink.solid(stroke(u, v, [(0.56 * side, -1.12), (0.54 * side, 0.05)], [0.1, 0.1]), wood)
-    ink.solid(box(u, v, 0, -1.12, 0.66, 0.13, 0.1), wood)
+    ink.solid(box(u, v, 0, -1.12, (0.66, 0.13), 0.1), wood)
     for side in (-1, 1):
         _leg(ink, (0.7 * side, 0.2), (0.75 * side, 1.05), 0.11, wood)
     ink.solid(polygon(u, v, [(-0.56, -0.08), (0.56, -0.08), (0.78, 0.2), (-0.78, 0.2)], 0.05), darker(wood, 0.85))
@@ -72,14 +72,14 @@ def _chair(ink: Ink, part: Part) -> None:
 def _shelf(ink: Ink, part: Part) -> None:
     u, v, wood = ink.u, ink.v, part.color
     for side in (-1, 1):
-        ink.solid(box(u, v, 0.58 * side, 0.8, 0.11, 0.1, 0.03), darker(wood, 0.6))
-    ink.solid(box(u, v, 0, -0.1, 0.82, 0.86, 0.04), wood)
-    ink.detail(box(u, v, 0, -0.1, 0.69, 0.75), darker(wood, 0.38))
+        ink.solid(box(u, v, 0.58 * side, 0.8, (0.11, 0.1), 0.03), darker(wood, 0.6))
+    ink.solid(box(u, v, 0, -0.1, (0.82, 0.86), 0.04), wood)
+    ink.detail(box(u, v, 0, -0.1, (0.69, 0.75)), darker(wood, 0.38))
     floors = (-0.85, -0.35, 0.15, 0.65)
     for row, (above, floor) in enumerate(pairwise(floors)):
         _books(ink, floor, floor - above, row, part.form)
-        ink.detail(box(u, v, 0, floor, 0.69, 0.045), lighter(wood, 0.1))
-    ink.solid(box(u, v, 0, -0.97, 0.92, 0.09, 0.04), lighter(wood, 0.25))
+        ink.detail(box(u, v, 0, floor, (0.69, 0.045)), lighter(wood, 0.1))
+    ink.solid(box(u, v, 0, -0.97, (0.92, 0.09), 0.04), lighter(wood, 0.25))
 
 
 def _books(ink: Ink, floor: float, room: float, row: int, form: float) -> None:
@@ -88,8 +88,8 @@ def _books(ink: Ink, floor: float, room: float, row: int, form: float) -> None:
     while left < 0.5 - 0.22 * (row % 2):
         width, height = 0.14 + 0.03 * (number % 3), room * (0.62 + 0.08 * (number * 5 % 4))
         middle = left + width / 2
-        ink.detail(box(ink.u, ink.v, middle, floor - height / 2, width / 2 - 0.012, height / 2), BOOKS[number % 4])
-        ink.detail(box(ink.u, ink.v, middle, floor - 0.8 * height, width / 2 - 0.012, 0.02), WHITE, 0.8)
+        ink.detail(box(ink.u, ink.v, middle, floor - height / 2, (width / 2 - 0.012, height / 2)), BOOKS[number % 4])
+        ink.detail(box(ink.u, ink.v, middle, floor - 0.8 * height, (width / 2 - 0.012, 0.02)), WHITE, 0.8)
         left, number = left + width, number + 1
 
 
@@ -104,7 +104,7 @@ def _panes(ink: Ink, panes: tuple[tuple[tuple[float, float], ...], ...]) -> None
 
 def _lights(ink: Ink, front: float, back: float, height: float) -> None:
     ink.detail(circle(ink.u, ink.v, front, height, 0.11), (1.0, 0.93, 0.6))
-    ink.detail(box(ink.u, ink.v, back, height, 0.07, 0.09, 0.03), (0.86, 0.22, 0.2))
+    ink.detail(box(ink.u, ink.v, back, height, (0.07, 0.09), 0.03), (0.86, 0.22, 0.2))
 
 
 def _car(ink: Ink, part: Part) -> None:
@@ -117,26 +117,26 @@ def _car(ink: Ink, part: Part) -> None:
     _panes(ink, (rear, front))
     for line in (-0.09, 0.55):
         ink.detail(np.maximum(np.abs(u - line) - 0.018, np.abs(v - 0.12) - 0.24), darker(paint, 0.6))
-    ink.detail(box(u, v, 0.06, 0.03, 0.07, 0.025), darker(paint, 0.5))
-    ink.detail(box(u, v, 0, 0.4, 1.4, 0.05), darker(paint, 0.55))
+    ink.detail(box(u, v, 0.06, 0.03, (0.07, 0.025)), darker(paint, 0.5))
+    ink.detail(box(u, v, 0, 0.4, (1.4, 0.05)), darker(paint, 0.55))
     _lights(ink, 1.12, -1.2, 0.12)
 
 
 def _bus(ink: Ink, part: Part) -> None:
     u, v, paint = ink.u, ink.v, part.color
-    ink.solid(box(u, v, 0, -0.16, 1.28, 0.6, 0.16), paint)
+    ink.solid(box(u, v, 0, -0.16, (1.28, 0.6), 0.16), paint)
     panes = [(left, left + 0.36) for left in (-1.12, -0.68, -0.24, 0.2)]
     _panes(ink, tuple(((a, -0.55), (b, -0.55), (b, -0.17), (a, -0.17)) for a, b in panes))
     _panes(ink, (((0.7, -0.57), (1.12, -0.57), (1.2, -0.1), (0.7, -0.1)),))
-    ink.detail(box(u, v, 0, 0.05, 1.3, 0.06), lighter(paint, 0.65))
-    ink.detail(box(u, v, 0, 0.42, 1.3, 0.06), darker(paint, 0.55))
+    ink.detail(box(u, v, 0, 0.05, (1.3, 0.06)), lighter(paint, 0.65))
+    ink.detail(box(u, v, 0, 0.42, (1.3, 0.06)), darker(paint, 0.55))
     _lights(ink, 1.16, -1.24, 0.24)
 
 
 def _truck(ink: Ink, part: Part) -> None:
     u, v, paint = ink.u, ink.v, part.color
-    ink.solid(box(u, v, 0, 0.36, 1.25, 0.1, 0.04), darker(STEEL, 0.55))
-    ink.solid(box(u, v, -0.42, -0.2, 0.84, 0.52, 0.05), lighter(paint, 0.5))
+    ink.solid(box(u, v, 0, 0.36, (1.25, 0.1), 0.04), darker(STEEL, 0.55))
+    ink.solid(box(u, v, -0.42, -0.2, (0.84, 0.52), 0.05), lighter(paint, 0.5))
     for line in (-0.84, -0.42, 0.0):
         ink.detail(np.maximum(np.abs(u - line) - 0.016, np.abs(v + 0.2) - 0.45), darker(paint, 0.75))
     cab = [(0.52, 0.3), (0.52, -0.42), (0.9, -0.42), (1.16, -0.04), (1.26, 0.3)]
@@ -151,13 +151,13 @@ def _truck(ink: Ink, part: Part) -> None:
 def _hammer(ink: Ink, part: Part) -> None:
     u, v = ink.u, ink.v
     ink.solid(stroke(u, v, [(-1.3, 0.0), (-0.3, 0.0), (0.9, 0.0)], [0.2, 0.15, 0.13]), part.color)
-    ink.detail(box(u, v, -1.0, 0, 0.45, 0.5), darker(part.color, 0.62))
+    ink.detail(box(u, v, -1.0, 0, (0.45, 0.5)), darker(part.color, 0.62))
     for place in (-1.25, -1.05, -0.85, -0.65):
         ink.detail(np.abs(u - place) - 0.02, darker(part.color, 0.4))
     claw = [(0.72, -0.2), (1.12, -0.2), (1.16, -0.62), (0.98, -0.95), (0.84, -0.6)]
     ink.solid(polygon(u, v, claw, 0.03), STEEL)
-    ink.solid(box(u, v, 0.92, 0.08, 0.2, 0.34, 0.04), STEEL)
-    ink.solid(box(u, v, 0.92, 0.52, 0.28, 0.16, 0.05), lighter(STEEL, 0.3))
+    ink.solid(box(u, v, 0.92, 0.08, (0.2, 0.34), 0.04), STEEL)
+    ink.solid(box(u, v, 0.92, 0.52, (0.28, 0.16), 0.05), lighter(STEEL, 0.3))
 
 
 def _saw(ink: Ink, part: Part) -> None:
@@ -181,7 +181,7 @@ def _grip(u: Array, v: Array) -> Array:
 def _screwdriver(ink: Ink, part: Part) -> None:
     u, v = ink.u, ink.v
     tip = [(1.3, -0.09), (1.55, -0.17), (1.62, -0.17), (1.62, 0.17), (1.55, 0.17), (1.3, 0.09)]
-    ink.solid(np.minimum(box(u, v, 0.6, 0, 0.8, 0.09), polygon(u, v, tip, 0.01)), STEEL)
+    ink.solid(np.minimum(box(u, v, 0.6, 0, (0.8, 0.09)), polygon(u, v, tip, 0.01)), STEEL)
     ink.solid(stroke(u, v, [(-1.15, 0.0), (-0.3, 0.0), (0.05, 0.0)], [0.27, 0.3, 0.17]), part.color)
     for line in (-0.15, 0.0, 0.15):
         ink.detail(np.maximum(np.abs(v - line) - 0.025, np.abs(u + 0.7) - 0.48), darker(part.color, 0.6))

@@ -7,7 +7,7 @@ import io
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -70,25 +70,32 @@ def train(
         check_integer(name, settings[name])
     checkpoint = Path(f"{os.fspath(out)}.checkpoint")
     network, optimizer, start = _start(checkpoint, settings)
-    pixels, targets, places = _training_set(n_images, seed, progress)
+    data = _training_set(n_images, seed, progress)
     for epoch in range(start, epochs):
         if epoch == stop_after:
             return
-        _train_epoch(network, optimizer, pixels, targets, places, epoch, settings, progress)
+        _train_epoch(network, optimizer, data, epoch, settings, progress)
         _save_checkpoint(checkpoint, network, optimizer, epoch + 1, settings)
     save_network(network.state_dict(), out)
     checkpoint.unlink(missing_ok=True)
 
 
-def _training_set(n: int, seed: int, progress: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels (n, 3, 96, 96) uint8, label targets and place targets; rendered in blocks to save memory."""
+class _TrainingSet(NamedTuple):
+    """Pixels (n, 3, 96, 96) uint8, label targets and place targets."""
+
+    pixels: Tensor
+    targets: Tensor
+    places: Tensor
+
+
+def _training_set(n: int, seed: int, progress: bool) -> _TrainingSet:
+    """Rendered in blocks to save memory."""
     blocks = []
     for start in tqdm(range(0, n, 100), "rendering", disable=not progress):
         scenes = [_training_scene(seed, index) for index in range(start, min(start + 100, n))]
         data = render_scenes(scenes)
         blocks.append(((255 * data.images).round().byte(), label_targets(data), place_targets(data)))
-    pixels, targets, places = (torch.cat(tensors) for tensors in zip(*blocks, strict=True))
-    return pixels, targets, places
+    return _TrainingSet(*(torch.cat(tensors) for tensors in zip(*blocks, strict=True)))
 
 
 def _training_scene(seed: int, index: int) -> Scene:
@@ -143,22 +150,23 @@ def _save_checkpoint(
 
 
 def _train_epoch(
-    network: DemoNetwork, optimizer: torch.optim.Optimizer, pixels: Tensor, targets: Tensor, places: Tensor,
-    epoch: int, settings: dict[str, Any], progress: bool,
+    network: DemoNetwork, optimizer: torch.optim.Optimizer, data: _TrainingSet, epoch: int, settings: dict[str, Any],
+    progress: bool,
 ) -> None:  # fmt: skip
     bce = nn.functional.binary_cross_entropy_with_logits
     rare = torch.tensor(RARE)
     network.train()
-    order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(1000 * settings["seed"] + epoch))
+    order = torch.randperm(len(data.pixels), generator=torch.Generator().manual_seed(1000 * settings["seed"] + epoch))
     batches = order.split(settings["batch_size"])
     bar = tqdm(batches, f"epoch {epoch + 1}/{settings['epochs']}", disable=not progress)
     for step, batch in enumerate(bar):
         done = (epoch + step / len(batches)) / settings["epochs"]
         for group in optimizer.param_groups:
             group["lr"] = group["factor"] * learning_rate(done)
-        maps = network.features(pixels[batch].float() / 255)
+        maps = network.features(data.pixels[batch].float() / 255)
         logits = network.classifier(network.flatten(network.pool(maps)))
-        loss = bce(logits, targets[batch]) + LOCATOR * bce(place_logits(maps), places[batch], pos_weight=rare)
+        loss = bce(logits, data.targets[batch])
+        loss = loss + LOCATOR * bce(place_logits(maps), data.places[batch], pos_weight=rare)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

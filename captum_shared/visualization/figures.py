@@ -10,6 +10,7 @@ from captum_shared.visualization.heat import SMOOTHING, heat_on
 from captum_shared.visualization.image import soft_grey, to_image
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
@@ -151,13 +152,9 @@ def pair_figure(
     titles = _two(TITLES if titles is None else titles, "titles")
     heading = _heading(neuron, similarity, response)
     pictures = [to_image(image, mean, std) for image in images]
-    heats = [
-        heat_on((picture.shape[0], picture.shape[1]), attribution, smoothing, f"maps[{i}]")
-        for i, (picture, attribution) in enumerate(zip(pictures, maps, strict=True))
-    ]
+    heats = _heats(pictures, maps, smoothing)
     scale = canvas.heat_scale(heats, vmax)
     colours = canvas.heat_colours(cmap, threshold, alpha)
-
     aspects = [picture.shape[1] / picture.shape[0] for picture in pictures]
     figure, rows, bar = canvas.pair_axes(aspects, 2 if show_images else 1, bool(heading), colorbar)
     if show_images:
@@ -171,6 +168,13 @@ def pair_figure(
         canvas.show_scale(bar, None if empty else scale, colours)
     canvas.write_titles(figure, rows[0], titles, heading)
     return figure
+
+
+def _heats(pictures: Sequence[np.ndarray], maps: Sequence[ArrayLike], smoothing: float) -> list[np.ndarray]:
+    return [
+        heat_on((picture.shape[0], picture.shape[1]), attribution, smoothing, f"maps[{i}]")
+        for i, (picture, attribution) in enumerate(zip(pictures, maps, strict=True))
+    ]
 
 
 def _two(values: Both, name: str) -> Both:

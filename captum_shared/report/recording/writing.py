@@ -17,12 +17,11 @@ from captum_shared.files import figure_bytes
 from captum_shared.folders import ReportFolder
 from captum_shared.manifests import versions
 from captum_shared.readout import ceiling_corrected
-from captum_shared.report.html import LinkedPicture
+from captum_shared.report.html import LinkedPicture, linked_gallery, numbers, page, table, text
 from captum_shared.report.pair_views import preference
 from captum_shared.report.pictures import black_and_white, pictures_of
 from captum_shared.report.recording import figures
 from captum_shared.report.recording.methods import methods_text
-from captum_shared.report.recording.page import report_page
 from captum_shared.report.recording.views import write_views
 from captum_shared.study.findings import Findings
 from captum_shared.study.maps import file_stem, load_maps, map_path
@@ -48,6 +47,12 @@ if TYPE_CHECKING:
 
     Panel = tuple[str, Callable[[], Figure], str, str]
 
+LEAD = (
+    "Heat marks what a stimulus outside the preferred category and its reference within it share for the neuron. "
+    "Where there is no heat, nothing is said: the neuron may still respond to it. A map explains the model of the "
+    "neuron: look at its correlations first."
+)
+
 
 def write_report(study: Study, findings: Findings, run: Run) -> RecordingSummary:
     """Write everything but the maps and the manifest; the summary."""
@@ -59,22 +64,24 @@ def write_report(study: Study, findings: Findings, run: Run) -> RecordingSummary
     population = _draw_population(study, findings, summary, folder)
     packages, pictured = versions(), {neuron.index for neuron in drawn(study, findings)}
     folder.write_json("summary.json", summary)
-    page = report_page(
-        f"What out-of-category stimuli share with the preferred category: {len(findings.neurons)} neurons",
-        _numbers(summary),
-        study.notes,
-        population,
-        write_views(
-            study,
-            findings,
-            run,
-            [dict(zip(NEURON_COLUMNS, row, strict=True)) for row in rows],
-            [_thumbnail(neuron, study) if neuron.index in pictured else None for neuron in findings.neurons],
-        ),
-        methods_text(study, summary, packages),
-        [(key, str(value)) for key, value in {**study.settings.as_json(), **study.about, **packages}.items()],
+    views = write_views(
+        study,
+        findings,
+        run,
+        [dict(zip(NEURON_COLUMNS, row, strict=True)) for row in rows],
+        [_thumbnail(neuron, study) if neuron.index in pictured else None for neuron in findings.neurons],
     )
-    folder.write_text("index.html", page)
+    settings = {**study.settings.as_json(), **study.about, **packages}
+    sections = [
+        numbers(_numbers(summary)),
+        text(study.notes),
+        views,
+        linked_gallery("Population", population),
+        text(methods_text(study, summary, packages), "Methods"),
+        table("Settings and versions", ("setting", "value"), [(key, str(value)) for key, value in settings.items()]),
+    ]
+    title = f"What out-of-category stimuli share with the preferred category: {len(findings.neurons)} neurons"
+    folder.write_text("index.html", page(title, [LEAD], sections))
     return summary
 
 
