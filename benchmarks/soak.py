@@ -40,7 +40,7 @@ KILLED_AT = (1 / 3, 2 / 3)
 
 @dataclass
 class Row:
-    """What came of a command."""
+    """How a command went."""
 
     name: str
     images: int
@@ -53,7 +53,7 @@ class Row:
 
 
 def network() -> nn.Module:
-    """The network: nearly nothing, for it is the images that count."""
+    """A network that does next to nothing: the images are what is tested."""
     import torch
 
     torch.manual_seed(0)

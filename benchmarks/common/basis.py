@@ -12,8 +12,8 @@ def basis_rotation(n_latents: int, degrees: float, *, seed: int = 0) -> Tensor:
     """A rotation that turns every latent axis, and every other vector, by exactly this angle.
 
     cos(a) I + sin(a) S, with S a random orthogonal and skew-symmetric matrix. At 0 degrees the latents are as they
-    were; at 90 degrees each is spread over all others. A readout that is rotated along responds as before, so what
-    changes is only the basis in which a channel-wise product is taken.
+    were; at 90 degrees each is spread over all others. A readout that is rotated with them responds as before, so only
+    the basis changes in which a channel-wise product is taken.
 
     Parameters
     ----------

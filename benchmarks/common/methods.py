@@ -157,7 +157,7 @@ def _readout_alone(make: Callable[[Neuron], ca.Attribution], **arguments: object
 
 
 def _similarity(neuron: Neuron, problem: Problem) -> Maps:
-    """Where the images are similar for the network, whatever the neuron reads (Stylianou et al. 2019)."""
+    """Where the images are similar to the network, whatever the neuron reads (Stylianou et al. 2019)."""
     with torch.no_grad():
         z, z_ref = (neuron.encoder(x) for x in _pair(problem))
     method = LayerParallelBackprop(neuron.encoder)
@@ -232,7 +232,7 @@ def _pair(problem: Problem) -> Maps:
 
 
 def _with_own(neuron: Neuron, arguments: Mapping[str, object]) -> dict[str, Any]:
-    """`baselines=True` and `n_steps=True` stand for the neuron's own."""
+    """Replace `baselines=True` and `n_steps=True` by the neuron's values."""
     own = {"baselines": neuron.baseline, "n_steps": neuron.n_steps}
     return {name: own[name] if value is True else value for name, value in arguments.items()}
 
@@ -296,7 +296,7 @@ def readout_methods() -> list[Method]:
 
 
 def null_methods() -> list[Method]:
-    """Rows that know nothing of what is shared."""
+    """Rows that do not know what is shared."""
     return [
         Method("random map", "", _random_map, draws=20),
         Method("edge map", "", _edge_map, blind=True),

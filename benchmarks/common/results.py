@@ -1,4 +1,4 @@
-"""Results: kept neuron by neuron so that a run can go on, then one long table, a Markdown table and plots."""
+"""Results: kept one by one, so that a run can be resumed; then a long table, a Markdown table and plots."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def finish(program: str, out: str | Path, work: Callable[[], Any]) -> int:
 def summarise(
     game: str, condition: str, row: tuple[str, str], neurons: Sequence[dict[str, dict[str, float]]]
 ) -> list[Result]:
-    """The figures of one row: its scores per neuron (image -> metric -> value), averaged."""
+    """The results of one row: its scores per neuron (image -> metric -> value), averaged."""
     figures = []
     for image, metrics in neurons[0].items():
         for metric in metrics:
@@ -92,7 +92,7 @@ def write_long(path: Path, figures: Iterable[Result]) -> None:
 
 
 def markdown_table(figures: Sequence[Result], condition: str, metrics: Sequence[str], image: str = "query") -> str:
-    """Rows by methods, columns by metrics, each as mean [low, high]."""
+    """A row for each method, a column for each metric; cells are mean [low, high]."""
     chosen = {(f.method, f.rule, f.metric): f for f in figures if f.condition == condition and f.image == image}
     rows = list(dict.fromkeys((method, rule) for method, rule, _ in chosen))
     lines = [
@@ -108,7 +108,7 @@ def markdown_table(figures: Sequence[Result], condition: str, metrics: Sequence[
 def axis_table(
     figures: Sequence[Result], rows: Sequence[tuple[str, str]], metric: str, image: str = "query", unit: str = "neurons"
 ) -> str:
-    """Rows by conditions with their numbers of neurons, or other units, columns by methods, of one metric."""
+    """One metric: a row for each condition with its number of neurons (or other units), a column for each method."""
     chosen = {(f.condition, f.method, f.rule): f for f in figures if f.metric == metric and f.image == image}
     conditions = {f.condition: f.neurons for f in chosen.values()}
     names = [" ".join(row).strip() for row in rows]
@@ -121,7 +121,7 @@ def axis_table(
 
 
 def write_table(path: Path, sections: Sequence[tuple[str, str]]) -> None:
-    """A Markdown file of headed sections."""
+    """Write sections (heading, text) to a Markdown file."""
     write_text(path, "\n\n".join(f"## {heading}\n\n{body}" for heading, body in sections) + "\n")
 
 

@@ -97,7 +97,7 @@ def reference_scores(heats: Heats, masks: tuple[Masks, Masks]) -> dict[str, floa
 
 
 def _mean(values: list[float]) -> float:
-    """Mean of those that are there; NaN if none is (a part that another one hides)."""
+    """Mean of the values that are not NaN; NaN if there are none (a part that another one hides)."""
     finite = [value for value in values if np.isfinite(value)]
     return float(np.mean(finite)) if finite else float("nan")
 

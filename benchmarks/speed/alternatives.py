@@ -1,4 +1,4 @@
-"""What users would pick instead, beside the package, on one network.
+"""What users would use instead, compared with the package on one network.
 
 The same maps where the quantity is the same; pytorch-grad-cam scales its own, so that only its cost is compared. The
 explicit Jacobian, one backward pass per latent and image, is also what second-order pairwise methods cost at least.

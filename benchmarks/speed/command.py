@@ -1,7 +1,7 @@
 """How far is each path from its floor, a hand-written minimal loop on the same work in the same run?
 
 ``python -m benchmarks.speed [--quick] --out DIR`` writes ``speed.json`` and ``table.md``. Ratios are medians over
-interleaved rounds, with their quartiles; the rows `control` are a floor against itself, the noise of the machine.
+interleaved rounds, with their quartiles; the rows `control` compare a floor with itself: the noise of the machine.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def misses(ratio: float, most: float | None, least: float | None) -> bool:
 
 
 def far_off(rows: Sequence[Timing], factor: float) -> list[Timing]:
-    """The rows that miss their bound by more than a factor also at their better quartile: no noise of the machine."""
+    """The rows that miss their bound by more than a factor, even at their better quartile: more than noise."""
     found = []
     for row in rows:
         most, least = bounds(row)
@@ -136,7 +136,7 @@ def far_off(rows: Sequence[Timing], factor: float) -> list[Timing]:
 
 
 def describe_machine(device: str) -> dict[str, object]:
-    """What the figures depend on."""
+    """What the ratios depend on."""
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),

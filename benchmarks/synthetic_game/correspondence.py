@@ -23,7 +23,7 @@ def correspondence_rows(neuron: Neuron) -> dict[tuple[str, str], str | MomentRul
 
 
 def correspondence_scores(neuron: Neuron, case: Case, similarity: str | MomentRule) -> Scores:
-    """Of the positive mass that leaves the shared part of the image: how much lands on that part of the reference.
+    """How much of the positive mass that leaves the shared part of the image lands on that part of the reference.
 
     - ``correspondence_on_part``: with the reference that shares the part.
     - ``correspondence_shuffled``: in the same place of a reference of another pair.

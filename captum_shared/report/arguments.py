@@ -22,7 +22,7 @@ LEAST = {
     "batch_size": 1, "crops": 1, "image_size": 1, "n_steps": 1, "rare": 1, "seed": 0, "sheets": 0, "top": 1,
 }  # fmt: skip
 MOST_CELLS = 64
-"""The longest side of a grid: with more cells than a map has, latents are repeated until the memory is full."""
+"""The longest side of a grid: if it had more cells than the map, latents would be repeated and memory would fill up."""
 
 
 def check_demo(**options: Any) -> None:
@@ -45,7 +45,7 @@ def check_selectivity(images: str, labels: str, **options: Any) -> None:
     if not 0 < threshold <= 1:
         raise ValueError(f"`class_threshold` must be in (0, 1], got {threshold}")
     if not all(options["layers"]):
-        raise ValueError(f"`layers` must be names with commas between them, got an empty one in {options['layers']}")
+        raise ValueError(f"`layers` must be names separated by commas, got an empty name in {options['layers']}")
     _check_common(options)
     read_labels(images, labels)
 

@@ -97,8 +97,8 @@ def explain_category(
     """Fit a readout for a category, and draw what its strongest out-of-category images share with the category.
 
     The neuron is a ridge regression of membership (1 or 0) on the latents. Responses are out-of-fold predictions: an
-    image's response comes from a readout that has not seen it. Latents are standardised over all images unless told
-    otherwise, since similarity and shared weights are products that depend on their scale.
+    image's response comes from a readout that has not seen it. Latents are standardised over all images by default,
+    since similarity and shared weights are products, which depend on their scale.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def explain_category(
     preferred : str
         The neuron's category.
     encoder, transform
-        As `load_encoder` returns them. Standardising becomes the encoder's `transform`.
+        As `load_encoder` returns them. The standardisation becomes the encoder's `transform`.
     progress : bool, default True
         Whether to show progress bars.
     about : dict, optional
@@ -128,7 +128,7 @@ def explain_category(
     Raises
     ------
     FileNotFoundError, TypeError, ValueError
-        If an argument is wrong, files are missing, the categories do not suffice, the network or the transform is
+        If an argument is wrong, files are missing, there are too few images, the network or the transform is
         random, or `out` holds other files or a report of another configuration (the difference is shown).
     """
     settings = make_settings(CategorySettings, options, "explain_category")
@@ -146,7 +146,7 @@ def explain_category(
 def _draw_pairs(
     study: CategoryStudy, findings: CategoryFindings, folder: ReportFolder, progress: bool
 ) -> tuple[list[PairView], ImageShelf]:
-    """Explain pair by pair, writing each picture as soon as it is there; what the viewer shows of them."""
+    """Explain the pairs, writing each picture as soon as it is ready; return what the viewer shows of them."""
     ends, views = black_and_white(study.transform), []
     shelf = ImageShelf(
         lambda place: pictures_of(transform_image(study.transform, study.paths[place]), ends),
@@ -213,7 +213,7 @@ def _draw_pair(study: CategoryStudy, findings: CategoryFindings, rank: int, maps
 
 
 def _enlarged(heat: Tensor, picture: Tensor) -> Tensor:
-    """A map in the size of its picture; one of pixels has it already."""
+    """A map at the size of its picture; maps of pixels have it already."""
     if heat.shape[1:] == picture.shape[1:]:
         return heat
     result: Tensor = LayerParallelBackprop.interpolate(heat[None], tuple(picture.shape[1:]), "bilinear")[0]

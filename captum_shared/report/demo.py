@@ -128,7 +128,7 @@ def run_demo(
 
 
 def _explain(study: DemoStudy, asked: DemoChoices, folder: ReportFolder, progress: bool) -> None:
-    """Explain case by case, writing each picture as soon as it is there, then the report."""
+    """Explain the cases, writing each picture as soon as it is ready, then the report."""
     cases, passed_over = find_cases(study, asked["top"])
     swap = _draw_swap(study, folder, asked["preferred"])
     methods, preferred = map_methods(study), asked["preferred"]
@@ -149,7 +149,7 @@ def _explain(study: DemoStudy, asked: DemoChoices, folder: ReportFolder, progres
 
 
 def _draw(case: Case, maps: Sequence[Tensor], shares: dict[str, float], preferred: str) -> tuple[Figure, str, str]:
-    """The figure of a pair, its caption, and what it shows for those who cannot see it."""
+    """The figure of a pair, its caption and its text alternative."""
     figure = pair_figure(
         [render(scene, SHARP)[0] for scene in case.scenes],
         [m.cpu() for m in maps],
@@ -229,7 +229,7 @@ def _parts(case: Case) -> str:
 
 
 def _miss(case: Case, maps: Sequence[Tensor], shares: dict[str, float]) -> str:
-    """Why the heat is elsewhere, if another method puts more of it on what is shared."""
+    """Where the heat is, if another method puts more of it on what is shared."""
     name, best = max(shares.items(), key=lambda item: item[1])
     if name == "ParallelBackprop":
         return ""

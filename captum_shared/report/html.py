@@ -16,7 +16,7 @@ NUMBER = Markup(' class="number"')
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG with its caption and a description for those who cannot see it."""
+    """A PNG with its caption and its text alternative."""
 
     png: bytes
     caption: str
@@ -25,7 +25,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class LinkedPicture:
-    """A picture that opens another, larger one: paths relative to the page, and a description."""
+    """A picture that opens another, larger one: paths relative to the page, and its text alternative."""
 
     source: str
     target: str
@@ -69,7 +69,7 @@ def linked_gallery(heading: str, pictures: Sequence[LinkedPicture]) -> Section:
 
 
 def table(heading: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Section:
-    """A table; numbers are set to the right, to three digits."""
+    """A table; numbers are right-aligned, with three digits."""
     numeric = [all(isinstance(row[i], float | int) for row in rows) for i in range(len(header))]
     kinds = [NUMBER if number else "" for number in numeric]
     return Section("table.html", {"heading": heading, "header": header, "rows": rows, "kinds": kinds})
@@ -81,7 +81,7 @@ def text(paragraphs: Sequence[str], heading: str = "") -> Section:
 
 
 def numbers(values: Sequence[tuple[str, object]]) -> Section:
-    """The figures to see first: names and values, to two digits."""
+    """The figures to see first: names and values, with two digits."""
     return Section("numbers.html", {"numbers": values})
 
 

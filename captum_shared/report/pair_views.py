@@ -22,16 +22,16 @@ WEAK_D_PRIME, LOW_R = 0.5, 0.3
 
 
 class ImageShelf:
-    """The images that are shown, each once.
+    """The images on the page, each stored once.
 
     Parameters
     ----------
     picture : callable
-        From an image's place to its picture, a Tensor (3, H, W) in [0, 1].
+        Takes an image's index and returns its picture, a Tensor (3, H, W) in [0, 1].
     names, categories : sequence of str
         Of all images.
     write : callable, optional
-        Is given a path relative to the page and a JPEG; without it the images are in the page.
+        Receives a path relative to the page and a JPEG. Without it, images are embedded in the page.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class ImageShelf:
         self._numbers: dict[int, int] = {}
 
     def number(self, place: int) -> int:
-        """The number of an image on the shelf, by its place among all."""
+        """The number on the shelf of the image with this index."""
         place = int(place)
         if place not in self._numbers:
             self._numbers[place] = len(self.views)
@@ -102,7 +102,7 @@ def _positive(value: float) -> float | None:
 
 
 def same_as_control(look: Look) -> bool:
-    """Whether the heat on the driver would be the same with everybody else as the partner."""
+    """Whether the heat on the driver is nearly the same with the average candidate in place of the reference."""
     if look.layer is None or look.control is None:
         return False
     one, other = (np.maximum(each[0], 0).ravel() for each in (look.layer, look.control))
@@ -112,7 +112,7 @@ def same_as_control(look: Look) -> bool:
 
 
 def control_warning(look: Look) -> str:
-    """For a pair whose map says nothing of the pair."""
+    """What to say of a pair whose map is that of its control."""
     return (
         "The heat on the driver is nearly the same with the average of all other candidates in place of this "
         "reference: it shows what drives the neuron, not what this pair shares."
@@ -120,7 +120,7 @@ def control_warning(look: Look) -> str:
 
 
 def hub_warnings(references: Sequence[int]) -> dict[int, str]:
-    """For each reference that serves many of a neuron's pairs, what to say of it."""
+    """A warning for each reference that serves many of a neuron's pairs."""
     counts = Counter(references)
     return {
         reference: f"Hub: this image is the reference of {count} of the neuron's {len(references)} pairs."
@@ -130,14 +130,14 @@ def hub_warnings(references: Sequence[int]) -> dict[int, str]:
 
 
 def preference(category: str, d_prime: float) -> str:
-    """What a neuron prefers, in words that a weak preference does not earn."""
+    """What a neuron prefers, in words no stronger than the preference."""
     if d_prime < WEAK_D_PRIME:
         return f"no clear preference: largest d' is {d_prime:.2f}, for {category}"
     return f"prefers {category} (d' {d_prime:.2f})"
 
 
 def preference_warnings(preferred: str, d_prime: float, r: float | None = None) -> list[str]:
-    """What to say of a neuron whose preference is weak, or that its model predicts badly."""
+    """Warnings for a neuron with a weak preference, or with a model that predicts it badly."""
     said = []
     if d_prime < WEAK_D_PRIME:
         said.append(

@@ -1,4 +1,4 @@
-"""``captum-shared figure``: pairs of a report as a figure for a paper, with text as text."""
+"""``captum-shared figure``: draw pairs of a report as a figure for a paper; text stays text."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class SavedReport:
     page: str
 
     def number(self, name: str) -> int:
-        """The place of the neuron of this name."""
+        """The index of the neuron with this name."""
         names = [entry["name"] for entry in self.index["neurons"]]
         if name not in names:
             some = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
-            raise ValueError(f"`neuron` must be one of the report's, {some}, got {name!r}")
+            raise ValueError(f"`neuron` must be one of the report's neurons ({some}), got {name!r}")
         return names.index(name)
 
     def pairs(self, number: int) -> list[list[dict[str, Any]]]:
@@ -61,7 +61,7 @@ def open_report(folder: str | Path) -> SavedReport:
     Raises
     ------
     FileNotFoundError, ValueError
-        If it is none.
+        If there is no such report.
     """
     folder = Path(folder)
     page = folder / "index.html"
@@ -85,7 +85,7 @@ def report_figure(
     neuron : str
         Its name.
     pairs : sequence of int
-        From 1, in the order of the report.
+        Numbers from 1, in the order of the report.
     width : {"single", "double"}
     kind : str, optional
         The map to draw, by the name it has in the report; by default the first.
@@ -110,12 +110,12 @@ def run_figure(
     report: str | Path, neuron: str, pairs: str = "1", width: str = "double", kind: str | None = None,
     out: str | Path = "figure.pdf",
 ) -> Path:  # fmt: skip
-    """Write `report_figure` to a file: PDF, SVG or PNG, by its ending. `pairs` is text such as "1,3"."""
+    """Write `report_figure` to a file: PDF, SVG or PNG, by its extension. `pairs` is text such as "1,3"."""
     path = Path(out)
     if path.suffix.lstrip(".") not in FORMATS:
         raise ValueError(f"`out` must end in {', '.join('.' + name for name in FORMATS)}, got {path.name!r}")
     if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", pairs):
-        raise ValueError(f"`pairs` must be numbers with commas between them, such as 1,3, got {pairs!r}")
+        raise ValueError(f"`pairs` must be numbers separated by commas, such as 1,3, got {pairs!r}")
     numbers = [int(pair) for pair in pairs.split(",")]
     figure = report_figure(open_report(report), neuron, numbers, width=width, kind=kind)
     write_bytes(path, figure_bytes(figure, 300, path.suffix.lstrip(".")))

@@ -139,9 +139,9 @@ def index_selectivity(
     class_threshold : float, default 0.8
         For the class index by base rates, which at the paper's threshold of 1 does not differ from the plain one.
     rare : int, default 10
-        Classes of fewer images take no part in what is divided by base rates, where they would be mostly noise.
+        Classes with fewer images are left out of everything that is divided by base rates: they would be mostly noise.
     seed : int, default 0
-        Of the shuffled labels that the class indices are compared with.
+        For the shuffled labels that the class indices are compared with.
     batch_size, progress
         As in `top_activations`.
     about : dict, optional
@@ -211,7 +211,7 @@ def _studied(
     settings: Choices,
     common: Common,
 ) -> Study:
-    """The indices of every unit, and what the report says of them."""
+    """Compute the indices of every unit, and gather what the report says."""
     first = next(iter(tops.values()))
     _check_left(first)
     size = first.image_size
@@ -248,7 +248,7 @@ def _pixel_indices(
 
 
 class _Kept:
-    """Results on disk, each under what determines it."""
+    """Results on disk, each identified by what determines it."""
 
     def __init__(self, folder: Path, identity: Identity) -> None:
         self.store = Store(folder)
@@ -293,7 +293,7 @@ def _with_classes(
 
 
 def _class_indices(top: TopActivations, labels: _Labels) -> dict[str, Tensor]:
-    """The class index as in the paper, at another threshold, and there by base rates; the warning was given before."""
+    """The class index as in the paper, at another threshold, and there by base rates; the user has been warned."""
     categories, threshold = labels.categories, labels.threshold
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -305,7 +305,7 @@ def _class_indices(top: TopActivations, labels: _Labels) -> dict[str, Tensor]:
 
 
 def _shuffled(top: TopActivations, labels: _Labels, seed: int) -> dict[str, float]:
-    """Mean class indices over units when labels are dealt out at random: what base rates alone give."""
+    """Mean class indices over units with shuffled labels: what base rates alone give."""
     rng = np.random.default_rng(seed)
     readable = [i for i in range(top.n_images) if i not in top.unreadable]
     means: dict[str, list[float]] = {}

@@ -35,7 +35,7 @@ NAMES = {
     "population_code_normalized": "population code, by base rates",
 }  # fmt: skip
 IN_GRID, CROPS_ON_SHEET, SOUGHT, THUMBNAIL, SHEET_DPI = 12, 24, 10, 56, 110
-DRIVING_SHARE = 0.1  # of a class that drives a unit, as in the population code
+DRIVING_SHARE = 0.1  # the least share of a class that drives a unit, as in the population code
 
 
 class Shares:
@@ -64,7 +64,7 @@ class Shares:
 
 @dataclass(frozen=True)
 class Layer:
-    """All that is known of the units of a layer. Indices are arrays (U,)."""
+    """Everything known about the units of a layer. Indices are arrays (U,)."""
 
     top: TopActivations
     fields: ReceptiveFields
@@ -334,7 +334,7 @@ def _methods(study: Study) -> list[str]:
     return [
         f"For each unit, the {s['top']} images with the largest activation (one position per image, of {s['n_images']} "
         "images) and the crops its receptive field sees there. The Neuron Feature is their mean, weighted by "
-        "activation; what lies beyond the border of an image takes no part (Rafegas et al., Pattern Recognition "
+        "activation; what lies beyond an image's border is left out (Rafegas et al., Pattern Recognition "
         "Letters 2020).",
         f"Colour: the share of the response that is lost in grey ({s['grey']}). Orientation: the share that is lost "
         "when crops are turned by 90 degrees. Symmetry: the share that is kept when they are mirrored left to right. "
@@ -343,7 +343,7 @@ def _methods(study: Study) -> list[str]:
         "classes with at least a tenth of the weight.",
         f"Base rates: {frequent} ... of {len(rates)} classes. Where they are unequal, the plain class index reflects "
         "how frequent classes are. By base rates: shares are divided by the class's share of all images, and M is the "
-        f"fewest classes that reach {s['class_threshold']:g} of the total. Classes of fewer than {s['rare']} images, "
-        "whose shares would be noise, take no part in it.",
+        f"fewest classes that reach {s['class_threshold']:g} of the total. Classes with fewer than {s['rare']} "
+        "images, whose shares would be noise, are left out.",
         *lost,
     ]

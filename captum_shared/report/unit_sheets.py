@@ -44,7 +44,7 @@ def sheet(feature: np.ndarray, crops: Sequence[np.ndarray]) -> bytes:
 
 
 def tile(picture: np.ndarray, side: int) -> np.ndarray:
-    """A picture (h, w, 3), NaN where there is none, as bytes in the middle of a square of this side."""
+    """A picture (h, w, 3), NaN where there is none, as bytes, in the middle of a square with this side."""
     pixels = (np.where(np.isnan(picture), LIGHT, picture).clip(0, 1) * 255).round().astype(np.uint8)
     longer = max(pixels.shape[:2])
     height, width = (max(1, round(n * side / longer)) for n in pixels.shape[:2])

@@ -68,9 +68,9 @@ class ReferenceView:
         Its place in the list of images.
     similarity : float
     maps : mapping of str to MapView
-        By name, the one to show first first.
+        By name; the first is shown first.
     correspondence : (h, w, h', w') array, optional
-        How much each place of the driver and each of the reference share.
+        How much each place of the driver shares with each place of the reference.
     response : float, optional
         The neuron's response to the reference.
     warnings : sequence of str
@@ -116,7 +116,7 @@ class ColumnView:
 class NeuronView:
     """A neuron: its values by the keys of the columns, its pairs, the strongest first.
 
-    `figure` is the path of a picture of all there is, `thumbnail` path, width and height of a small one.
+    `figure` is the path of a picture of everything, `thumbnail` the path, width and height of a small one.
     """
 
     name: str
@@ -198,9 +198,9 @@ def neuron_script(number: int, neuron: NeuronView) -> str:
 
 
 def quantized(values: np.ndarray) -> Packed:
-    """An array as its shape, its largest value, and 8 bits for each: ``top * (byte / 255)**2``.
+    """An array as its shape, its largest value, and 8 bits per entry: ``top * (byte / 255)**2``.
 
-    The square leaves small values apart: what is below a 65,000th of the largest becomes 0.
+    The square keeps small values distinct; those below a 65,000th of the largest become 0.
     """
     positive = np.maximum(np.asarray(values, dtype=np.float64), 0)
     top = float(positive.max())
@@ -210,7 +210,7 @@ def quantized(values: np.ndarray) -> Packed:
 
 
 def restored(packed: Packed) -> np.ndarray:
-    """The array that `quantized` has packed, as far as 8 bits go."""
+    """The array that `quantized` packed, to the precision of 8 bits."""
     shape, top, code = packed
     levels = np.frombuffer(base64.b64decode(code), np.uint8).astype(np.float64)
     return top * (levels / 255).reshape(shape) ** 2
@@ -222,10 +222,10 @@ def from_data_url(url: str) -> bytes:
 
 
 def density(values: np.ndarray, total: float | None = None) -> np.ndarray:
-    """Where a signed map (h, w) has its share, relative to an even spread: 1 everywhere if it were even.
+    """The heat of a signed map (h, w) relative to an even spread, which would be 1 everywhere.
 
-    Pixel maps are smoothed, as for every picture, and made smaller. Without a `total` the whole is the sum of the
-    positive part: a signed map may sum to nearly nothing.
+    Maps of pixels are smoothed, as in every picture, and made smaller. Without a `total`, the whole is the sum of the
+    positive part, since a signed map may sum to nearly nothing.
     """
     signed = np.asarray(values, dtype=np.float64)
     whole = 0.0 if total is None else float(total)
@@ -238,7 +238,7 @@ def density(values: np.ndarray, total: float | None = None) -> np.ndarray:
 
 
 def binned(part: np.ndarray, most: int = MOST_PLACES) -> np.ndarray:
-    """A correspondence (h, w, h', w') on at most `most` places a side; sums stay what they are."""
+    """A correspondence (h, w, h', w') on at most `most` places a side, with the same sums."""
     for axis, size in enumerate(part.shape):
         if size > most:
             part = np.moveaxis(np.tensordot(overlaps(size, most).numpy(), part, (1, axis)), 0, axis)

@@ -1,4 +1,4 @@
-"""What a pass over images depends on, so that a pass that was killed is resumed, and never confused with another."""
+"""What a pass over images depends on, so that an interrupted pass is resumed, and never confused with another."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PassState = tuple[dict[str, Tensor], PassNotes]
 
 
 class Checkpoint:
-    """What is kept of one pass in a folder.
+    """One pass over images, as it is kept in a folder.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Checkpoint:
 
 
 def open_checkpoint(folder: str | Path | None, reader: LayerReader, source: ImageSource, k: int) -> Checkpoint | None:
-    """The checkpoint of a pass that keeps the `k` best of each unit; None without a folder, or a readable image.
+    """The checkpoint of a pass that keeps the `k` best of each unit; None without folder or readable image.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def identify_maps(reader: LayerReader, transform: ImageTransform | None, example
 
 
 def describe_images(images: Images) -> bytes:
-    """What tells one set of images from another: the content of files and tensors, and of 16 items of a dataset."""
+    """What distinguishes sets of images: the content of files and tensors, and of 16 items of a dataset."""
     if isinstance(images, Tensor):
         return content_digest(images).encode()
     n = len(images)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from captum_shared.selectivity.ranking import TopActivations, as_responses, chec
 
 Label = TypeVar("Label", bound=Hashable)
 
-UNEQUAL = 1.5  # largest over smallest share of a class from which a plain class index is warned about
+UNEQUAL = 1.5  # largest share of a class over the smallest, above which the plain index comes with a warning
 ROUNDING = 1e-9  # f_c are sums of float64
 
 

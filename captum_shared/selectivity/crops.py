@@ -12,7 +12,7 @@ from captum_shared.selectivity.fields import ReceptiveFields
 from captum_shared.selectivity.pixels import PixelSource
 from captum_shared.selectivity.ranking import TopActivations
 
-NUMBERS_AT_ONCE = 2**26  # of running sums: 256 MB
+NUMBERS_AT_ONCE = 2**26  # running sums: 256 MB
 
 
 def cut(images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,7 +109,7 @@ def neuron_feature(activations: Tensor, crops: Tensor, inside: Tensor | None = N
     crops : Tensor (k, C, h, w)
         Receptive-field crops, as from `top_crops`.
     inside : Tensor (k, h, w), optional
-        Where a crop shows its image. What lies beyond the border is left out, also of the weights.
+        Where a crop shows its image. What lies beyond the border is left out, from the weights as well.
 
     Returns
     -------
@@ -218,6 +218,6 @@ class _Sums:
 
 
 def _lines(starts: Tensor, size: int, length: int) -> tuple[Tensor, Tensor]:
-    """Lines (n, size) from each start, the nearest one beyond the border, and which are inside."""
+    """Lines (n, size) from each start, clamped at the border, and which of them are inside."""
     lines = starts[:, None] + torch.arange(size, device=starts.device)
     return lines.clamp(0, length - 1), (lines >= 0) & (lines < length)

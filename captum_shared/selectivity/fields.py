@@ -139,7 +139,7 @@ class _Probe:
         return all(touched[axis].all() for touched in self._lines(axis, lines).values())
 
     def _lines(self, axis: int, lines: list[int]) -> dict[str, tuple[Tensor, Tensor]]:
-        """What is touched by each of these rows (axis 0) or columns (axis 1)."""
+        """What each of these rows (axis 0) or columns (axis 1) touches."""
         parts: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in self.reader.layers}
         for start in range(0, len(lines), self.batch_size):
             batch = lines[start : start + self.batch_size]
@@ -182,8 +182,8 @@ def _continue(begins: list[int], ends: list[int], length: int) -> tuple[Tensor, 
     """Continue fields beyond the border: starts (h,), which may be negative, and one size for all.
 
     What is seen of a field begins where the field does, or later: at the border, or after a gap of a dilated one. So
-    among lines of the right slope, the field's is the lowest that is touched; for its end, the highest. Positions that
-    see nothing (their end is -1), such as those on the padding alone, are ignored.
+    among lines of the right slope, the field starts at the lowest that is touched, and ends at the highest. Positions
+    that see nothing (their end is -1), such as those on the padding alone, are ignored.
     """
     stride = _stride(begins, ends, length)
     start = min((begin - i * stride for i, begin in enumerate(begins) if ends[i] >= 0), default=0)

@@ -18,8 +18,8 @@ Read = TypeVar("Read")
 class LayerReader:
     """Reads layers of a network as maps (N, U, h, w): U units, at h x w positions.
 
-    What is wanted of a map is taken while the forward pass runs: afterwards an in-place ReLU may have changed it, and
-    several maps together may be large. From the second pass on, nothing behind the last of the layers runs.
+    Maps are reduced while the forward pass runs: afterwards an in-place ReLU may have changed them, and several maps
+    together may be large. From the second pass on, nothing behind the last of the layers runs.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ class TopActivations:
         return self.activations.shape[1]
 
     def rectified(self) -> Tensor:
-        """Activations (U, k) with those below zero as zero, in float64."""
+        """Activations (U, k) in float64, with those below zero set to zero."""
         return self.activations.double().clamp(min=0)
 
     def weights(self) -> Tensor:
@@ -104,7 +104,7 @@ def as_responses(responses: object) -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        If they are not real numbers, of another shape, or empty.
+        If they are not real numbers, have another shape, or are empty.
     """
     try:
         values = torch.as_tensor(responses)
@@ -118,12 +118,12 @@ def as_responses(responses: object) -> Tensor:
 
 
 def check_top(top: object) -> TopActivations:
-    """Top activations, if that is what they are.
+    """Return the argument if it is `TopActivations`.
 
     Raises
     ------
     TypeError
-        If they are anything else.
+        If it is anything else.
     """
     if not isinstance(top, TopActivations):
         raise TypeError(f"`top` must be TopActivations, got {type(top).__name__}")
@@ -156,6 +156,6 @@ class RunningTop:
     def result(self) -> tuple[Tensor, Tensor, Tensor]:
         """Activations, image indices and positions, (U, k) each, on the CPU; fewer if there were fewer images."""
         if self.state is None:
-            raise ValueError("no image could be ranked: none was taken in")
+            raise ValueError("no image could be ranked, since none was read")
         values, indices, places = (part.cpu() for part in self.state)
         return values, indices, places

@@ -37,15 +37,15 @@ class CategoryStudy:
     member : (n,) bool array
         Whether an image is in the category.
     latents : Tensor (n, D)
-        Standardised if the settings say so, as the encoder's are.
+        Standardised if the settings say so, as are the encoder's own.
     encoder : LatentEncoder
     transform : callable
-        Of the images.
+        For the images.
     preferred : str
         The category.
     settings : CategorySettings
     unreadable : list of str
-        Files that are left out.
+        Files that were left out.
     about : dict
         What to note about the network.
     """
@@ -71,7 +71,7 @@ class CategoryFindings:
     weight : Tensor (D,)
         Its readout.
     responses : (n,) array
-        Out of fold: from readouts that have not seen the image.
+        From readouts that have not seen the image.
     drivers : Drivers
     pairs : Pairs
     """
@@ -90,7 +90,7 @@ def category_manifest(
     settings: CategorySettings,
     about: Mapping[str, object] | None = None,
 ) -> dict[str, object]:
-    """Everything that the answer depends on; arguments as in `explain_category`.
+    """Everything the findings depend on; arguments as in `explain_category`.
 
     Raises
     ------
@@ -176,7 +176,7 @@ def pair_maps(study: CategoryStudy, findings: CategoryFindings) -> Iterator[dict
 
 
 def _methods(study: CategoryStudy, findings: CategoryFindings) -> dict[str, Callable[..., Pair]]:
-    """Each kind of map with what makes it."""
+    """The function that makes each kind of map."""
     settings = study.settings
     rule = make_rule(settings.rule, study.latents, cells_of(study.encoder))
     center = rule_center(rule, study.latents, findings.drivers)
@@ -236,7 +236,7 @@ def standardized(encoder: LatentEncoder, latents: Tensor) -> Tensor:
     from sklearn.preprocessing import StandardScaler
 
     scale = latent_transform(StandardScaler().fit(latents.double().numpy()))
-    standard: Tensor = scale(latents)  # where they are: the encoder's copy may move elsewhere
+    standard: Tensor = scale(latents)  # on the latents' device: the encoder's copy may move to another
     encoder.transform = scale.to(device_of(encoder))
     return standard
 
@@ -249,7 +249,7 @@ def area_under_curve(member: np.ndarray, responses: np.ndarray) -> float:
 
 
 def check_membership(categories: Sequence[str], preferred: str, folds: int) -> None:
-    """Refuse a category that is unknown, or too small for `folds` folds on either side."""
+    """Refuse a category that is unknown, or too small, or too large, for `folds` folds."""
     counts = Counter(categories)
     if preferred not in counts:
         raise ValueError(
@@ -263,5 +263,5 @@ def check_membership(categories: Sequence[str], preferred: str, folds: int) -> N
 
 
 def cells_of(encoder: LatentEncoder) -> int:
-    """How many cells of the image the latents are of."""
+    """How many cells of a grid the latents describe; 1 without a grid."""
     return encoder.pool**2 if isinstance(encoder.pool, int) else 1

@@ -1,4 +1,4 @@
-"""What a manifest says of images, recordings and networks."""
+"""What a manifest says about images, recordings and networks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def inspect_stimuli(recording: Recording) -> tuple[dict[str, str], dict[str, str
 
 
 def describe_images(paths: Sequence[Path], categories: Sequence[str]) -> dict[str, object]:
-    """Hashes of labelled images: of each file, by its name or, where names are there twice, its path; of the labels."""
+    """Hashes of the labels and of each file, by its name or, if two files share a name, its path."""
     counts = Counter(path.name for path in paths)
     names = [path.name if counts[path.name] == 1 else path.as_posix() for path in paths]
     return {
@@ -54,7 +54,7 @@ def describe_images(paths: Sequence[Path], categories: Sequence[str]) -> dict[st
 
 
 def describe_network(network: nn.Module, transform: ImageTransform, paths: Sequence[Path]) -> dict[str, object]:
-    """What latents depend on apart from the images: what the network and the transform of the images do.
+    """What latents depend on apart from the images: the behaviour of the network and of the image transform.
 
     Raises
     ------

@@ -42,7 +42,9 @@ from captum_shared.visualization import display_heat
 BASELINE = 0.8  # the mean brightness of the images; black would put heat on every bright background
 N_STEPS = 32
 RULE, SIMILARITY = "product", "dot"
-DRIVES = 0.05  # a part drives the neuron if the response falls by more than 5 % of the step from others to the category
+DRIVES = (
+    0.05  # a part drives the neuron if without it the response falls by 5 % of the step from others to the category
+)
 
 Maps = Sequence[Tensor]
 
@@ -112,7 +114,7 @@ class Case:
 
     @property
     def area(self) -> float:
-        """Share of the images that the truly shared parts cover, mean of both."""
+        """Share of the image that the truly shared parts cover, averaged over both images."""
         return float(np.mean([self.shared.mask_x.mean(), self.shared.mask_ref.mean()]))
 
 
@@ -182,7 +184,7 @@ class Swap:
     maps : for each case the maps of both images
     shares : for each case the share of the image's heat on the first and on the second part
     tried : int
-        Of how many such swaps this is the clearest.
+        How many such swaps were compared; this is the clearest.
     """
 
     cases: tuple[Case, Case]
@@ -245,7 +247,7 @@ def name_of(scene: Scene) -> str:
 
 
 def heat_by_kind(maps: Maps, case: Case) -> dict[str, float]:
-    """Share of the heat on the parts of each kind, mean of both images; the largest first."""
+    """Share of the heat on the parts of each kind, averaged over both images; the largest first."""
     shares: dict[str, float] = {}
     for m, scene in zip(maps, case.scenes, strict=True):
         heat = display_heat(m.cpu())
@@ -255,7 +257,7 @@ def heat_by_kind(maps: Maps, case: Case) -> dict[str, float]:
 
 
 def map_methods(study: DemoStudy) -> dict[str, Callable[[tuple[Tensor, Tensor]], Maps]]:
-    """ParallelBackprop, and Captum's methods on the readout alone: each takes a pair and gives two maps."""
+    """ParallelBackprop, and Captum's methods on the readout alone: each takes a pair and returns two maps."""
     encoder, readout = study.encoder, study.readout
     neuron = nn.Sequential(encoder, readout)
     parallel, integrated, saliency = ParallelBackprop(encoder), IntegratedGradients(neuron), Saliency(neuron)
@@ -280,7 +282,7 @@ def map_methods(study: DemoStudy) -> dict[str, Callable[[tuple[Tensor, Tensor]],
 
 
 def share_of_heat(maps: Maps, shared: SharedParts) -> float:
-    """Share of the heat on the truly shared parts, mean of both images."""
+    """Share of the heat on the truly shared parts, averaged over both images."""
     masks = (shared.mask_x, shared.mask_ref)
     each = [relevance_mass_accuracy(display_heat(m.cpu()), mask) for m, mask in zip(maps, masks, strict=True)]
     return float(torch.stack(each).mean())
@@ -303,7 +305,7 @@ class DemoFigures(TypedDict):
 
 
 def summarise(study: DemoStudy, cases: Sequence[Case], shares: Sequence[dict[str, float]]) -> DemoFigures:
-    """The numbers that the demo ends with."""
+    """The numbers of ``summary.json``."""
     return {
         "cv_auc": study.cv_auc, "pairs": len(cases),
         "mean_share": {name: float(np.mean([row[name] for row in shares])) for name in (shares[0] if shares else ())},

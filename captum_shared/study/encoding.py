@@ -61,7 +61,7 @@ class EncodingModels:
 
 @dataclass(frozen=True)
 class Block:
-    """Indices of neurons with responses to the same stimuli, which are fitted together, and of these stimuli."""
+    """Neurons with responses to the same stimuli, which are fitted together, and these stimuli, by index."""
 
     neurons: np.ndarray
     stimuli: np.ndarray
@@ -94,7 +94,7 @@ class FitData:
 
 
 class Latents:
-    """Latents of all stimuli, in files of some images each; read by candidate.
+    """Latents of all stimuli, in files of a few images each; read by candidate.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def folds_of(contents: Sequence[str], folds: int, seed: int) -> np.ndarray:
 
 
 def splits_of(fold_of: np.ndarray) -> Splits:
-    """(train, test) indices of the folds that test anything."""
+    """(train, test) indices of the folds that are not empty."""
     return [(np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)) for fold in np.unique(fold_of)]
 
 
@@ -214,7 +214,7 @@ def _fit_block(raw: np.ndarray, standardize: bool, data: FitData) -> tuple[bytes
 
 
 def _fit_within(x: np.ndarray, data: FitData) -> tuple[np.ndarray, np.ndarray]:
-    """Fit each neuron inside its preferred category: scores (k,), and predictions (m, k) of what is outside."""
+    """Fit each neuron inside its preferred category: scores (k,), and predictions (m, k) outside it."""
     score = np.full(data.responses.shape[1], -np.inf)
     predictions = np.full(data.responses.shape, np.nan)
     for category in sorted({name for name in data.preferred if name is not None}):
@@ -228,7 +228,7 @@ def _fit_within(x: np.ndarray, data: FitData) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _standardized(raw: np.ndarray, standardize: bool) -> np.ndarray:
-    """Latents (n, D) scaled over all n, if they are to be."""
+    """Latents (n, D), scaled over all n if `standardize` says so."""
     scaled: np.ndarray = _scaler(raw, standardize).transform(raw.astype(np.float64))
     return scaled
 
@@ -242,8 +242,8 @@ def _scaler(raw: np.ndarray, standardize: bool) -> StandardScaler:
 def without_empty_dimensions(z: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """Latents (n, D) with D > n as coordinates in an orthonormal basis of at most n dimensions: nothing is lost.
 
-    Ridge regression and PCA give the same predictions in any orthonormal basis. Also gives the (n, m) matrix B with
-    which weights v (m,) on the coordinates are ``z.T @ B @ v`` on the latents; None if D <= n, where nothing is done.
+    Ridge regression and PCA give the same predictions in any orthonormal basis. Also returns the (n, m) matrix B, by
+    which weights v (m,) on the coordinates become ``z.T @ B @ v`` on the latents; None if D <= n: nothing is done.
     """
     if z.shape[1] <= z.shape[0]:
         return z, None
@@ -260,7 +260,7 @@ def _assembled(
     fold_of: np.ndarray,
     n_candidates: int,
 ) -> EncodingModels:
-    """Put the blocks' fits, by block and candidate, together."""
+    """Assemble the fits of all blocks and candidates."""
     n_neurons, n_stimuli = responses.shape
     empty = np.full((n_stimuli, n_neurons), np.nan)
     candidate = np.full(n_neurons, -1)
@@ -284,7 +284,7 @@ def _assembled(
 
 
 def correlations(responses: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Of each neuron's responses (K, n) with its predictions (n, K), where both are there, (K,)."""
+    """Correlation of each neuron's responses (K, n) with its predictions (n, K), over stimuli that have both: (K,)."""
     r = np.full(len(responses), np.nan)
     for neuron, (recorded, predicted) in enumerate(zip(responses, predictions.T, strict=True)):
         both = np.isfinite(recorded) & np.isfinite(predicted)

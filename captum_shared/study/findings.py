@@ -11,12 +11,12 @@ from captum_shared.study.tuning import Tuning
 
 @dataclass(frozen=True)
 class Findings:
-    """The answer, except for the maps, which are in files.
+    """Everything found, except for the maps, which are in files.
 
     Attributes
     ----------
     tuning : Tuning
-        What the responses alone say.
+        What the responses alone tell.
     latents : Latents
     models : EncodingModels
     neurons : tuple of NeuronFindings

@@ -1,6 +1,6 @@
-"""A driver beside each of its best references: layer maps, their control, and what goes with what.
+"""A driver beside each of its best references: layer maps, their control, and correspondences.
 
-None of it needs a backward pass through the network, and each image takes one forward pass for all neurons.
+None of this needs a backward pass through the network, and each image takes one forward pass for all neurons.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from captum_shared.study.network import device_of, transform_image
 N_REFERENCES = 5
 """How many references of a driver can be looked at, the most similar first."""
 MOST_PLACES = 8
-"""A correspondence is between at most so many places on a side of each image."""
-_MOST_BYTES = 2**30  # of what is remembered of images
+"""The longest side of each image's grid in a correspondence."""
+_MOST_BYTES = 2**30  # bytes of what is kept of images
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,19 @@ class Look:
     Attributes
     ----------
     image, reference : int
-        Their places among the images.
+        Their indices.
     similarity : float
     layer : pair of (h, w) arrays, or None
         Signed maps at the layer by the rule; None if the layer has no positions.
     control : pair of (h, w) arrays, or None
-        The same with an average partner: the driver with the mean of the other candidates, the reference with the
+        The same with an average partner: for the driver the mean of the other candidates, for the reference the
         mean of the other drivers.
     part : (h, w, h', w') array, or None
-        What places of both contribute together to their similarity, at most 8 on a side; None if it is no sum over
-        positions.
+        What each place of the one and each of the other contribute together to the similarity, at most 8 on a side;
+        None if the similarity is no sum over positions.
     dot : pair of (h, w) arrays, or None
-        The maps at the layer whose sums the dot similarity is; None with `part`, and where `layer` is one similarity's.
+        The maps at the layer that sum to the dot similarity; None if `part` is, or if those in `layer` sum to a
+        similarity themselves.
     """
 
     image: int
@@ -130,7 +131,7 @@ class References:
         return torch.stack([shared_weights(a, b, weight.to(a), rule, center) for a, b, rule in sides], dim=1)
 
     def _means_without(self, places: np.ndarray, left_out: np.ndarray) -> Tensor:
-        """Mean latents of the images at `places` but one, for each that is left out; of itself where it is alone."""
+        """For each image at `places`, the mean latents of the others; its own if there are no others."""
         if len(places) < 2:
             return self.latents[left_out]
         return (self.latents[places].sum(0) - self.latents[left_out]) / (len(places) - 1)
@@ -138,7 +139,7 @@ class References:
 
 @dataclass(frozen=True)
 class Seen:
-    """What is remembered of an image: its layer's output and, where latents are sums over positions, its shares.
+    """What is kept of an image: its layer's output and, where latents are sums over positions, its shares.
 
     Attributes
     ----------
@@ -154,13 +155,13 @@ class Seen:
 
     @property
     def n_bytes(self) -> int:
-        """What it takes in memory."""
+        """Its size in memory."""
         kept = [value for value in (self.output.output, self.parts) if isinstance(value, Tensor)]
         return sum(value.numel() * value.element_size() for value in kept)
 
 
 class Memory:
-    """Encoders of one network, each with a rule, and what is known of images: one forward pass serves all.
+    """Encoders of one network, each with a rule, that remember images: one forward pass serves them all.
 
     In another process it begins with no images.
 
@@ -177,7 +178,7 @@ class Memory:
         self, encoders: Sequence[LatentEncoder], rules: Sequence[str | Rule], transform: ImageTransform
     ) -> None:
         self.together, self.rules, self.transform = SharedPass(encoders), list(rules), transform
-        self._token = uuid4().hex  # so that a worker that is used again does not take it for that of another run
+        self._token = uuid4().hex  # so that a worker that is used again does not confuse it with that of another run
         self._wanted: dict[Path, set[int]] = {}
         self._seen: dict[Path, dict[int, Seen]] = {}
         self._n_bytes = 0
@@ -190,7 +191,7 @@ class Memory:
         self._wanted.setdefault(path, set()).add(number)
 
     def see(self, path: Path, number: int = 0) -> Seen:
-        """What there is to know of an image, for encoder `number`."""
+        """What a look by encoder `number` needs of an image file."""
         self.expect(path, number)
         seen = self._seen.get(path, {})
         if number not in seen:
@@ -209,18 +210,18 @@ class Memory:
         return {k: known_of(encoders[k], self.rules[k], outputs[k]) for k in sorted(self._wanted[path])}
 
     def look(self, request: LookRequest, image: Path, reference: Path, number: int = 0) -> Look:
-        """A driver and a reference, by their files, for encoder `number`."""
+        """Look at a driver and a reference, given their files, by encoder `number`."""
         both = self.see(image, number), self.see(reference, number)
         return look_at(self.together.encoders[number], self.rules[number], both, request)
 
 
 def see(encoder: nn.Module, rule: str | Rule, x: Tensor) -> Seen:
-    """What there is to know of an image (1, C, H, W)."""
+    """What a look needs of an image (1, C, H, W)."""
     return known_of(encoder, rule, see_layer(encoder, x))
 
 
 def known_of(encoder: nn.Module, rule: str | Rule, output: LayerOutput) -> Seen:
-    """What there is to know of an image, from the layer's output for it."""
+    """What a look needs of an image, from the layer's output for it."""
     try:
         shares = _method(encoder, rule).shares(output)
     except (TypeError, ValueError):  # a pool such as the maximum, a transform that is not affine, no positions
@@ -229,7 +230,7 @@ def known_of(encoder: nn.Module, rule: str | Rule, output: LayerOutput) -> Seen:
 
 
 def look_at(encoder: nn.Module, rule: str | Rule, both: tuple[Seen, Seen], request: LookRequest) -> Look:
-    """A driver and a reference."""
+    """Look at a driver and a reference."""
     places, similarity = (request.image, request.reference), request.similarity
     try:
         x, x_ref = (_maps(encoder, rule, seen, request.constants[side::2]) for side, seen in enumerate(both))

@@ -1,4 +1,4 @@
-"""Maps of every pair, cut by image: all maps that are wanted of an image share its forward passes."""
+"""Maps of every pair, grouped by image: all maps of an image share its forward passes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from captum_shared.study.settings import RecordingSettings
 from captum_shared.study.shards import Shard
 from captum_shared.study.study import Study
 
-_NEURONS = 64  # whose maps are put together at once
+_NEURONS = 64  # neurons whose maps are assembled at once
 _TIMES_MOST = 4  # maps of one image may be so many times those of a job
 
 
@@ -38,11 +38,11 @@ class MapTable:
     ----------
     neurons : sequence of NeuronFindings
     neuron : (m,) int array
-        Places among `neurons`.
+        Indices into `neurons`.
     pair, side : (m,) int arrays
         Side 0 is the image, 1 its reference.
     image : (m,) int array
-        Whose map it is: a place among the stimuli.
+        The stimulus that is mapped, by index.
     candidate : (m,) int array
         That the neuron reads.
     """
@@ -71,16 +71,16 @@ def load_maps(path: Path, kind: str) -> np.ndarray:
     Parameters
     ----------
     path : Path
-        An .npz file with an array of each kind and one that it is to be multiplied with, ``pixel`` and ``pixel_scale``.
+        An .npz file with an array of each kind, ``pixel``, and one to multiply it with, ``pixel_scale``.
     kind : {"pixel", "layer"}
-        Of the image's pixels, or coarse, of the layer's positions.
+        Maps of the image's pixels, or coarse maps of the layer's positions.
     """
     with np.load(path, allow_pickle=False) as file:
         return np.asarray(file[kind] * file[f"{kind}_scale"], np.float32)
 
 
 def file_stem(name: str) -> str:
-    """A neuron's name as part of a file name, unique: what is not plain is replaced, and a hash is added."""
+    """A neuron's name as part of a file name, kept unique: if characters are replaced, a hash is added."""
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)
     if plain == name and len(name) <= 60:
         return name
@@ -190,7 +190,7 @@ class _Maker:
 
 
 def _centers(rule: str | Rule, z: Tensor, of: Sequence[NeuronFindings]) -> Tensor | None:
-    """What the rule compares each row's reference with, (m, D)."""
+    """The center of the rule for each row, (m, D)."""
     drivers = {neuron.index: neuron.drivers for neuron in of if neuron.drivers is not None}
     centers = {index: rule_center(rule, z, chosen) for index, chosen in drivers.items()}
     rows = [centers[neuron.index] for neuron in of]
@@ -209,14 +209,14 @@ def _part_path(folder: ReportFolder, number: int, candidate: int, name: str) -> 
 
 
 def _places(neuron: NeuronFindings, pair: int) -> tuple[int, list[int]]:
-    """The image of a pair, and the references that it is compared with: places among the stimuli."""
+    """The image of a pair and the references it is compared with, as indices of stimuli."""
     if neuron.pairs is None:
         raise ValueError(f"neuron {neuron.name} is not explained: {neuron.reason}")
     return int(neuron.pairs.images[pair]), neuron.pairs.references[pair].tolist()
 
 
 def _put_together(table: MapTable, groups: Sequence[np.ndarray], settings: RecordingSettings, run: Run) -> None:
-    """From the jobs' files to one for each neuron, some neurons at a time."""
+    """Assemble the jobs' files into one per neuron, a few neurons at a time."""
     for start in range(0, len(table.neurons), _NEURONS):
         chosen = range(start, min(start + _NEURONS, len(table.neurons)))
         arrays = {name: _gathered(table, groups, run.folder, name, chosen) for name in _names(settings)}

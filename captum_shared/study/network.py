@@ -24,7 +24,7 @@ class Network:
     Attributes
     ----------
     scanner : LatentEncoder or LayerScan
-        Images to the latents of all candidates, side by side.
+        Turns images into the latents of all candidates, side by side.
     candidates : list of (layer, pool)
     widths : list of int
         How many latents each has.
@@ -39,23 +39,23 @@ class Network:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device it computes on."""
         return device_of(self.scanner)
 
     def columns(self, candidate: int) -> slice:
-        """A candidate's latents among all of them."""
+        """The columns of a candidate's latents among those of all."""
         start = sum(self.widths[:candidate])
         return slice(start, start + self.widths[candidate])
 
     def cells(self, candidate: int) -> int:
-        """How many cells of the image a candidate's latents are of, channels first: 16 for a 4 x 4 grid."""
+        """How many cells of a grid a candidate's latents describe, channels first: 16 for a 4 x 4 grid."""
         pool = self.candidates[candidate][1]
         return pool**2 if isinstance(pool, int) else 1
 
     def encoder(self, candidate: int, transform: nn.Module) -> LatentEncoder:
-        """The encoder of one candidate alone, with a transform of its latents behind."""
+        """The encoder of one candidate alone, followed by a transform of its latents."""
         transform = transform.to(self.device)
-        if isinstance(self.scanner, LatentEncoder):  # a copy, which is as fast or precise, of the same network
+        if isinstance(self.scanner, LatentEncoder):  # a copy of the same network, as fast and as precise
             encoder = copy.deepcopy(self.scanner, {id(self.scanner.model): self.scanner.model})
             encoder.transform = transform if encoder.transform is None else _InTurn(encoder.transform, transform)
             return encoder
@@ -73,7 +73,7 @@ class Network:
 
 
 class _InTurn(nn.Module):
-    """One transform of latents after the other; the first may be any callable."""
+    """Two transforms of latents, one after the other; the first may be any callable."""
 
     def __init__(self, first: Callable[[Tensor], Tensor], second: nn.Module) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ def find_network(
     x = transform_image(transform, example)[None].to(device_of(encoder))
     if isinstance(encoder, LatentEncoder):
         if layers is not None:
-            raise ValueError("`layers` belongs to a whole network; got a LatentEncoder, which has its layer already")
+            raise ValueError("`layers` is for whole networks; got a LatentEncoder, which already has its layer")
         with torch.no_grad():
             return Network(encoder, [(encoder.layer, encoder.pool)], [encoder(x).shape[1]], transform)
     names = candidate_layers(encoder, x) if layers is None or layers == "auto" else _known_layers(encoder, layers)
@@ -105,12 +105,12 @@ def find_network(
 
 
 def transform_image(transform: ImageTransform, path: Path) -> Tensor:
-    """One stimulus as the network gets it, (C, H, W)."""
+    """One stimulus as the network sees it, (C, H, W)."""
     return transform(open_rgb(path))
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Where a module's parameters are; the CPU if it has none."""
+    """The device of a module's parameters; the CPU if it has none."""
     parameter = next(module.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
 

@@ -16,18 +16,18 @@ from captum_shared.study.tuning import Tuning
 
 @dataclass(frozen=True)
 class NeuronFindings:
-    """What is known of one neuron.
+    """What is known about one neuron.
 
     Attributes
     ----------
     index : int
-        Its place in the recording.
+        Its index in the recording.
     name : str
     preferred : str or None
         Its category.
     d_prime : float
     reason : str
-        Why it is not explained; empty if it is.
+        Why it is not explained, or empty.
     drivers : Drivers or None
     pairs : Pairs or None
         Both None if it is not explained. The first of the references is the one that is shown.
@@ -48,7 +48,7 @@ class NeuronFindings:
 
     @property
     def shown(self) -> list[tuple[int, int, float]]:
-        """Image, reference and similarity of each pair: places among the stimuli."""
+        """Image and reference of each pair, as indices of stimuli, and their similarity."""
         if self.pairs is None:
             return []
         columns = (self.pairs.images, self.pairs.references[:, 0], self.pairs.similarity[:, 0])
@@ -93,7 +93,7 @@ def _pairs(drivers: Drivers, z: torch.Tensor, weight: np.ndarray | None, s: Reco
 
 
 def _failed(reliability: float, cv_r: float, d_prime: float, s: RecordingSettings) -> str:
-    """The first criterion that a neuron fails. A reliability that cannot be known (no repeats) fails none."""
+    """The first criterion that a neuron fails. Without repeats the reliability is unknown, and fails none."""
     if np.isfinite(reliability) and reliability < s.min_reliability:
         return f"reliability {reliability:.2f} below {s.min_reliability:g}"
     if not cv_r >= s.min_cv_r:

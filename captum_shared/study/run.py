@@ -1,4 +1,4 @@
-"""A run: where a study's results go, on how many workers, and jobs that are not repeated after a run was killed."""
+"""A run: where a study's results go, its workers, and its jobs, which are not repeated after an interruption."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Job:
     ----------
     paths : tuple of Path
     function : callable
-        Returns the content of each file, as bytes. It depends only on its arguments and may run in any process, on any
+        Returns the content of each file, as bytes. It depends on its arguments alone, and may run in any process on any
         machine that can read the stimuli.
     arguments : callable
-        Returns the arguments when the job's turn comes, so that they need not all be in memory. It takes `share`, for
-        objects that are large and the same for many jobs, such as a network.
+        Returns the arguments when the job's turn comes, so that those of all jobs are never in memory at once. It
+        receives `share`, for large objects that many jobs have in common, such as a network.
     """
 
     paths: tuple[Path, ...]
@@ -44,7 +44,7 @@ class Run:
     ----------
     folder : ReportFolder
     n_jobs : int or None
-        Workers, as in joblib; None for what ``joblib.parallel_config`` says.
+        Workers, as in joblib; None to follow ``joblib.parallel_config``.
     progress : bool
         Whether to show progress bars.
     """
@@ -71,7 +71,7 @@ class Run:
                 bar.update()
 
     def _holds(self, job: Job) -> bool:
-        """Whether all of a job's files exist; each is checked, since the folder notes what it holds."""
+        """Whether all of a job's files exist, and are as the folder noted them."""
         there = [self.folder.holds(path) for path in job.paths]
         return all(there)
 

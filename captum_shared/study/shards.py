@@ -21,7 +21,7 @@ class Shard:
     of: int
 
     def part(self, items: Sequence[Item]) -> list[Item]:
-        """Every `of`-th item, from the shard's number on."""
+        """Every `of`-th item, starting at the shard's number."""
         return list(items[self.number - 1 :: self.of])
 
     def folder(self, out: str | Path) -> Path:
@@ -38,7 +38,7 @@ def parse_shard(text: str | None) -> Shard | None:
     Raises
     ------
     ValueError
-        If it is not a number, a slash and a number that is as large or larger.
+        If the text is not a number, a slash, and a number that is at least as large.
 
     Examples
     --------
@@ -54,12 +54,12 @@ def parse_shard(text: str | None) -> Shard | None:
 
 
 def gather_shards(out: str | Path, folder: ReportFolder) -> int:
-    """Collect what the shards of a report have made; returns how many there are. What is missing is remade.
+    """Collect what the shards of a report have made, and return their number. Whatever is missing is remade.
 
     Raises
     ------
     ValueError
-        If there are none, or one is of another configuration.
+        If there are none, or one has another configuration.
     """
     pattern = re.compile(re.escape(Path(out).name) + r"\.shard-(\d+)-of-(\d+)")
     there = sorted(path for path in Path(out).parent.iterdir() if path.is_dir() and pattern.fullmatch(path.name))

@@ -60,7 +60,7 @@ class Study:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader should know first."""
+        """What a reader should know before the rest."""
         notes = []
         if self.unreadable:
             notes.append(f"Left out because they cannot be read: {', '.join(self.unreadable)}.")
@@ -73,7 +73,7 @@ class Study:
         return notes
 
     def manifest(self) -> dict[str, object]:
-        """Everything that the answer depends on."""
+        """Everything the findings depend on."""
         return {
             "command": "recording",
             "configuration": {
@@ -139,7 +139,7 @@ def _chosen_neurons(recording: Recording, names: Sequence[str] | None) -> Record
 
 
 def _readable(recording: Recording, unreadable: dict[str, str]) -> Recording:
-    """The recording without the stimuli that cannot be read; says so."""
+    """The recording without the stimuli that cannot be read; warns about them."""
     if not unreadable:
         return recording
     lines = "; ".join(f"{name}: {reason}" for name, reason in unreadable.items())

@@ -47,7 +47,7 @@ class RecordingSummary(TypedDict, total=False):
 
 
 def neuron_rows(study: Study, findings: Findings) -> list[list[float | str]]:
-    """A row per neuron; an empty field is a number that cannot be had. `n_drivers` counts the explained ones."""
+    """A row per neuron; an empty field is an unknown number. `n_drivers` counts the drivers that are explained."""
     models, reliability = findings.models, findings.tuning.reliability
     corrected = ceiling_corrected(models.cv_r, reliability)
     return [
@@ -73,7 +73,7 @@ def pair_rows(study: Study, findings: Findings) -> list[list[float | str]]:
 
 
 def layer_rows(study: Study, findings: Findings) -> list[list[float | str]]:
-    """A row per neuron and candidate: minus the squared error inside all stimuli, and which one was chosen."""
+    """A row per neuron and candidate: minus the mean squared error over all stimuli, and whether it was chosen."""
     network, models = study.network, findings.models
     return [
         [n.name, network.layer(c), network.pool(c), _number(models.scores[c, n.index]),
@@ -85,7 +85,7 @@ def layer_rows(study: Study, findings: Findings) -> list[list[float | str]]:
 
 
 def summarise(study: Study, findings: Findings) -> RecordingSummary:
-    """The numbers that one would say aloud."""
+    """The content of ``summary.json``."""
     network, models, neurons = study.network, findings.models, findings.neurons
     reliability = findings.tuning.reliability
     chosen = [int(candidate) for candidate in models.candidate if candidate >= 0]

@@ -1,4 +1,4 @@
-"""What the responses alone say of each neuron: reliability, preferred category, and whether it can be fitted."""
+"""What the responses alone tell about each neuron: reliability, preferred category, and whether it can be fitted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from captum_shared.study.study import Study
 
 @dataclass(frozen=True)
 class Tuning:
-    """Of K neurons.
+    """The tuning of K neurons.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Tuning:
     d_prime : (K,) array
         Of the preferred category; NaN where there is none.
     unusable : list of K str
-        Why a neuron cannot be fitted; empty where it can.
+        Why a neuron cannot be fitted, or empty.
     """
 
     reliability: np.ndarray
@@ -41,7 +41,7 @@ class Tuning:
 
 
 def find_tuning(study: Study) -> Tuning:
-    """Look at the responses."""
+    """Compute the reliability and the preferred category of each neuron."""
     settings = study.settings
     d_primes = category_d_primes(study.responses, study.categories)
     preferred = preferred_categories(d_primes, settings.preferred, study.recording.n_neurons)
@@ -78,7 +78,7 @@ def preferred_categories(
     Raises
     ------
     ValueError
-        If a given category is unknown or too small, or not one is given for each neuron.
+        If a given category is unknown or too small, or their number is not that of the neurons.
     """
     if given is not None:
         names = [given] * n_neurons if isinstance(given, str) else [str(name) for name in given]
@@ -98,7 +98,10 @@ def preferred_categories(
 
 
 def category_means(responses: np.ndarray, categories: np.ndarray) -> list[tuple[str, float, float]]:
-    """Category, mean and standard error of one neuron's responses (n,) to it, strongest first; 0 for a single one."""
+    """Category, mean and standard error of one neuron's responses (n,) to it, strongest first.
+
+    The standard error of a single response is 0.
+    """
     rows = []
     for name in sorted(set(categories.tolist())):
         inside = responses[(categories == name) & np.isfinite(responses)]
@@ -115,5 +118,5 @@ def _unusable(responses: np.ndarray, folds: int) -> str:
     if np.ptp(known) == 0:
         return f"constant response of {known[0]:g}"
     if len(known) < 4 * folds:
-        return f"responses to {len(known)} stimuli only; at least {4 * folds} are needed for {folds} folds"
+        return f"responses to only {len(known)} stimuli; at least {4 * folds} are needed for {folds} folds"
     return ""

@@ -1,6 +1,6 @@
 """Figures, axes, colours and text, in inches and without pyplot.
 
-What a user's matplotlib settings could turn around (origin, grid, colours, layout, TeX) is set explicitly,
+Whatever a user's matplotlib settings could change (origin, grid, colours, layout, TeX) is set explicitly,
 so that a picture looks the same everywhere.
 """
 
@@ -28,7 +28,7 @@ PLAIN: dict[str, Any] = {"color": "0.15", "fontweight": "normal", "parse_math": 
 
 
 def heat_scale(heats: Sequence[np.ndarray], vmax: float | None) -> float:
-    """The heat at the hot end: `vmax`, or the largest of all; 1 where there is no heat."""
+    """The heat at the hot end of the scale: `vmax`, or the largest of all; 1 if there is no heat."""
     if vmax is None:
         return max(float(heat.max()) for heat in heats) or 1.0
     if not (math.isfinite(vmax) and vmax > 0):
@@ -80,7 +80,7 @@ def show_heat(ax: Axes, heat: np.ndarray, vmax: float, colours: Colormap) -> Non
 
 
 def show_scale(ax: Axes, top: float | None, colours: Colormap, label: str = "heat", size: float = 8) -> None:
-    """The colours of heat as they look over mid-grey; `top` is the heat at the hot end, if there is any."""
+    """The colours of heat as they look on mid-grey; `top` is the heat at the hot end, if there is any."""
     rgba = colours(np.linspace(0, 1, 256))
     opaque = rgba[:, :3] * rgba[:, 3:] + 0.6 * (1 - rgba[:, 3:])
     ax.imshow(opaque[:, None], origin="lower", aspect="auto", extent=(0, 1, 0, 1), interpolation="bilinear")
@@ -156,7 +156,7 @@ def _fit(text: Text, figure: Figure, box: BboxBase) -> float:
 
 
 def short(name: str, most: int = 18) -> str:
-    """A name of at most so many characters: the middle of a longer one is left out."""
+    """A name in at most `most` characters: the middle of a longer one is cut out."""
     tail = most // 3
     return name if len(name) <= most else f"{name[: most - tail - 1].rstrip()}…{name[len(name) - tail :].lstrip()}"
 

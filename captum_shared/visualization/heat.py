@@ -99,7 +99,7 @@ def _positive_heat(signed: np.ndarray, smoothing: float) -> np.ndarray:
 
 
 def _is_coarse(grid: tuple[int, ...], size: tuple[int, ...]) -> bool:
-    """Whether one stride of at least two, give or take a cell, leads from an image of `size` to `grid`."""
+    """Whether one stride of at least two leads from an image of `size` to `grid`, give or take a cell."""
     sides = list(zip(grid, size, strict=True))
     least = max(pixels / (cells + 1) for cells, pixels in sides)
     most = min(pixels / (cells - 1) if cells > 1 else float("inf") for cells, pixels in sides)

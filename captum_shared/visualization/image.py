@@ -12,7 +12,7 @@ from captum_shared.visualization.arrays import to_numpy, without_batch
 if TYPE_CHECKING:
     from captum_shared.visualization.arrays import ImageLike
 
-SLACK = 0.02  # rounding of a bfloat16 image that was normalised and back
+SLACK = 0.02  # rounding of a bfloat16 image that was normalised and restored
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's convert("L")
 
 
@@ -23,7 +23,7 @@ def to_image(image: ImageLike, mean: Sequence[float] | None = None, std: Sequenc
     ----------
     image : torch.Tensor, np.ndarray or PIL image
         (C, H, W), (H, W, C) or (H, W) with one or three channels, or (1, C, H, W); uint8, or floating point
-        in [0, 1]. Where both ends could be the channels, the first is.
+        in [0, 1]. If both ends could be channels, the first is taken.
     mean, std : sequence of float, optional
         The normalisation to undo, `image * std + mean`: one value, or one per channel.
 
@@ -52,7 +52,7 @@ def to_image(image: ImageLike, mean: Sequence[float] | None = None, std: Sequenc
 
 
 def soft_grey(picture: np.ndarray) -> np.ndarray:
-    """(H, W) grey, black where it was black, and never white: that would outshine yellow."""
+    """The picture in grey (H, W): black stays black, and nothing is white, which would outshine yellow."""
     return 0.9 * (picture @ LUMA)
 
 

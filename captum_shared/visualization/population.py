@@ -28,9 +28,9 @@ def distribution_figure(
     Parameters
     ----------
     values : mapping of layer to mapping of index name to array (U,)
-        NaN are left out. A line marks the mean.
+        NaN values are left out. A line marks the mean.
     chance : mapping of layer to mapping of index name to float, optional
-        What to compare the mean with, where there is something: a dashed line.
+        What to compare the mean with, drawn as a dashed line.
     bins : int, default 24
     """
     layers, names = list(values), list(next(iter(values.values())))
@@ -104,14 +104,14 @@ def unit_sheet(
 
 
 def _edges(values: np.ndarray, bins: int) -> np.ndarray:
-    """Edges of bins from 0 to 1 or as far as values go; around each value where there are few, evenly spaced."""
+    """Edges of bins from 0 to 1, or as far as values go; one bin around each value if there are few, evenly spaced."""
     if values.size == 0:
         return np.linspace(0, 1, bins + 1)
     different = np.unique(values.round(9))
     step = np.diff(different).min(initial=1.0)
     if different[-1] - different[0] < bins * step:  # few values, evenly spaced: a bin around each
         return np.arange(different[0] - step / 2, different[-1] + step, step)
-    low = max(min(values.min(), 0.0), np.quantile(values, 0.01))  # a few far below zero would hide the rest
+    low = max(min(values.min(), 0.0), np.quantile(values, 0.01))  # a few values far below zero would hide the rest
     return np.linspace(low, max(values.max(), 1.0), bins + 1)
 
 

@@ -23,7 +23,7 @@ TEXT = {"fontsize": 7, **canvas.PLAIN}
 
 @dataclass(frozen=True)
 class PairRow:
-    """A pair: two images (H, W, 3) as bytes, their heat (h, w) relative to an even spread, a line below each."""
+    """A pair: two images (H, W, 3) as bytes, their heat (h, w) relative to an even spread, a label for each."""
 
     images: tuple[np.ndarray, np.ndarray]
     heats: tuple[np.ndarray, np.ndarray]
@@ -70,5 +70,5 @@ def _enlarged(heat: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 
 def _fitted(text: str, inches: float) -> str:
-    """As much of a line as fits at 7 points, where a letter is about 0.055 inches wide."""
+    """As much of a line as fits in 7 points, where a letter is about 0.055 inches wide."""
     return canvas.short(text, max(6, int(inches / 0.055)))

@@ -62,7 +62,7 @@ FAULTS = [
     *(Fault("--layer 9", "unknown layer '9'", command, {"--layers" if command == "selectivity" else "--layer": "9"}, early=False)
       for command in ("category", "selectivity", "recording")),
     *(Fault("--layer of nothing", "unknown layer ''", command, {"--layer": ""}, early=False) for command in ("recording",)),
-    Fault("--layers 1,,2", r"`layers` must be names with commas between them, got an empty one", "selectivity", {"--layers": "1,,2"}),
+    Fault("--layers 1,,2", r"`layers` must be names separated by commas, got an empty name", "selectivity", {"--layers": "1,,2"}),
     Fault("--model resnet51", r"unknown model 'resnet51'; .*resnet50", flags={"--model": "resnet51"}),
     Fault("--model nowhere:make", "cannot import 'nowhere' for model 'nowhere:make'", flags={"--model": "nowhere:make"}),
     Fault("--model of no such function", "'fault_network' has no callable 'mak'", flags={"--model": "fault_network:mak"}),

@@ -72,10 +72,10 @@ def explain_recording(
     recording : Recording
         With categories.
     encoder : LatentEncoder or nn.Module
-        Either one layer and pooling; or a whole network, (N, C, H, W) -> anything, of which layer and pooling are
-        chosen for each neuron by nested cross-validation.
+        Either an encoder, with its layer and pooling; or a whole network, (N, C, H, W) -> anything, whose layer and
+        pooling are chosen for each neuron by nested cross-validation.
     transform : callable, optional
-        PIL image -> tensor (C, H, W), as `load_encoder` returns it. Default: scale to [0, 1].
+        PIL image -> tensor (C, H, W), such as the one that `load_encoder` returns. Default: scale to [0, 1].
     layers : "auto", str or sequence of str, optional
         For a whole network: the layers to choose from. "auto", the default, takes its blocks (at most 12).
     pools : sequence of "avg", "max" or int, default ("avg", 2, 4)
@@ -108,7 +108,7 @@ def explain_recording(
     Raises
     ------
     FileNotFoundError, TypeError, ValueError
-        If an argument is wrong, the recording does not suffice, or `out` holds a report of another configuration (the
+        If an argument is wrong, the recording is too small, or `out` holds a report of another configuration (the
         difference is shown).
     """
     settings, part = make_settings(RecordingSettings, options, "explain_recording"), parse_shard(shard)
@@ -156,7 +156,7 @@ def run_recording(
 ) -> RecordingSummary:
     """`Recording.load` and `load_encoder`, then `explain_recording` with the rest of the options.
 
-    `layer` is "auto", one layer, or several with commas between; `pool` one pooling, by default all of `POOLS`.
+    `layer` is "auto", one layer, or several separated by commas; `pool` is one pooling, by default all of `POOLS`.
     """
     given = {"window": window, "stimulus_column": stimulus_column, "category_column": category_column}
     asked = {name: value for name, value in {**given, "variable": variable}.items() if value is not None}

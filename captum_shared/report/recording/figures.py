@@ -1,4 +1,4 @@
-"""Figures of one neuron and of the population. Built without pyplot, as all of the package's."""
+"""Figures of one neuron and of the population, built without pyplot, like all figures of the package."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def _name_bars(ax: Axes, names: Sequence[str], rotation: float) -> None:
 
 
 def _pairs(figure: Figure, left: float, top: float, picture: NeuronPicture) -> None:
-    """The pairs' panels below `top`, in inches, with what the rows are and what each image is."""
+    """The pairs' panels below `top`, in inches, with labels for rows and images."""
     width, height = figure.get_size_inches()
     n, gap = len(picture.images), PITCH * GAP / (1 + GAP)
     sides = [f"shared\n({side})" for side in ("driver", "reference") for _ in picture.maps]

@@ -1,4 +1,4 @@
-"""Many panels as one picture: an axes for each takes longer to draw than all else in a figure."""
+"""Many panels as one picture: one axes per panel would take longer to draw than the rest of the figure."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def write_views(
 ) -> Section:
     """Write ``data`` and ``images``; the section for the page.
 
-    `rows` are those of ``neurons.csv``, and `thumbnails` belong to them; None where a neuron has no figure.
+    `rows` are those of ``neurons.csv``, with a thumbnail each, or None where a neuron has no figure.
     """
     views = _Views(study, findings, run)
     run.carry_out(views.jobs(), "views")
@@ -106,7 +106,7 @@ class _Views:
         return References(z, rule, settings.similarity)
 
     def _note_images(self, neuron: NeuronFindings, references: References, expect: Callable[[Path], None]) -> None:
-        """Put a neuron's images on the shelf: in the same order, whichever of the jobs are done already."""
+        """Put a neuron's images on the shelf, in the same order whichever jobs are already done."""
         best = references.best(_drivers(neuron), self._weight(neuron))
         for place in (*best.images.tolist(), *best.references.ravel().tolist()):
             self.shelf.number(place)
@@ -158,9 +158,9 @@ class _Views:
 
 @dataclass(frozen=True)
 class _Shown:
-    """What is known of a neuron's images, by place: path, number on the shelf, response; its maps of pixels, if any.
+    """A neuron's images by index: path, number on the shelf and response; and its maps of pixels, if there are any.
 
-    Those are (pairs, 2, H, W), of the best references.
+    These are (pairs, 2, H, W), for the best references.
     """
 
     neuron: int

@@ -124,7 +124,7 @@ def drawn(study: Study, findings: Findings) -> list[NeuronFindings]:
 
 
 def _plots(study: Study, findings: Findings, n: NeuronFindings) -> dict[str, Any]:
-    """What the figure of a neuron shows besides images and maps."""
+    """What the figure of a neuron shows, apart from images and maps."""
     k, models, responses, categories = n.index, findings.models, study.responses[n.index], study.categories
     corrected = ceiling_corrected(models.cv_r, findings.tuning.reliability)[k]
     heading = (
@@ -164,7 +164,7 @@ def _draw(
 
 
 def _enlarged(maps: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Coarse maps (P, 2, h, w) in the size of the images; those of pixels have it already."""
+    """Maps (P, 2, h, w) at the size of the images; maps of pixels have it already."""
     if maps.shape[2:] == size:
         return maps
     larger = torch.nn.functional.interpolate(torch.from_numpy(maps), size, mode="bilinear", align_corners=False)
@@ -201,7 +201,7 @@ def _panels(study: Study, findings: Findings, summary: RecordingSummary) -> list
          f"Responses to the chosen drivers against the neuron's mean; {above} of {summary['n_pairs']} lie above.",
          "Scatter of driver responses against mean responses, with the line of equality"),
         ("reliability", partial(figures.reliability_figure, reliability, models.cv_r, explained),
-         "No model can be above the noise ceiling but by chance.",
+         "Only by chance can a model lie above the noise ceiling.",
          f"Scatter of cross-validated r, median {summary['median_cv_r']}, against reliability, "
          f"median {summary['median_reliability']}"),
         ("reuse", partial(figures.reuse_figure, reuse),
@@ -221,7 +221,7 @@ def _thumbnail(neuron: NeuronFindings, study: Study) -> LinkedPicture:
 
 
 def _picture_paths(folder: ReportFolder, neuron: NeuronFindings, formats: Sequence[str]) -> tuple[Path, ...]:
-    """What `_draw` gives the content of."""
+    """The files whose contents `_draw` returns."""
     figure = _picture_path(folder, "figures", neuron)
     return *(figure.with_suffix(f".{kind}") for kind in formats), _picture_path(folder, "thumbnails", neuron)
 
