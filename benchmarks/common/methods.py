@@ -89,15 +89,14 @@ class Method:
     """A method's name, its rule, and how it makes the maps of an image and its reference.
 
     `unsigned` maps say where the score is sensitive, not in which direction: gradients that are not multiplied by
-    the input. Their absolute value is taken before the channels are summed, as Captum's Saliency does. `blind` maps
-    do not depend on the reference. Scores are means over `draws` of maps that are random.
+    the input. Their absolute value is taken before the channels are summed, as Captum's Saliency does.
+    Scores are means over `draws` of maps that are random.
     """
 
     method: str
     rule: str
     explain: Explain
     unsigned: bool = False
-    blind: bool = False
     draws: int = 1
 
     @property
@@ -281,13 +280,13 @@ def readout_methods() -> list[Method]:
     """Captum's methods on the readout alone, and similarity without the readout."""
     rows = [
         Method("Saliency", "", _readout_alone(lambda n: ca.Saliency(n.model), abs=False), True, True),
-        Method("IntegratedGradients", "", _readout_alone(lambda n: ca.IntegratedGradients(n.model), **_IG), blind=True),
-        Method("InputXGradient", "", _readout_alone(lambda n: ca.InputXGradient(n.model)), blind=True),
+        Method("IntegratedGradients", "", _readout_alone(lambda n: ca.IntegratedGradients(n.model), **_IG)),
+        Method("InputXGradient", "", _readout_alone(lambda n: ca.InputXGradient(n.model))),
         Method("GuidedBackprop", "", _readout_alone(lambda n: ca.GuidedBackprop(n.model)), True, True),
-        Method("GradCAM", "", _readout_alone(lambda n: ca.LayerGradCam(n.model, n.layer)), blind=True),
+        Method("GradCAM", "", _readout_alone(lambda n: ca.LayerGradCam(n.model, n.layer))),
         Method("GuidedGradCam", "", _readout_alone(lambda n: ca.GuidedGradCam(n.model, n.layer)), True, True),
-        Method("DeepLift", "", _readout_alone(lambda n: ca.DeepLift(n.model), baselines=True), blind=True),
-        Method("Occlusion", "", _readout_alone(lambda n: ca.Occlusion(n.model), **_WINDOW), blind=True),
+        Method("DeepLift", "", _readout_alone(lambda n: ca.DeepLift(n.model), baselines=True)),
+        Method("Occlusion", "", _readout_alone(lambda n: ca.Occlusion(n.model), **_WINDOW)),
         Method("similarity without weights", "", _similarity),
     ]
     if find_spec("pytorch_grad_cam") is not None:
@@ -299,8 +298,8 @@ def null_methods() -> list[Method]:
     """Rows that do not know what is shared."""
     return [
         Method("random map", "", _random_map, draws=20),
-        Method("edge map", "", _edge_map, blind=True),
-        Method("centre prior", "", _center_prior, blind=True),
+        Method("edge map", "", _edge_map),
+        Method("centre prior", "", _center_prior),
         Method("shuffled reference", "product", _shuffled_reference),
         Method("shuffled readout", "product", _shuffled_readout),
         Method("randomised network", "product", _random_network),

@@ -235,9 +235,3 @@ def maps_of_tiles(features: Tensor, weights: Tensor, pool: int, cells: Tensor) -
 def score_of(heat: np.ndarray) -> Scores:
     """Of heat (questions, R, B, 4, p): two questions are asked in the pair grid, three in the game of both swaps."""
     return pair_grid_scores(heat) if len(heat) == 2 else both_swaps_scores(heat)
-
-
-def neurons_of(composites: Sequence[Composite], categories: Sequence[str]) -> set[Driving]:
-    """All neurons whose readouts the games need: single categories and pairs."""
-    pairs = {neuron for c in composites for neuron in (c.neuron, c.other_neuron) if neuron}
-    return {driving(name) for name in categories} | pairs

@@ -118,10 +118,6 @@ def _dot(center: str) -> Constants:
     return lambda p: shared_weights(p.z, p.z_ref, p.weight, "dot", getattr(p, center))
 
 
-def _product_from_zero(p: Pairs) -> Tensor:
-    return shared_weights(p.z - p.zero, p.z_ref - p.zero, p.weight)
-
-
 def _moments(contrast: float, ridges: tuple[float, float] = RIDGES) -> Constants:
     return lambda p: _moment_rule(p.gallery, contrast, ridges, p.cells)(p.z, p.z_ref, p.weight)
 

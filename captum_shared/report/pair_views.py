@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from captum_shared.report.html import data_url
+from captum_shared.report.pictures import jpeg
 from captum_shared.report.viewer import OWN_SHARE, SHARE, ImageView, MapView, ReferenceView
 from captum_shared.selection import is_crossed
 from captum_shared.similarity import Rule
@@ -58,7 +57,7 @@ class ImageShelf:
 
     def _view(self, place: int) -> ImageView:
         pixels = (self.picture(place).permute(1, 2, 0) * 255).round().byte().cpu().numpy()
-        content, path = _jpeg(pixels), f"images/{place:05d}.jpg"
+        content, path = jpeg(pixels, 90), f"images/{place:05d}.jpg"
         if self.write is not None:
             self.write(path, content)
         source = data_url(content, "image/jpeg") if self.write is None else path
@@ -147,9 +146,3 @@ def preference_warnings(preferred: str, d_prime: float, r: float | None = None) 
     if r is not None and r < LOW_R:
         said.append(f"Low r: the model explains little of the responses (cross-validated r {r:.2f}).")
     return said
-
-
-def _jpeg(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()

@@ -1,7 +1,10 @@
-"""Images as the network sees them, back as pictures."""
+"""Images as the network sees them, turned back into pictures, and pictures as JPEG files."""
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
@@ -18,3 +21,10 @@ def pictures_of(x: Tensor, ends: tuple[Tensor, Tensor]) -> Tensor:
     """Images as the network sees them, (..., 3, H, W), back in [0, 1], by its `black_and_white`."""
     black, white = ends
     return ((x - black) / (white - black)).clamp(0, 1)
+
+
+def jpeg(pixels: np.ndarray, quality: int = 80) -> bytes:
+    """Bytes (h, w, 3) as a JPEG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()

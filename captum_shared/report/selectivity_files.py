@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from captum_shared.folders import ReportFolder
 from captum_shared.report.html import Picture, gallery, page, table
-from captum_shared.report.unit_sheets import jpeg, sheet, strongest_tiles, tile
+from captum_shared.report.pictures import jpeg
+from captum_shared.report.unit_sheets import sheet, strongest_tiles, tile
 from captum_shared.report.unit_table import Unit, unit_table
 from captum_shared.selectivity import PixelSource, ReceptiveFields, TopActivations, neuron_features, top_crops
 from captum_shared.visualization import distribution_figure, feature_grid, unit_sheet

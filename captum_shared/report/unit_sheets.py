@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from captum_shared.report.pictures import jpeg
 from captum_shared.selectivity import PixelSource, ReceptiveFields, TopActivations
 from captum_shared.selectivity.crops import cut
 
@@ -55,13 +55,6 @@ def tile(picture: np.ndarray, side: int) -> np.ndarray:
         Image.fromarray(pixels).resize((width, height), resample)
     )
     return square
-
-
-def jpeg(pixels: np.ndarray, quality: int = 80) -> bytes:
-    """Bytes (h, w, 3) as a JPEG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
 
 
 def _masked(crop: Tensor, inside: Tensor) -> np.ndarray:

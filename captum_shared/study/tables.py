@@ -73,7 +73,7 @@ def pair_rows(study: Study, findings: Findings) -> list[list[float | str]]:
 
 
 def layer_rows(study: Study, findings: Findings) -> list[list[float | str]]:
-    """A row per neuron and candidate: minus the mean squared error over all stimuli, and whether it was chosen."""
+    """A row per neuron and candidate: minus its cross-validated squared error, and whether it was chosen."""
     network, models = study.network, findings.models
     return [
         [n.name, network.layer(c), network.pool(c), _number(models.scores[c, n.index]),
