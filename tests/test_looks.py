@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -94,6 +96,16 @@ def test_what_is_the_same_with_anybody_is_said_so() -> None:
     assert any("average of all other" in text for text in reference_view(same, 0, "product").warnings)
     assert reference_view(other, 0, "product").warnings == []
     assert list(reference_view(other, 0, "product").maps) == ["layer", "control: average partner"]
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_a_flat_map_is_not_compared_with_its_control(level: float) -> None:
+    """What differs is rounding."""
+    flat = np.full((3, 3), level, np.float32)
+    rounded = flat * (1 + np.float32(2e-7) * (np.arange(9, dtype=np.float32).reshape(3, 3) % 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not same_as_control(Look(0, 1, 1.0, (rounded, flat), (rounded, flat), None))
 
 
 def test_hubs_weak_preferences_and_low_r_are_named() -> None:

@@ -17,6 +17,7 @@ from captum_shared.study.looks import Look
 
 HUB_SHARE, HUB_LEAST = 1 / 3, 4  # of a neuron's pairs that one reference serves, and how many at least
 SAME_AS_CONTROL = 0.9  # correlation of a map with its control, from which it says nothing of the pair
+FLAT = 1e-5  # spread of a map relative to its maximum up to which it is rounding
 WEAK_D_PRIME, LOW_R = 0.5, 0.3
 
 
@@ -104,8 +105,8 @@ def same_as_control(look: Look) -> bool:
     """Whether the heat on the driver is nearly the same with the average candidate in place of the reference."""
     if look.layer is None or look.control is None:
         return False
-    one, other = (np.maximum(each[0], 0).ravel() for each in (look.layer, look.control))
-    if one.std() == 0 or other.std() == 0:
+    one, other = (np.maximum(each[0], 0).ravel().astype(float) for each in (look.layer, look.control))
+    if any(heat.std() <= FLAT * heat.max() for heat in (one, other)):
         return False
     return float(np.corrcoef(one, other)[0, 1]) >= SAME_AS_CONTROL
 
