@@ -15,9 +15,6 @@ from captum_shared import metrics, selectivity, synthetic
 
 SECTIONS = ("Parameters", "Returns", "Raises", "Examples")
 
-# What lacks a section still; the list may only shrink.
-MISSING = {"captum_shared.explain_recording": {"Examples"}}  # it takes a recording and seconds: the tutorials run it
-
 
 def exported() -> Iterator[tuple[str, Any]]:
     """Functions and classes by their public names."""
@@ -44,17 +41,9 @@ def sections(value: Any) -> set[str]:
     return {"Returns" if name == "Yields" else name for name in found}
 
 
-def missing() -> dict[str, set[str]]:
-    lacks = {name: expected_sections(value) - sections(value) for name, value in exported()}
-    return {name: some for name, some in lacks.items() if some}
-
-
 def test_every_section_is_there() -> None:
-    found = missing()
-    new = {name: some - MISSING.get(name, set()) for name, some in found.items() if some - MISSING.get(name, set())}
-    assert not new, f"sections missing: {new}"
-    gone = {name: some - found.get(name, set()) for name, some in MISSING.items() if some - found.get(name, set())}
-    assert not gone, f"there now, take them off the list: {gone}"
+    lacks = {name: expected_sections(value) - sections(value) for name, value in exported()}
+    assert {name: some for name, some in lacks.items() if some} == {}
 
 
 @pytest.mark.parametrize("name", [name for name, value in exported() if "Examples" in sections(value)])
@@ -77,9 +66,6 @@ def test_parameters_are_those_of_the_signature() -> None:
         assert names <= taken, f"{name}: {names - taken}"
 
 
-UNDESCRIBED = {"captum_shared.pair_figure": {"neuron"}}
-
-
 def undescribed(text: str) -> set[str]:
     """Names in `Parameters` that no indented line follows."""
     part = re.search(r"^Parameters\n-+\n(.*?)(?=^\w+\n-+$|\Z)", text, flags=re.MULTILINE | re.DOTALL)
@@ -95,5 +81,5 @@ def test_every_parameter_is_described() -> None:
         methods = vars(value).items() if inspect.isclass(value) else ()
         values |= {f"{name}.{other}": getattr(value, other) for other, _ in methods if not other.startswith("_")}
     bare = {name: undescribed(inspect.getdoc(value) or "") for name, value in values.items()}
-    assert {name: some for name, some in bare.items() if some} == UNDESCRIBED
+    assert {name: some for name, some in bare.items() if some} == {}
     assert undescribed("Do.\n\nParameters\n----------\na : int\nb, c : str\n    Two.\n") == {"a"}

@@ -120,8 +120,9 @@ def pair_figure(
     titles : pair of str, optional
         Above the panels; by default "out-of-category image" and "reference".
     neuron : int or str, optional
+        The neuron's name, for the heading.
     similarity, response : float, optional
-        For the heading: the neuron, the similarity of the pair, the response to the out-of-category image.
+        For the heading: of the pair, and to the out-of-category image.
     show_images : bool
         Add a row above with the images as they are.
     colorbar : bool
