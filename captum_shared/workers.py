@@ -165,7 +165,7 @@ def _check_deaths(name: str, deaths: int, future: Future[T]) -> None:
 
 
 class _Here:
-    """This process: one task after the other."""
+    """The process itself: one task after the other."""
 
     tries = 1  # workers that have died when this place says that one did
 

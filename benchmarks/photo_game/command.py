@@ -123,7 +123,7 @@ def run(
                 results += _summarise(games[k], condition.name, image, table, scores)
     for game in games if n_pixels else ():
         few, pixels = game.first(n, n_pixels), pixel_rows(table)
-        found = play_pixels(few.composites, photographs, known, pixels, encoder, transform, seed)
+        found = play_pixels(few.composites, photographs, known, pixels, (encoder, transform), seed)
         results += [r for image, scores in found.items() for r in _summarise(few, "native", image, pixels, scores)]
     place = layer if pool == 1 else f"{layer} {pool}x{pool}"
     if categories is None:

@@ -37,9 +37,10 @@ def pixel_rows(table: Sequence[Row]) -> list[Row]:
 
 def play_pixels(
     composites: Sequence[Composite], photographs: Photographs, known: Sequence[Knowledge], rows: Sequence[Row],
-    encoder: LatentEncoder, transform: ImageTransform, seed: int = 0,
+    network: tuple[LatentEncoder, ImageTransform], seed: int = 0,
 ) -> dict[str, Scores]:  # fmt: skip
     """Scores (rows, composites) by image, as `play` gives them for coarse maps in the native condition."""
+    encoder, transform = network
     method = ParallelBackprop(encoder, rule=lambda z, z_ref, weight, center: weight)
     device = next(encoder.parameters()).device
     sums = []

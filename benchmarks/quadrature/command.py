@@ -77,7 +77,8 @@ def run(
     folder = output_folder(out)
     encoder, transform = load_encoder(model, layer, "avg", weights, image_size=image_size)
     encoder = encoder.to(device).eval().requires_grad_(False)
-    explained = category_pairs(encoder, transform, *read_labels(images, labels), categories.split(","), pairs, seed)
+    labelled = read_labels(images, labels)
+    explained = category_pairs((encoder, transform), *labelled, categories.split(","), pairs, seed)
     rows = [row for one in tqdm(explained, "images", disable=not progress) for row in measure(encoder, one, baseline)]
     header = list(asdict(rows[0]))
     write_csv(folder / "steps.csv", header, [[getattr(row, name) for name in header] for row in rows])
@@ -90,10 +91,11 @@ def run(
 
 
 def category_pairs(
-    encoder: LatentEncoder, transform: Callable[..., Tensor], paths: Sequence[Path], names: Sequence[str],
+    network: tuple[LatentEncoder, Callable[..., Tensor]], paths: Sequence[Path], names: Sequence[str],
     categories: Sequence[str], pairs: int, seed: int,
 ) -> list[Explained]:  # fmt: skip
     """The strongest images outside each category, and their references, for ridge readouts of membership."""
+    encoder, transform = network
     for name in set(categories) - set(names):
         raise ValueError(f"`categories` must be of the label file, got {name!r}; expected some of {sorted(set(names))}")
     latents = standardized(encoder, encode_images(encoder, paths, transform, progress=False))

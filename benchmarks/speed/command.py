@@ -75,7 +75,7 @@ def run(
 
 
 def _path_rows(job: tuple[str, str, str], device: str, size: int | None, rounds: int, seconds: float) -> list[Timing]:
-    return [paths.path_row(*job, device, size, rounds, seconds)]
+    return [paths.path_row(job, device, size, rounds, seconds)]
 
 
 def _kept(store: ResultStore, key: dict[str, object], measure: Callable[[], list[Timing]]) -> list[Timing]:

@@ -167,7 +167,8 @@ def jobs(quick: bool) -> list[tuple[str, str, str]]:
     ]
 
 
-def path_row(name: str, model: str, layer: str, device: str, size: int | None, rounds: int, seconds: float) -> Timing:
-    """One row, measured."""
+def path_row(job: tuple[str, str, str], device: str, size: int | None, rounds: int, seconds: float) -> Timing:
+    """Measure one row: a name in `COMPARISONS`, a model and a layer."""
+    name, model, layer = job
     path, floor = COMPARISONS[name](make_workload(model, layer, device, size))
-    return compare(name, model, layer, path, floor, rounds, seconds)
+    return compare(name, model, layer, path, floor, rounds, seconds=seconds)

@@ -40,6 +40,7 @@ def compare(
     path: Callable[[], object],
     floor: Callable[[], object],
     rounds: int,
+    *,
     seconds: float | None = None,
 ) -> Timing:
     """Both once to warm up, then in turns; who goes first alternates, so that a drift of the machine favours none.

@@ -166,10 +166,10 @@ def sample_gallery(
     colors: Mapping[str, Color] | None = None,
     probability: float = 0.5,
 ) -> list[Scene]:
-    """Images with up to four parts, drawn like those of the pairs: every other
-    image has each preferred kind with `probability`.
+    """Images with up to four parts, drawn like those of the pairs.
 
-    They serve to fit readouts and to find the mean latents and the strongest drivers of a neuron.
+    Every other image has each preferred kind with `probability`. They serve to fit readouts, and to find the mean
+    latents and the strongest drivers of a neuron.
 
     Raises
     ------

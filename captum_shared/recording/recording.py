@@ -70,14 +70,17 @@ class Recording:
 
     @property
     def n_neurons(self) -> int:
+        """Number of neurons."""
         return int(self.responses.shape[0])
 
     @property
     def n_stimuli(self) -> int:
+        """Number of stimuli."""
         return int(self.responses.shape[1])
 
     @property
     def n_repeats(self) -> int:
+        """Largest number of repeats of a stimulus."""
         return int(self.responses.shape[2])
 
     @property

@@ -52,6 +52,7 @@ class DemoNetwork(nn.Module):
         self.classifier = nn.Linear(CHANNELS * len(KINDS), len(LABELS))
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits of the labels, (n, len(LABELS))."""
         result: Tensor = self.classifier(self.flatten(self.pool(self.features(images))))
         return result
 

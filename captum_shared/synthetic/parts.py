@@ -58,10 +58,12 @@ class Ink:
 
 
 def darker(color: Color, factor: float) -> Color:
+    """The colour, closer to black the smaller the factor."""
     return (color[0] * factor, color[1] * factor, color[2] * factor)
 
 
 def lighter(color: Color, amount: float) -> Color:
+    """The colour, closer to white by a fraction of the way."""
     return (color[0] + amount * (1 - color[0]), color[1] + amount * (1 - color[1]), color[2] + amount * (1 - color[2]))
 
 
@@ -69,6 +71,7 @@ def lighter(color: Color, amount: float) -> Color:
 
 
 def circle(u: Array, v: Array, cu: float, cv: float, radius: float) -> Array:
+    """Distance to a circle about (cu, cv)."""
     return np.hypot(u - cu, v - cv) - radius
 
 

@@ -191,6 +191,7 @@ def evaluate(network: nn.Module, data: SyntheticImages) -> dict[str, tuple[float
 
 
 def main() -> None:
+    """Train, save the network, and print how well it does on held-out images."""
     parser = argparse.ArgumentParser(prog="python -m captum_shared.synthetic.train", description=__doc__)
     parser.add_argument("--out", required=True, help="safetensors file to write")
     parser.add_argument("--seed", type=int, default=0, help="seed of images, weights and order (default: 0)")
