@@ -30,8 +30,8 @@ from captum_shared.attribution import quadrature
 from captum_shared.encoder import LatentEncoder, encode_images, load_encoder
 from captum_shared.files import output_folder, write_csv, write_figure, write_json
 from captum_shared.labels import read_labels
-from captum_shared.matcher import ReferenceMatcher
 from captum_shared.readout import fit_readout
+from captum_shared.selection import find_drivers, find_pairs
 from captum_shared.similarity import shared_weights
 from captum_shared.study.category import standardized
 from captum_shared.visualization import display_heat
@@ -103,11 +103,10 @@ def category_pairs(
     for category in categories:
         member = np.array([name == category for name in names])
         fit = fit_readout(latents, member.astype(float), cv=5, seed=seed)
-        weight, response = fit.readout.weight[0], fit.predictions[:, 0]
-        drivers = np.flatnonzero(~member)[np.argsort(-response[~member], kind="stable")[:pairs]]
-        candidates = np.flatnonzero(member & (response >= np.median(response[member])))
-        match = ReferenceMatcher(latents[candidates]).match(latents[drivers], weight)
-        for i, j in zip(drivers, candidates[match.index[:, 0].cpu().numpy()], strict=True):
+        weight = fit.readout.weight[0]
+        drivers = find_drivers(fit.predictions[:, 0], member, top=pairs)
+        chosen = find_pairs(latents, drivers, weight)
+        for i, j in zip(chosen.images, chosen.references[:, 0], strict=True):
             shared = shared_weights(latents[i : i + 1], latents[j : j + 1], weight)
             found += [Explained(paths[k].name, load_photograph(paths[k], transform)[None], shared) for k in (i, j)]
     return found
