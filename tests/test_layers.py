@@ -9,6 +9,7 @@ from torch import nn
 
 from captum_shared import LatentEncoder
 from captum_shared.encoder.layers import LayerScan, candidate_layers
+from captum_shared.study.network import Network
 
 BLOCKS = {
     "squeezenet1_0": ["features.3", "features.4", "features.5", "features.7", "features.8", "features.9", "features.10",
@@ -68,3 +69,14 @@ def test_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_layer_with_positions() -> None:
     with pytest.raises(ValueError, match="found no block with positions in Sequential"):
         candidate_layers(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), torch.zeros(1, 3, 2, 2))
+
+
+def test_a_transform_of_ones_own_comes_before_that_of_the_study(net: nn.Module) -> None:
+    """A `LatentEncoder` with a transform, studied: its latents are transformed once more, in this order."""
+    scale, shift = nn.Linear(6, 6).double(), nn.Linear(6, 6).double()
+    x = torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    plain, own = (LatentEncoder(net, "relu2", transform=one) for one in (None, scale))
+    for encoder, expected in ((plain, shift(plain(x))), (own, shift(scale(plain(x))))):
+        network = Network(encoder, [("relu2", "avg")], [6], torch.Tensor)
+        assert torch.equal(network.encoder(0, shift)(x), expected)
+        assert torch.equal(encoder(x), plain(x) if encoder is plain else scale(plain(x)))  # it is as it was

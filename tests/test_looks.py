@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from captum_shared import LatentEncoder, LayerParallelBackprop, moment_rule
 from captum_shared.report.pair_views import (
@@ -18,7 +22,7 @@ from captum_shared.report.pair_views import (
     same_as_control,
 )
 from captum_shared.selection import Drivers
-from captum_shared.study.looks import Look, LookRequest, References, look_at, see
+from captum_shared.study.looks import Look, LookRequest, Memory, References, look_at, see
 
 IMAGES = torch.rand(9, 3, 21, 21, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 DRIVERS = Drivers(np.array([5, 6, 8]), np.array([0, 1, 2, 3]), np.array([0, 5, 1, 6]))
@@ -160,3 +164,33 @@ def test_correspondences_of_places_are_sums_over_positions(encoder: LatentEncode
     np.testing.assert_allclose(seen.part, binned(whole), atol=1e-12)
     for found, wanted in zip(seen.dot, (whole.sum((2, 3)), whole.sum((0, 1))), strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-12)
+
+
+def test_memory_is_bounded_and_says_the_same(encoder: LatentEncoder, tmp_path: Path, monkeypatch: Any) -> None:
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for i, path in enumerate(paths):
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (21, 21, 3)).astype(np.uint8)).save(path)
+    request = LookRequest(0, 1, 1.0, WEIGHT, torch.rand(4, 6, dtype=torch.float64))
+    memory = Memory(encoder, "product", lambda image: torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255.0)
+    encoder.float()
+    first = memory.look(request, paths[0], paths[1])
+    monkeypatch.setattr("captum_shared.study.looks._MOST_BYTES", 2 * memory.see(paths[0]).n_bytes)
+    memory.see(paths[2])
+    assert list(memory._seen) == [paths[2]]
+    again = memory.look(request, paths[0], paths[1])
+    assert np.array_equal(first.layer[0], again.layer[0])
+    assert len(memory._seen) <= 2
+    assert pickle.loads(pickle.dumps(Memory(encoder, "product", torch.Tensor)))._seen == {}
+
+
+def test_a_layer_without_positions_has_maps_of_pixels_alone() -> None:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(27, 6)).double()
+    encoder = LatentEncoder(model, "1")
+    both = tuple(see(encoder, "product", torch.rand(1, 3, 3, 3, dtype=torch.float64)) for _ in range(2))
+    request = LookRequest(0, 1, 0.5, WEIGHT, torch.rand(4, 6, dtype=torch.float64))
+    seen = look_at(encoder, "product", both, request)
+    assert seen == Look(0, 1, 0.5, None, None, None)
+    assert not same_as_control(seen)
+    pixel = np.ones((3, 3)), np.ones((3, 3))
+    assert list(reference_view(seen, 7, "product", pixel).maps) == ["pixels"]
+    assert list(reference_view(seen, 7, "product").maps) == []

@@ -84,3 +84,13 @@ def test_mistakes_are_named_in_one_line(
     said = capsys.readouterr().err
     assert message in said
     assert len(said.strip().splitlines()) == 1
+
+
+def test_a_page_that_is_no_report_of_pairs_is_named(report: Path, tmp_path: Path) -> None:
+    saved = open_report(report)
+    with pytest.raises(ValueError, match="`width` must be one of single, double, got 'wide'"):
+        report_figure(saved, "unit 0", [1], width="wide")
+    (tmp_path / "index.html").write_text("<p>Nothing to see.</p>")
+    (tmp_path / "data" / "index.js").unlink(missing_ok=True)
+    with pytest.raises(ValueError, match="shows no pairs"):
+        open_report(tmp_path)

@@ -462,3 +462,23 @@ def test_timm(name: str) -> None:
     model = timm.create_model(name, pretrained=False, num_classes=3, **options).eval()
     x = torch.rand(2, 3, *2 * [options.get("img_size", 32)])
     assert all(same_as_hook(model, layer, x) for layer in layers_called_once(model, x))
+
+
+def test_a_layer_that_was_taken_away_is_named(net: Any) -> None:
+    encoder = LatentEncoder(net, LAYER)
+    encoder(X)
+    path = LAYER.split(".")
+    parent = net.get_submodule(".".join(path[:-1]))
+    delattr(parent, path[-1])
+    with pytest.raises(ValueError, match=f"layer '{LAYER}' is no longer in the model"):
+        encoder(X)
+
+
+def test_a_layer_of_units_must_return_a_tensor() -> None:
+    class Pair(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x, x
+
+    reader = LayerReader(nn.Sequential(Pair()), ["0"])
+    with pytest.raises(TypeError, match="layer '0' returned a tuple; expected a tensor: choose a layer inside"):
+        reader.read(X, lambda _, maps: maps)

@@ -294,3 +294,26 @@ def test_real_recording(data: Path) -> None:
     recording = Recording.load(data / "v4_recording")
     assert (recording.n_neurons, recording.n_stimuli, recording.n_repeats) == (50, 640, 10)
     assert len(set(recording.categories or ())) == 8
+
+
+def test_stimuli_that_are_none_or_categories_that_are_no_list() -> None:
+    with pytest.raises(ValueError, match="`stimuli` is empty"):
+        Recording(np.empty((2, 0)), [])
+    with pytest.raises(TypeError, match="`categories` must be a sequence of names, got str"):
+        Recording(values(), FILES, "xyx")
+
+
+def test_an_nwb_file_without_trials_is_named(tmp_path: Path) -> None:
+    pynwb = pytest.importorskip("pynwb")
+    with pynwb.NWBHDF5IO(str(tmp_path / "empty.nwb"), "w") as file:
+        file.write(pynwb.NWBFile("test", "test", datetime(2024, 1, 1, tzinfo=timezone.utc)))
+    with pytest.raises(ValueError, match=r"empty\.nwb must have a table of trials and one of units"):
+        Recording.load(tmp_path / "empty.nwb")
+
+
+def test_a_netcdf_variable_of_other_dimensions_is_named(tmp_path: Path) -> None:
+    xarray = pytest.importorskip("xarray")
+    data = xarray.Dataset({"responses": (("neuroid", "stimulus", "time"), np.zeros((2, 3, 4)))})
+    data.to_netcdf(tmp_path / "data.nc", engine="h5netcdf")
+    with pytest.raises(ValueError, match=r"'responses' in .*data\.nc must have the dimensions"):
+        Recording.load(tmp_path / "data.nc", variable="responses")

@@ -248,3 +248,12 @@ def test_top_activations_carry_what_boxes_need() -> None:
     assert (top.n_units, top.k, top.strongest(1).k) == (1, 2, 1)
     with pytest.raises(ValueError, match="must be a positive integer or None, got 0"):
         top.strongest(0)
+
+
+def test_mistakes_in_crops_are_named() -> None:
+    with pytest.raises(ValueError, match=r"`boxes` must be \(n, 4\) with one box per image, n = 2, got \(1, 4\)"):
+        cut(torch.rand(2, 3, 8, 8), torch.zeros(1, 4, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"`boxes` must have one size, got \[\[2, 2\], \[3, 2\]\]"):
+        cut(torch.rand(2, 3, 8, 8), torch.tensor([[0, 0, 2, 2], [0, 0, 3, 2]]))
+    with pytest.raises(ValueError, match=r"`crops` must be \(k, C, h, w\), got"):
+        neuron_feature(torch.ones(2), torch.rand(2, 3, 4))

@@ -31,7 +31,9 @@ from captum_shared.synthetic import (
     shared_masks,
     typical_scene,
 )
+from captum_shared.synthetic import train as training
 from captum_shared.synthetic.images import SyntheticImages
+from captum_shared.synthetic.layout import compose_scene
 from captum_shared.synthetic.network import WEIGHTS, DemoNetwork
 from captum_shared.synthetic.scene import Scene
 from captum_shared.synthetic.styles import STYLES
@@ -230,6 +232,21 @@ def test_training_is_reproducible_and_resumes_identically(tmp_path: Path) -> Non
 # --- neurons ---------------------------------------------------------------------------------------------------------
 
 
+def test_the_command_trains_saves_and_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], held_out: SyntheticImages
+) -> None:
+    """Its settings of the process, threads and denormals, are not those of the other tests."""
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    monkeypatch.setattr(torch, "set_flush_denormal", lambda on: None)
+    monkeypatch.setattr(training, "make_images", lambda n, seed: held_out)
+    words = ["train", "--out", str(tmp_path / "net.safetensors"), "--images", "12", "--epochs", "1"]
+    monkeypatch.setattr("sys.argv", words)
+    training.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(synthetic.LABELS)
+    assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
+
+
 def test_category_neuron_separates_held_out_images(network: DemoNetwork, held_out: SyntheticImages) -> None:
     from sklearn.metrics import roc_auc_score
 
@@ -346,6 +363,7 @@ def test_demo_images_are_gallery_then_others() -> None:
         (lambda: planted_neuron(demo_network(), {}), r"`kinds` must give at least one"),
         (lambda: planted_neuron(demo_network(), {"halo": 1.0}), r"`kinds` must be among .* got 'halo'"),
         (lambda: removal_effects(sample_scene("tool", 0), lambda x: x.mean(), size=32), r"must return \(\d+,\) responses"),
+        (lambda: compose_scene(["head", "halo"], 0), r"`kinds` must be among .* got 'halo'"),
         (lambda: train("nowhere", epochs=0), r"`epochs` must be a positive integer, got 0"),
     ],
 )  # fmt: skip
