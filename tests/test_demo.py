@@ -46,7 +46,7 @@ def test_files(result: Any) -> None:
 def test_the_heat_moves_with_the_reference() -> None:
     """Measured on masks of the two parts: each has more heat with the reference that shares it."""
     study = open_demo("creature", False, 0, torch.device("cpu"), progress=False)
-    swap = find_swap(study, top=12)
+    swap = find_swap(study)
     assert swap is not None
     (a, b), (c, d) = swap.shares
     assert a > b

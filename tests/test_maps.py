@@ -49,7 +49,7 @@ def test_packed_maps_are_within_half_a_step(bits: int, error: float) -> None:
 
 @pytest.mark.parametrize(("engine", "points"), [("Saliency", 1), ("IntegratedGradients", 6)])
 def test_forward_passes_are_as_many_as_images_however_many_neurons(
-    engine: str, points: int, recording: Path, tiny: torch.nn.Module
+    engine: str, points: int, recording: Path, tiny: torch.nn.Module, undrawn: None
 ) -> None:
     """One for each image that has a map, or for each of its steps of integrated gradients."""
     options = {"layers": "3", "pools": ("avg",), "engine": engine, "n_steps": 6, "drivers": 4, "min_d_prime": -9}
@@ -97,6 +97,7 @@ def test_one_forward_pass_of_an_image_serves_all_layers(
     assert passes == [1] * len(images) + [0] + [1] * shown
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_maps_in_few_bits_and_blocks(recording: Path, tiny: torch.nn.Module) -> None:
     explain(recording, tiny, Path("full"), map_bits=32)
     explain(recording, tiny, Path("small"), map_bits=8, map_reduction=2)

@@ -12,6 +12,8 @@ from test_recording_report import command
 from captum_shared import cli
 from captum_shared.study.shards import Shard, parse_shard
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def test_parts_are_all_of_it_once() -> None:
     parts = [Shard(k, 3).part("abcdefgh") for k in (1, 2, 3)]

@@ -42,9 +42,8 @@ from captum_shared.visualization import display_heat
 BASELINE = 0.8  # the mean brightness of the images; black would put heat on every bright background
 N_STEPS = 32
 RULE, SIMILARITY = "product", "dot"
-DRIVES = (
-    0.05  # a part drives the neuron if without it the response falls by 5 % of the step from others to the category
-)
+N_GALLERY, N_OTHERS, N_SWAPPED = 40, 180, 40  # images of the category, others, and those tried for a swap
+DRIVES = 0.05  # a part drives the neuron if the response falls by this share of the step from others to the category
 
 Maps = Sequence[Tensor]
 
@@ -122,7 +121,7 @@ def open_demo(
     preferred: str, standardize: bool, seed: int, device: torch.device, *, batch_size: int = 32, progress: bool = True
 ) -> DemoStudy:
     """Draw the images, encode them and fit the readout."""
-    fitted = demo_images(preferred, n_gallery=40, n_others=180, seed=seed)
+    fitted = demo_images(preferred, n_gallery=N_GALLERY, n_others=N_OTHERS, seed=seed)
     encoder = LatentEncoder(demo_network().to(device).requires_grad_(False), DEMO_LAYER, pool="avg")
     latents = encode_images(encoder, fitted.images, batch_size=batch_size, progress=progress)
     latents = standardized(encoder, latents) if standardize else latents
@@ -133,7 +132,7 @@ def open_demo(
     if preferred != "creature":  # typical creatures have no parts of objects
         return DemoStudy(fitted, encoder, readout, latents, responses, auc)
 
-    data = demo_images(preferred, n_gallery=40, n_others=180, seed=seed, typical=True)
+    data = demo_images(preferred, n_gallery=N_GALLERY, n_others=N_OTHERS, seed=seed, typical=True)
     latents = encode_images(encoder, data.images, batch_size=batch_size, progress=progress)
     with torch.no_grad():
         responses = readout(latents.to(readout.weight))[:, 0].cpu().numpy()
@@ -193,15 +192,15 @@ class Swap:
     tried: int
 
 
-def find_swap(study: DemoStudy, top: int = 40) -> Swap | None:
-    """The clearest swap among the `top` strongest out-of-category images.
+def find_swap(study: DemoStudy) -> Swap | None:
+    """The clearest swap among the strongest out-of-category images.
 
-    References share one part alone with the image, and are the most similar that share this one. Clear is a swap in
-    which the image's heat moves with the reference, and the references' heat lies on what they share. None if no image
-    has two such references.
+    Each reference shares exactly one part with the image, and is the most similar of those that share this part. A
+    swap is clear if the image's heat moves with the reference, and the references' heat lies on what they share. None
+    if no image has two such references.
     """
     method, swaps = map_methods(study)["ParallelBackprop"], []
-    for cases in _with_two_references(study, top):
+    for cases in _with_two_references(study):
         maps = tuple(method(case.images) for case in cases)
         masks = [case.shared.mask_x for case in cases]
         shares = tuple(tuple(_on(m[0], mask) for mask in masks) for m in maps)
@@ -214,10 +213,10 @@ def find_swap(study: DemoStudy, top: int = 40) -> Swap | None:
     return Swap(cases, maps, shares, len(swaps))  # type: ignore[arg-type]
 
 
-def _with_two_references(study: DemoStudy, top: int) -> Iterator[tuple[Case, Case]]:
+def _with_two_references(study: DemoStudy) -> Iterator[tuple[Case, Case]]:
     data, n = study.data, len(study.data.gallery)
     effects = [removal_effects(scene, study.respond) for scene in data.gallery.scenes]
-    for i in study.drivers(top).outside.tolist():
+    for i in study.drivers(N_SWAPPED).outside.tolist():
         own = removal_effects(study.scene(i), study.respond)
         similarity = neuron_similarity(study.latents[[i]], study.latents[:n], study.weight, kind=SIMILARITY)[0]
         best: dict[str, int] = {}
