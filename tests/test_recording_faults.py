@@ -95,7 +95,7 @@ def test_neurons_with_other_stimuli_are_fitted_on_their_own(recording: Path, tin
     healthy, rows = rows_of(Path("healthy/neurons.csv")), rows_of(Path("out/neurons.csv"))
     assert float(rows[0]["cv_r"]) == pytest.approx(float(healthy[0]["cv_r"]), abs=1e-6)
     assert rows[1]["cv_r"] not in ("", healthy[1]["cv_r"])
-    assert "responses to 5 stimuli only; at least 20 are needed for 5 folds" in rows[2]["reason"]
+    assert "responses to only 5 stimuli; at least 20 are needed for 5 folds" in rows[2]["reason"]
     own = {pair["image"] for pair in rows_of(Path("out/pairs.csv")) if pair["neuron"] == "1"}
     assert all(name < "030.png" for name in own)
 

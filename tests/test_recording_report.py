@@ -454,7 +454,7 @@ def test_wrong_arguments(recording: Path, tiny: torch.nn.Module) -> None:
     data = Recording.load(recording)
     with pytest.raises(ValueError, match="must have categories"):
         explain(recording, tiny, Path("out"), Recording(data.responses, data.stimuli))
-    with pytest.raises(ValueError, match="got a LatentEncoder, which has its layer already"):
+    with pytest.raises(ValueError, match="got a LatentEncoder, which already has its layer"):
         explain(recording, LatentEncoder(tiny, "3"), Path("out"), layers=["1"])
 
 

@@ -76,9 +76,9 @@ def test_every_job_has_a_row_and_bounds_have_jobs() -> None:
 def test_files_and_resuming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = []
 
-    def fake(name: str, model: str, layer: str, *rest: Any) -> Timing:
-        measured.append(name)
-        return Timing(name, model, layer, 1.2, 1.1, 1.3, 0.6, 0.5)
+    def fake(job: tuple[str, str, str], *rest: Any) -> Timing:
+        measured.append(job[0])
+        return Timing(*job, 1.2, 1.1, 1.3, 0.6, 0.5)
 
     monkeypatch.setattr(paths, "path_row", fake)
     monkeypatch.setattr(
