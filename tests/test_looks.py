@@ -171,7 +171,7 @@ def test_memory_is_bounded_and_says_the_same(encoder: LatentEncoder, tmp_path: P
     for i, path in enumerate(paths):
         Image.fromarray(np.random.default_rng(i).integers(0, 255, (21, 21, 3)).astype(np.uint8)).save(path)
     request = LookRequest(0, 1, 1.0, WEIGHT, torch.rand(4, 6, dtype=torch.float64))
-    memory = Memory(encoder, "product", lambda image: torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255.0)
+    memory = Memory([encoder], ["product"], lambda image: torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255.0)
     encoder.float()
     first = memory.look(request, paths[0], paths[1])
     monkeypatch.setattr("captum_shared.study.looks._MOST_BYTES", 2 * memory.see(paths[0]).n_bytes)
@@ -180,7 +180,7 @@ def test_memory_is_bounded_and_says_the_same(encoder: LatentEncoder, tmp_path: P
     again = memory.look(request, paths[0], paths[1])
     assert np.array_equal(first.layer[0], again.layer[0])
     assert len(memory._seen) <= 2
-    assert pickle.loads(pickle.dumps(Memory(encoder, "product", torch.Tensor)))._seen == {}
+    assert pickle.loads(pickle.dumps(Memory([encoder], ["product"], torch.Tensor)))._seen == {}
 
 
 def test_a_layer_without_positions_has_maps_of_pixels_alone() -> None:

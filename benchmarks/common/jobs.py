@@ -5,14 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.common.results import ResultStore
+from benchmarks.common.results import Content, ResultStore
 from captum_shared.workers import Task, Workers
 
-Content = dict[str, Any]
 _random = threading.Lock()
 
 

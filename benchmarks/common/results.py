@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from benchmarks.common.intervals import unit_interval
 from captum_shared.files import sha256, write_csv, write_text
 from captum_shared.store import Identity, Store
 
+Content = dict[str, Any]
+"""What JSON can hold."""
 HEADER = ("game", "condition", "method", "rule", "image", "metric", "value", "ci_low", "ci_high")
 
 
@@ -42,23 +44,23 @@ class Result:
 class ResultStore:
     """Results in the package's `Store`, each under the settings of the run and its own key."""
 
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: Content) -> None:
         self._store, self._settings = Store(folder), settings
 
-    def get(self, key: dict[str, Any]) -> dict[str, Any] | None:
+    def get(self, key: Content) -> Content | None:
         """What was kept under this key; None if there is nothing, or if it is damaged, which a warning says."""
         kept = self._store.read("result", self._identity(key))
-        return None if kept is None else dict(kept[1])
+        return None if kept is None else cast(Content, kept[1])
 
-    def put(self, key: dict[str, Any], content: dict[str, Any]) -> None:
+    def put(self, key: Content, content: Content) -> None:
         """Keep what JSON can hold."""
         self._store.write("result", self._identity(key), {}, content)
 
-    def _identity(self, key: dict[str, Any]) -> Identity:
+    def _identity(self, key: Content) -> Identity:
         return Identity(sha256(json.dumps([self._settings, key], sort_keys=True).encode()))
 
 
-def finish(program: str, out: str | Path, work: Callable[[], Any]) -> int:
+def finish(program: str, out: str | Path, work: Callable[[], object]) -> int:
     """Do the work of a command, and print its ``table.md`` or, in one line, what went wrong; the exit status."""
     try:
         work()

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -28,6 +27,7 @@ from benchmarks.common.methods import (
     readout_methods,
 )
 from benchmarks.common.results import (
+    Content,
     Result,
     ResultStore,
     axis_table,
@@ -92,7 +92,7 @@ def run(
     jobs = [(s, index) for s in chosen for index in range((n_neurons + 1) // 2 if s.methods == "few" else n_neurons)]
     keys = [{"setting": asdict(setting), "neuron": index} for setting, index in jobs]
     arguments = [(setting, index, n_cases, seed, device) for setting, index in jobs]
-    results: dict[str, list[dict[str, Any]]] = {}
+    results: dict[str, list[Content]] = {}
     kept = kept_results(store, keys, _one_neuron, arguments, "neurons", progress)
     for (setting, _), result in zip(jobs, kept, strict=True):
         results.setdefault(_condition(setting), []).append(result)
@@ -116,7 +116,7 @@ def _condition(setting: Setting) -> str:
     return f"{setting.network}: {setting.name}"
 
 
-def _one_neuron(setting: Setting, index: int, n_cases: int, seed: int, device: str) -> dict[str, Any]:
+def _one_neuron(setting: Setting, index: int, n_cases: int, seed: int, device: str) -> Content:
     """Mean scores of every row over a neuron's cases, and its admission counts."""
     neuron, cases, counts = make_neuron(setting, index, n_cases, seed, device)
     rows = methods_of(setting) if cases else []
@@ -147,7 +147,7 @@ def _explain(row: Method, neuron: Neuron, case: Case) -> Scores:
     }
 
 
-def _figures(condition: str, results: Sequence[dict[str, Any]]) -> list[Result]:
+def _figures(condition: str, results: Sequence[Content]) -> list[Result]:
     counted = [result for result in results if result["rows"]]
     if not counted:
         return []
@@ -160,7 +160,7 @@ def _figures(condition: str, results: Sequence[dict[str, Any]]) -> list[Result]:
     ]
 
 
-def _write(folder: Path, figures: list[Result], results: dict[str, list[dict[str, Any]]]) -> None:
+def _write(folder: Path, figures: list[Result], results: dict[str, list[Content]]) -> None:
     write_long(folder / "shared_parts.csv", figures)
     rows = [(name, k, reason, n) for name, own in results.items() for k, result in enumerate(own)
             for reason, n in result["admission"].items()]  # fmt: skip
@@ -194,11 +194,11 @@ def _write(folder: Path, figures: list[Result], results: dict[str, list[dict[str
     plot_axis(folder / "weight_ratio.png", figures, ratios, FEW_ROWS, SWAPS[0], "weight ratio Q/P (planted network)")
 
 
-def _neurons(results: Sequence[dict[str, Any]]) -> str:
+def _neurons(results: Sequence[Content]) -> str:
     return f"{sum(bool(result['rows']) for result in results)} neurons; means with 95 % intervals over neurons."
 
 
-def _admission_table(results: dict[str, list[dict[str, Any]]]) -> str:
+def _admission_table(results: dict[str, list[Content]]) -> str:
     lines = ["| condition | neurons with cases | tried | admitted | rejected for |", "|---|---|---|---|---|"]
     for name, own in results.items():
         total: dict[str, int] = {}
