@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
+import sys
 import tempfile
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -26,6 +28,8 @@ T = TypeVar("T")  # what a task returns
 MOST_DEATHS = 3
 _AHEAD = 2  # tasks per worker that are sent before a result is back
 _MOST_HELD = 4  # objects that a worker keeps
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, in glibc's malloc.h
+_MOST_KEPT = 2**30  # bytes
 _held: OrderedDict[str, object] = OrderedDict()
 _holding = threading.Lock()
 
@@ -157,6 +161,31 @@ def _call(function: Callable[..., T], arguments: tuple[object, ...]) -> T:
     return function(*(value.get() if isinstance(value, Shared | _Wrapped) else value for value in arguments))
 
 
+def _keeping_memory(function: Callable[..., T], *arguments: object) -> T:
+    """Call a function on a worker of Dask; see `_memory_kept`."""
+    with _memory_kept():
+        return function(*arguments)
+
+
+@contextmanager
+def _memory_kept() -> Iterator[None]:
+    """Give memory back after a task, not within it.
+
+    Dask tells the allocator of its worker processes to give back at once whatever is freed. A network's passes then
+    fetch all their memory anew, page by page, which takes as long as the computing.
+    """
+    allocator = ctypes.CDLL(None) if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" in os.environ else None
+    if allocator is None or not hasattr(allocator, "mallopt"):
+        yield
+        return
+    for threshold in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
+        allocator.mallopt(threshold, _MOST_KEPT)
+    try:
+        yield
+    finally:
+        allocator.malloc_trim(0)
+
+
 def _check_deaths(name: str, deaths: int, future: Future[T]) -> None:
     if deaths >= MOST_DEATHS:
         raise RuntimeError(
@@ -269,7 +298,7 @@ class _Dask(_Here):
         return future
 
     def submit(self, function: Callable[..., T], *arguments: object) -> Future[T]:
-        future: Future[T] = self._executor.submit(function, *arguments)
+        future: Future[T] = self._executor.submit(_keeping_memory, function, *arguments)
         return future
 
     def died(self, future: Future[T]) -> bool:

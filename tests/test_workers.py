@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -152,3 +154,29 @@ def test_a_network_arrives_as_it_is(name: str) -> None:
         network = workers.share(torch.nn.Sequential(torch.nn.Linear(2, 2)))
         work = [Task(f"number {i}", hook_tables, lambda: (network,)) for i in range(8)]
         assert set(dict(workers.run(work)).values()) == {"OrderedDict"}
+
+
+FAULTS = """
+import resource
+import numpy as np
+from captum_shared.workers import _keeping_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        np.ones(2**21)  # 16 MB, freed at once
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(faults(), _keeping_memory(faults), _keeping_memory(faults))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_memory_is_kept_within_a_task_on_a_worker_of_dask() -> None:
+    """Whose allocator is told to give it back at once; the network's passes would fetch each page anew."""
+    package = str(Path(__file__).parents[1])
+    environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536", "PYTHONPATH": package}
+    done = subprocess.run([sys.executable, "-c", FAULTS], env=environment, capture_output=True, text=True, check=True)
+    anew, first, second = map(int, done.stdout.split())
+    assert anew > 5 * max(first, second)  # twenty times, and once
+    assert second > first / 5  # since it is given back after each task
