@@ -4,7 +4,7 @@
 read, and has ``captum-shared selectivity`` and `encode_images` read them all with a tiny network, each in a process of
 its own. Both are killed twice (SIGKILL, after a third and after two thirds of the images) and started again.
 ``soak.json`` and ``table.md`` say how many images per second were read, the peak memory of a process, how many of the
-broken images were named, and from where each process went on. With ``--compare`` a run that nobody kills must give the
+broken images were named, and where each process resumed. With ``--compare``, an uninterrupted run must give the
 same files. Images that are there already are used again.
 """
 
@@ -219,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=10_000, metavar="N", help="how many images (default: 10,000)")
     parser.add_argument("--broken", type=int, default=200, metavar="M", help="how many are broken (default: 200)")
     parser.add_argument("--out", default="out/soak", metavar="DIR", help="folder for the results (default: out/soak)")
-    parser.add_argument("--compare", action="store_true", help="compare with runs that nobody kills")
+    parser.add_argument("--compare", action="store_true", help="compare with uninterrupted runs")
     parser.add_argument("--quick", action="store_true", help="600 images, 12 of them broken")
     options = parser.parse_args(arguments)
     n, n_broken = (600, 12) if options.quick else (options.images, options.broken)

@@ -270,7 +270,7 @@ class ReportFolder:
         )
 
     def _write_manifest(self, complete: bool) -> None:
-        """Note what is known: at the end the report's files, before that what a run that goes on must know."""
+        """Write the manifest: at the end with the report's files, before that with what a resumed run must know."""
         made = {name: digest for name, digest in self._made.items() if not name.startswith(f"{WORK}/")}
         known = {name: min(digests) for name, digests in self._known.items() if not name.startswith(f"{WORK}/")}
         files = dict(sorted((made if complete else known).items()))

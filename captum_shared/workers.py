@@ -280,7 +280,7 @@ class _Dask(_Here):
     def __init__(self, client: Client) -> None:
         self._client = client
         self._executor = client.get_executor(pure=False)
-        self._kept: list[object] = []  # futures: Dask forgets what nobody holds
+        self._kept: list[object] = []  # futures: Dask drops what is not referenced
 
     def capacity(self) -> int:
         threads = self._client.nthreads().values()  # now: workers may come and go

@@ -33,7 +33,7 @@ class Photographs:
     played : array of bool (n,)
         Whether composites may be made of it.
     fold : array of int (n,)
-        Each category is spread evenly over the folds. Readouts are fitted, and references sought, outside the fold that
+        Each category is spread evenly over the folds. Readouts are fitted, and references chosen, outside the fold that
         a composite's photographs are from.
     pool : int
         Latents are means over the cells of a pool x pool grid, channels first; 1: over all positions.

@@ -20,7 +20,7 @@ HEADER = ("date", "split", "model", "layer", "seed", "composites", "new_rows", "
 
 @dataclass(frozen=True)
 class Split:
-    """What is played: composites are made of the photographs `played`, and nobody may see those of a later split.
+    """What is played: composites are made of the photographs `played`; those of later splits stay unseen.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ def read_split(name: str) -> Split:
 
 
 def enter(split: str, rows: Sequence[str], about: tuple[str, str, int, int], path: Path | None = None) -> None:
-    """Add a look at a split to the ledger, with the rows that nobody had played there before counted.
+    """Add a look at a split to the ledger, counting the rows that had never been played there before.
 
     `about` is what was played: model, layer, seed and composites of each pair.
     """

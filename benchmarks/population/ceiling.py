@@ -1,4 +1,4 @@
-"""How much more two processes can do at once than one on this machine: a hand-written loop of maps, in each alone."""
+"""How much more work two processes do at once than one on this machine, measured by a hand-written loop of maps."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Network = dict[str, str | int | None]
 
 
 def ceiling(processes: int, network: Network, rounds: int = 4) -> float:
-    """How many times the work of one process so many do in the same time, each with one thread."""
+    """How many times the work of one process this many do in the same time, each with one thread."""
     return processes * _seconds(1, network, rounds) / _seconds(processes, network, rounds)
 
 
 def loop(network: Network, rounds: int) -> None:
-    """Maps of one image in a loop, when a line comes in; print the seconds."""
+    """Wait for a line, make maps of one image in a loop, and print the seconds."""
     torch.set_num_threads(1)
     encoder = load_encoder(**network)[0].eval().requires_grad_(False)  # type: ignore[arg-type]
     image = torch.rand(3, int(network["image_size"] or 224), int(network["image_size"] or 224))
@@ -35,7 +35,7 @@ def loop(network: Network, rounds: int) -> None:
 
 
 def _seconds(processes: int, network: Network, rounds: int) -> float:
-    """Of the slowest of some processes that begin together."""
+    """Seconds of the slowest of some processes that start together."""
     code = f"from benchmarks.population.ceiling import loop; loop({network!r}, {rounds})"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     started = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(processes)]  # type: ignore[call-overload]

@@ -40,7 +40,7 @@ from captum_shared.study.tuning import find_tuning
 STAGES = ("encode", "fit", "select", "maps", "report")
 BACKENDS = ("loky", "dask")
 PAIRS = 20  # of a neuron, where larger populations are computed
-CLUSTER = {"gpus": 32, "neurons": 10_000, "cores": 20}  # a GPU is assumed to be worth so many cores
+CLUSTER = {"gpus": 32, "neurons": 10_000, "cores": 20}  # a GPU is assumed to be worth this many cores
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def run(out: str | Path, setups: Sequence[Setup], progress: bool = True) -> list
 
 
 def measure(out: str, described: str) -> None:
-    """Print one measurement as JSON; for a process of its own."""
+    """Print one measurement as JSON; runs in a process of its own."""
     torch.set_num_threads(1)
     setup = Setup(**json.loads(described))
     made = make_population(Path(out) / "stimuli", setup.neurons, setup.images, setup.network)
@@ -219,7 +219,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--backend", choices=BACKENDS, default="dask", help="of several workers (default: dask)")
     parser.add_argument("--images", type=int, default=640, metavar="N", help="stimuli (default: 640)")
     parser.add_argument("--pairs", type=int, default=20, metavar="N", help="pairs of a neuron at most (default: 20)")
-    parser.add_argument("--maps", default="layer", help="layer, pixel, or both with a comma (default: layer)")
+    parser.add_argument("--maps", default="layer", help="layer, pixel, or both, separated by a comma (default: layer)")
     parser.add_argument("--steps", dest="n_steps", type=int, default=16, metavar="N", help="default: 16")
     parser.add_argument("--model", default="squeezenet1_0", metavar="NAME", help="default: squeezenet1_0")
     parser.add_argument("--layer", default="features.8", metavar="NAME", help="default: features.8")

@@ -1,4 +1,4 @@
-"""A recording made for the purpose: neurons that read a few latents of a network, so that the truth is known."""
+"""A recording made for this benchmark: neurons that read a few latents of a network, so that the truth is known."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def interval_errors(path: Recorded, alphas: Array) -> tuple[Array, Array]:
 
 
 def bisected(path: Recorded, sizes: tuple[int, ...]) -> dict[int, Rule]:
-    """Rules that halve the interval with the largest completeness error, until they have so many points."""
+    """Rules that halve the interval with the largest completeness error, until they have this many points."""
     fine = graded_grid(FINE)
     chosen = list(range(0, FINE + 1, FINE // FIRST))
     found = {}

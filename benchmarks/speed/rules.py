@@ -56,7 +56,7 @@ def pair_runs(
 
 
 def covariance(gallery: Tensor) -> Tensor:
-    """Of latents (G, D), as precise as they are; the rule's own is in double precision."""
+    """Covariance of latents (G, D) in their own precision; the rule computes its own in double precision."""
     return torch.cov(gallery.T)
 
 

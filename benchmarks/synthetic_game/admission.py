@@ -126,7 +126,7 @@ def admitted_pairs(
     draw : callable
         0, 1, 2 ... to a pair.
     n : int
-        How many are wanted; fewer are returned if `max_tries` times `n` draws do not suffice.
+        How many to find; fewer are returned if `max_tries` times `n` draws do not suffice.
     other_weight : callable, optional
         A pair to the other neuron's readout (D,), for the readout swap.
     latent_fn, weight, thresholds, by_similarity, size

@@ -38,7 +38,7 @@ LEAST_DROP_OFF_BALANCE = 0.12
 """Removing a part with a quarter of the other's weight cannot lower the response by 30 %, but by 20 % at most."""
 GALLERY = 200
 MAX_TRIES = 250
-"""Pairs drawn for each that is wanted."""
+"""Pairs drawn for each one needed."""
 
 
 @dataclass(frozen=True)

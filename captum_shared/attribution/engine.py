@@ -35,7 +35,7 @@ from captum_shared.turns import HasModules, turn
 
 EngineFactory = Callable[[nn.Module], Attribution]
 Attributed = tuple[Tensor, Tensor | None]
-"""A map, and its convergence delta if that was wanted."""
+"""A map, and its convergence delta if requested."""
 
 # Arguments of which Captum takes one per input when the inputs are a tuple.
 _PER_IMAGE = ("baselines", "feature_mask", "stdevs", "sliding_window_shapes", "strides")

@@ -1,7 +1,8 @@
 """The backward pass of a network's first convolution, which is linear in the images: once for many points.
 
-In a backward pass down to the pixels it is often the dearest layer: its output is large. Along a path of integrated
-gradients only the sum over points is wanted, so the gradients are added up above this layer and go through it together.
+In a backward pass down to the pixels it is often the most expensive layer, since its output is large. Along a path of
+integrated gradients only the sum over points is needed, so the gradients are added up above this layer and go through
+it together.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def summed_gradients(z: Tensor, points: Tensor, shared: Tensor, weights: Tensor)
 
 
 def first_convolution(z: Tensor, points: Tensor) -> Node | None:
-    """The graph's node of the one convolution that `points` go into; None if they go anywhere else, or into more."""
+    """The graph's node of the one convolution that `points` go into; None if they go elsewhere, or into several."""
     found: list[tuple[Node, int]] = []
     seen: set[Node] = set()
     left = [z.grad_fn]

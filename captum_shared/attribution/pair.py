@@ -258,7 +258,7 @@ class ParallelBackprop(PairAttribution):
         return maps[0], maps[1]
 
     def _one_side(self, x: Tensor, shared: Tensor, arguments: Arguments) -> Attributed:
-        """The map of one image of each pair, with its convergence delta if that is wanted."""
+        """The map of one image of each pair, with its convergence delta if requested."""
         if not is_automatic(self.engine, arguments):
             return run_engine(self.engine, self.forward_module, x, shared, arguments)
         complete = with_defaults(self.engine, self.forward_module, x, arguments)

@@ -24,7 +24,7 @@ class LatentEncoder(nn.Module):
     """Latents z(x) of images: the output of one layer of a network, pooled.
 
     The user's network runs, as it is at the time, and stops at the layer: what comes after it is not run, except in the
-    first pass, which goes on to the end (or until the network fails), without gradients after the layer, to check that
+    first pass, which runs to the end (or until the network fails), without gradients after the layer, to check that
     the layer is called only once; so does the next pass after the layer is replaced or the network changes its mode. If
     other images, or a network changed in other ways, call the layer more often, this goes unnoticed, and the first call
     counts. A `forward` that sets something before the layer and resets it afterwards should do so in `finally`.

@@ -118,7 +118,7 @@ class SharedPass:
 
 
 def _copied(layer: str, output: object) -> Tensor:
-    """A copy, since the network may go on to change the output in place."""
+    """A copy, since the network may later change the output in place."""
     return check_tensor(layer, output).detach().clone()
 
 

@@ -34,7 +34,7 @@ class ImagePass(Generic[Item, Result]):
     num_workers : int
         Processes that read images, as in `batches`, where the pass runs in this process.
     ahead : bool
-        Whether a thread reads the next batches meanwhile.
+        Whether a thread reads the next batches in the meantime.
     """
 
     function: Callable[[list[Item]], Result]

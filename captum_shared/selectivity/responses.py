@@ -64,7 +64,7 @@ class ChangeOptions(CropOptions, total=False):
 
 
 class _Views(Dataset[_View]):
-    """Views in turn."""
+    """The views as a dataset."""
 
     def __init__(self, views: list[_View]) -> None:
         self.views = views

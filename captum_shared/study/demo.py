@@ -79,7 +79,7 @@ class DemoStudy:
 
     @property
     def weight(self) -> Tensor:
-        """The readout (D,), as the latents are."""
+        """The readout (D,), in the latents' dtype and on their device."""
         return self.readout.weight[0].detach().to(self.latents)
 
     def drivers(self, top: int | None = None) -> Drivers:

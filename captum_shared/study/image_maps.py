@@ -1,4 +1,4 @@
-"""All maps that are wanted of some images: what a worker does, from the images' files to packed arrays."""
+"""All maps of some images: what a worker does, from the images' files to packed arrays."""
 
 from __future__ import annotations
 

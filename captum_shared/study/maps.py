@@ -27,12 +27,12 @@ from captum_shared.study.shards import Shard
 from captum_shared.study.study import Study
 
 _NEURONS = 64  # neurons whose maps are assembled at once
-_TIMES_MOST = 4  # maps of one image may be so many times those of a job
+_TIMES_MOST = 4  # maps of one image may be this many times those of a job
 
 
 @dataclass(frozen=True)
 class MapTable:
-    """All maps that are wanted, a row each.
+    """All maps to make, a row each.
 
     Attributes
     ----------

@@ -67,7 +67,7 @@ class Network:
         return self.candidates[candidate][0] if candidate >= 0 else ""
 
     def pool(self, candidate: int) -> str:
-        """The pooling of a candidate, as a word."""
+        """The pooling of a candidate, as text."""
         pool = self.candidates[candidate][1]
         return str(pool) if isinstance(pool, str | int) else getattr(pool, "__name__", type(pool).__name__)
 

@@ -230,7 +230,7 @@ def make_settings(kind: type[Kind], options: Mapping[str, object], caller: str) 
     ----------
     kind : class
     options : mapping
-        By name. `maps` and `formats` may be text with commas, `neurons` text such as "0,3,7-9".
+        By name. `maps` and `formats` may be comma-separated text, `neurons` text such as "0,3,7-9".
     caller : str
         The function that the user called, for messages.
 

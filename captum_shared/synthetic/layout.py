@@ -16,17 +16,17 @@ PALETTE: tuple[Color, ...] = (
     (0.36, 0.58, 0.80), (0.50, 0.48, 0.78), (0.74, 0.45, 0.68), (0.68, 0.50, 0.38), (0.56, 0.60, 0.65),
 )  # fmt: skip
 CREATURE_PROBABILITY = 0.65
-"""That a creature has a shared kind."""
+"""Probability that a creature has a shared kind."""
 OBJECT_PROBABILITY = 0.25
-"""That an object has a shared kind."""
+"""Probability that an object has a shared kind."""
 NEUTRAL_PROBABILITY = 0.3
-"""That an image of any category has a neutral kind."""
+"""Probability that an image of any category has a neutral kind."""
 OWN_PROBABILITY = 0.7
-"""That an object has a kind that belongs to its category."""
+"""Probability that an object has a kind that belongs to its category."""
 FOREIGN_PROBABILITY = 0.06
-"""That anything has a kind that belongs to another category."""
+"""Probability that anything has a kind that belongs to another category."""
 OWN_BODY_PROBABILITY = 0.65
-"""That the body is the one of the category; otherwise any other."""
+"""Probability that the body is that of the category; otherwise it is any other."""
 UP, DOWN, LEFT, RIGHT = -math.pi / 2, math.pi / 2, math.pi, 0.0
 
 
@@ -39,7 +39,7 @@ class Composer:
     scale : (float, float)
         Range of the unit, in units of the image side.
     turn : float
-        The whole is turned by at most so many radians.
+        The whole is turned by at most this many radians.
     """
 
     def __init__(self, rng: np.random.Generator, scale: tuple[float, float], turn: float):
