@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from captum_shared import LatentEncoder
+
 torch.set_num_threads(1)  # small networks: threads that wait for each other cost more than they do
 
 
@@ -65,6 +67,24 @@ def net() -> SmallNet:
     model.bn.running_mean.uniform_(-0.5, 0.5)
     model.bn.running_var.uniform_(0.5, 2.0)
     return model
+
+
+@pytest.fixture
+def encoder(net: SmallNet) -> LatentEncoder:
+    """The small network up to its last map, with 6 latents."""
+    return LatentEncoder(net, layer="relu2", pool="avg")
+
+
+@pytest.fixture
+def pair() -> tuple[torch.Tensor, torch.Tensor]:
+    """Three images with their references."""
+    return torch.randn(3, 3, 8, 8, dtype=torch.float64), torch.randn(3, 3, 8, 8, dtype=torch.float64)
+
+
+@pytest.fixture
+def w() -> torch.Tensor:
+    """A readout of the encoder's latents."""
+    return torch.randn(6, dtype=torch.float64)
 
 
 @pytest.fixture

@@ -33,21 +33,6 @@ def integrated_oracle(encoder: nn.Module, x: Tensor, c: Tensor, baseline: Tensor
     return (x - baseline) * torch.einsum("d,d...->...", c, path)
 
 
-@pytest.fixture
-def encoder(net: nn.Module) -> LatentEncoder:
-    return LatentEncoder(net, layer="relu2", pool="avg")
-
-
-@pytest.fixture
-def pair() -> tuple[Tensor, Tensor]:
-    return torch.randn(3, 3, 8, 8, dtype=torch.float64), torch.randn(3, 3, 8, 8, dtype=torch.float64)
-
-
-@pytest.fixture
-def w() -> Tensor:
-    return torch.randn(6, dtype=torch.float64)
-
-
 def close(a: Tensor, b: Tensor, rtol: float = RTOL) -> bool:
     return bool((a - b).abs().max() <= rtol * b.abs().max())
 

@@ -20,11 +20,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
 @pytest.fixture
-def encoder(net: nn.Module) -> LatentEncoder:
-    return LatentEncoder(net, layer="relu2", pool="avg")
-
-
-@pytest.fixture
 def pair() -> tuple[Tensor, Tensor]:
     return torch.randn(2, 3, 8, 8).double(), torch.randn(2, 3, 8, 8).double()
 

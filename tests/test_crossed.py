@@ -22,21 +22,6 @@ from captum_shared import (
 pytestmark = pytest.mark.filterwarnings("ignore:the third moments of")
 
 
-@pytest.fixture
-def encoder(net: nn.Module) -> LatentEncoder:
-    return LatentEncoder(net, layer="relu2", pool="avg")
-
-
-@pytest.fixture
-def pair() -> tuple[Tensor, Tensor]:
-    return torch.randn(3, 3, 8, 8, dtype=torch.float64), torch.randn(3, 3, 8, 8, dtype=torch.float64)
-
-
-@pytest.fixture
-def w() -> Tensor:
-    return torch.randn(6, dtype=torch.float64)
-
-
 def rules(encoder: LatentEncoder) -> dict[str, Any]:
     gallery = encoder(torch.randn(40, 3, 8, 8).double()).detach()
     return {"dot": "dot", "moments": moment_rule(gallery), "own": lambda z, z_ref, w, center: w.abs() * z_ref}

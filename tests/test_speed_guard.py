@@ -51,11 +51,6 @@ def work(run: Callable[[], Any]) -> tuple[int, int]:
 
 
 @pytest.fixture
-def encoder(net: nn.Module) -> LatentEncoder:
-    return LatentEncoder(net, layer="relu2", pool="avg")
-
-
-@pytest.fixture
 def pair() -> tuple[Tensor, Tensor]:
     return torch.randn(1, 3, 8, 8, dtype=torch.float64), torch.randn(1, 3, 8, 8, dtype=torch.float64)
 
