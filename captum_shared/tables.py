@@ -36,7 +36,7 @@ class Table:
 
 
 def read_table(path: str | Path, required: Sequence[str]) -> Table:
-    """Read a CSV file in UTF-8 that has the required columns, and the same number of fields in every row.
+    r"""Read a CSV file in UTF-8 that has the required columns, and the same number of fields in every row.
 
     Each row is one line. A quoted field may hold commas, but no line break, because a stray quote would swallow the
     rows up to the next one. Empty lines are ignored.
@@ -51,7 +51,7 @@ def read_table(path: str | Path, required: Sequence[str]) -> Table:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "labels.csv")
-    ...     _ = path.write_text("file,category\\na.jpg,dog\\n")
+    ...     _ = path.write_text("file,category\na.jpg,dog\n")
     ...     read_table(path, ["file", "category"]).rows
     [{'file': 'a.jpg', 'category': 'dog'}]
     """

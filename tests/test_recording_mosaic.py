@@ -10,6 +10,7 @@ from PIL import Image
 
 from captum_shared.report.recording import figures
 from captum_shared.report.recording.mosaic import draw_pairs, scaled_heat, tiled
+from captum_shared.visualization.canvas import new_figure
 
 
 def rendered(figure: Figure) -> np.ndarray:
@@ -47,7 +48,7 @@ def test_every_panel_is_where_its_row_and_column_say() -> None:
     maps = np.zeros((3, 2, 40, 40), np.float32)
     for own, (y, x) in zip(maps.reshape(6, 40, 40), corners, strict=True):
         own[y + 6 : y + 14, x + 6 : x + 14] = 1
-    figure = figures.new_figure(3 * 0.42 - 0.02, 4 * 0.42 - 0.02)  # one point per pixel
+    figure = new_figure(3 * 0.42 - 0.02, 4 * 0.42 - 0.02)  # one point per pixel
     draw_pairs(figure.add_axes((0, 0, 1, 1)), images, [maps])
     seen = rendered(figure)[:166, :124]
     warm = seen[..., 0] - seen[..., 2]

@@ -21,7 +21,9 @@ Similarity = Callable[[Tensor, Tensor, Tensor], Tensor]
 class HasSimilarity(Protocol):
     """A rule that comes with the similarity that its maps decompose, such as a `MomentRule`."""
 
-    def similarity(self, query: Tensor, gallery: Tensor, weight: Tensor) -> Tensor: ...
+    def similarity(self, query: Tensor, gallery: Tensor, weight: Tensor) -> Tensor:
+        """Similarities (Q, G) of latents, or (K, Q, G) for weights (K, D)."""
+        ...
 
 
 def dot(query: Tensor, gallery: Tensor, weight: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captum_shared.readout import noise_ceiling
 from captum_shared.report.recording.mosaic import GAP, draw_heat, draw_pairs
-from captum_shared.visualization.canvas import short
+from captum_shared.visualization.canvas import new_figure, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,17 +131,8 @@ def reuse_figure(counts: Sequence[tuple[str, int]], most: int = 20) -> Figure:
     return figure
 
 
-def new_figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
-    figure.set_layout_engine("none")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def png_bytes(figure: Figure, dpi: int = 110) -> bytes:
+    """A figure as PNG, encoded fast rather than small."""
     buffer = io.BytesIO()
     fast = {"compress_level": 3}  # encodes in under half the time of 6, for 3 % more bytes
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs=fast)
