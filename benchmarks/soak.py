@@ -2,10 +2,13 @@
 
 ``python -m benchmarks.soak --images N --broken M --out DIR [--compare]`` makes N small images, of which M cannot be
 read, and has ``captum-shared selectivity`` and `encode_images` read them all with a tiny network, each in a process of
-its own. Both are killed twice (SIGKILL, after a third and after two thirds of the images) and started again.
-``soak.json`` and ``table.md`` say how many images per second were read, the peak memory of a process, how many of the
-broken images were named, and where each process resumed. With ``--compare``, an uninterrupted run must give the
-same files. Images that are there already are used again.
+its own. Both are killed twice (SIGKILL, after a third and after two thirds of the images) and started again. Each
+process notes the images that it decodes. ``soak.json`` and ``table.md`` say how many were decoded per second, the peak
+memory of a process, how many of the broken images were named, where each process resumed, and how many images were
+decoded twice, because they were read after the last checkpoint before a kill. The second process must resume behind
+the first image, and the third behind the second's (not with ``--quick``, where a kill may come before the first
+checkpoint). With ``--compare``, an uninterrupted run must give the same files. Images that are there already are used
+again.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,8 +52,19 @@ class Row:
     peak_mb: int
     broken: int
     named: int
-    went_on_from: list[int] = field(default_factory=list)
+    resumed_from: list[int] = field(default_factory=list)
+    read_again: int = 0
     same_as_without_kills: bool | None = None
+
+    @property
+    def good(self) -> bool:
+        """Whether each broken image was named, and kills made no difference."""
+        return self.named == self.broken and self.same_as_without_kills in (None, True)
+
+    @property
+    def resumed(self) -> bool:
+        """Whether each process began behind the one before it."""
+        return all(one < other for one, other in pairwise(self.resumed_from))
 
 
 def network() -> nn.Module:
@@ -68,9 +83,9 @@ def make_images(folder: Path, n: int, n_broken: int) -> list[str]:
         (folder / names[start]).parent.mkdir(parents=True, exist_ok=True)
         noise = np.random.default_rng(start).integers(0, 120, (PER_FOLDER, SIZE, SIZE, 3), dtype=np.uint8)
         for k in range(start, min(start + PER_FOLDER, n)):
-            whole = _image(k, noise[k - start])
             path = folder / names[k]
             if not path.exists():
+                whole = _image(k, noise[k - start])
                 path.write_bytes(_broken(k, whole) if k in broken else whole)
     rows = "".join(f"{name},{KINDS[k % len(KINDS)]}\n" for k, name in enumerate(names))
     (folder / "labels.csv").write_text("file,category\n" + rows)
@@ -93,43 +108,57 @@ def encode(images: str, out: str) -> None:
 
     torch.set_num_threads(1)
     paths, _ = read_labels(images, Path(images) / "labels.csv")
-    encoder = LatentEncoder(network().eval(), "1")
-    computed: list[int] = []
-    encoder.register_forward_pre_hook(lambda _, images: computed.append(len(images[0])))
-    latents = encode_images(encoder, paths, batch_size=256, progress=True, cache=Path(out) / "cache")
+    latents = encode_images(
+        LatentEncoder(network().eval(), "1"), paths, batch_size=256, progress=True, cache=Path(out) / "cache"
+    )
     np.save(Path(out) / "latents.npy", latents.numpy())
-    (Path(out) / "computed.json").write_text(json.dumps(sum(computed)))
 
 
-def soak(name: str, words: Sequence[str], out: Path, n: int, kills: Sequence[float]) -> Row:
+def note_reads(path: str) -> None:
+    """Have this process note the index of each image that it decodes, one a line; a kill loses none."""
+    from captum_shared.encoder.images import ImageItem, ImageSource
+
+    notes = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+    read = ImageSource.__getitem__
+
+    def noted(source: ImageSource, index: int) -> ImageItem:
+        item = read(source, index)
+        if item.image is not None:
+            os.write(notes, b"%d\n" % index)
+        return item
+
+    setattr(ImageSource, "__getitem__", noted)  # noqa: B010
+
+
+def soak(name: str, code: str, out: Path, n: int, kills: Sequence[float]) -> Row:
     """Run a command, killing it at some shares of the images."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     row = Row(name, n, 0.0, 0, 0, 0)
-    read, seconds = 0, 0.0
+    read: list[int] = []
+    seconds = 0.0
     for share in (*kills, None):
-        run = _run(words, n, share)
-        read, seconds = read + run.read, seconds + run.seconds
+        run = _run(code, out / "read.txt", n, share)
         row.peak_mb = max(row.peak_mb, run.peak_mb)
-        row.went_on_from.append(run.first)
-    if (out / "computed.json").exists():  # the bar also counts images whose latents were kept
-        row.went_on_from[-1] = n - json.loads((out / "computed.json").read_text())
-    row.images_per_second = round(read / max(seconds, 1e-9), 1)
+        row.resumed_from.append(min(run.read, default=n))
+        read, seconds = read + run.read, seconds + run.seconds
+    row.read_again = len(read) - len(set(read))
+    row.images_per_second = round(len(read) / max(seconds, 1e-9), 1)
     return row
 
 
 @dataclass
 class Run:
-    """One process: the image it began with, how many it read in how many seconds, and its peak memory."""
+    """One process: the images that it decoded in the pass over all, in how many seconds, and its peak memory."""
 
-    first: int
-    read: int
+    read: list[int]
     seconds: float
     peak_mb: int
 
 
-def _run(words: Sequence[str], n: int, killed_at: float | None) -> Run:
-    process = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+def _run(code: str, notes: Path, n: int, killed_at: float | None) -> Run:
+    noting = f"from benchmarks.soak import note_reads; note_reads({str(notes)!r})\n{code}"
+    process = subprocess.Popen([sys.executable, "-c", noting], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     assert process.stderr is not None
     counts: list[tuple[float, int]] = []
     text = b""
@@ -145,10 +174,16 @@ def _run(words: Sequence[str], n: int, killed_at: float | None) -> Run:
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in ((0,) if killed_at is None else (0, -signal.SIGKILL)):
-        raise RuntimeError(f"{' '.join(words[:4])} ended with {process.returncode}: {text[-500:].decode()}")
+        raise RuntimeError(f"{code} ended with {process.returncode}: {text[-500:].decode()}")
     seconds = counts[-1][0] - counts[0][0] if counts else 0.0
-    read = counts[-1][1] - counts[0][1] if counts else 0
-    return Run(counts[0][1] if counts else n, read, seconds, usage.ru_maxrss // 1024)
+    return Run(_of_the_pass(notes), seconds, usage.ru_maxrss // 1024)
+
+
+def _of_the_pass(notes: Path) -> list[int]:
+    """The images of the pass over all, which takes them in order; what follows it looks at single images again."""
+    read = [int(line) for line in notes.read_text().splitlines()]
+    ends = (k for k, (one, other) in enumerate(pairwise(read), 1) if other <= one)
+    return read[: next(ends, len(read))]
 
 
 def run_soak(n: int, n_broken: int, out: Path, compare: bool) -> list[Row]:
@@ -158,27 +193,29 @@ def run_soak(n: int, n_broken: int, out: Path, compare: bool) -> list[Row]:
     subprocess.run([sys.executable, "-c", code], check=True)
     rows = []
     for name, kills in [(name, KILLED_AT) for name in ("selectivity", "encode_images")]:
-        row = soak(name, _words(name, out, out / name), out / name, n, kills)
+        row = soak(name, _code(name, out, out / name), out / name, n, kills)
         row.broken, row.named = len(broken), len(set(broken) & set(_named(name, out, out / name)))
         if compare:
             other = out / f"{name}_unkilled"
-            soak(name, _words(name, out, other), other, n, ())
+            soak(name, _code(name, out, other), other, n, ())
             row.same_as_without_kills = _result(name, out / name) == _result(name, other)
         rows.append(row)
         _write(out, rows)
     return rows
 
 
-def _words(name: str, out: Path, into: Path) -> list[str]:
+def _code(name: str, out: Path, into: Path) -> str:
+    """What the process runs."""
     if name == "encode_images":
-        return ["-c", f"from benchmarks.soak import encode; encode({str(out / 'images')!r}, {str(into)!r})"]
+        return f"from benchmarks.soak import encode; encode({str(out / 'images')!r}, {str(into)!r})"
     images, weights = out / "images", out / "weights.pth"
-    return [
-        "-m", "captum_shared", "selectivity", "--images", str(images), "--labels", str(images / "labels.csv"),
+    words = [
+        "selectivity", "--images", str(images), "--labels", str(images / "labels.csv"),
         "--model", "benchmarks.soak:network", "--weights", str(weights), "--image-size", str(SIZE), "--layers", "0",
         "--top", "20", "--crops", "1", "--sheets", "0", "--batch-size", "256", "--device", "cpu",
         "--out", str(into / "report"),
     ]  # fmt: skip
+    return f"import sys; from captum_shared.cli import main; sys.exit(main({words!r}))"
 
 
 def _named(name: str, out: Path, into: Path) -> list[str]:
@@ -225,8 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     n, n_broken = (600, 12) if options.quick else (options.images, options.broken)
     rows = run_soak(n, n_broken, Path(options.out), options.compare or options.quick)
     print((Path(options.out) / "table.md").read_text())
-    whole = all(row.named == row.broken and row.same_as_without_kills in (None, True) for row in rows)
-    return 0 if whole else 1
+    return 0 if all(row.good and (row.resumed or options.quick) for row in rows) else 1
 
 
 if __name__ == "__main__":

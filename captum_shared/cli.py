@@ -56,12 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_spelling(parser, words)
         options = vars(parser.parse_args(words))
         run: Callable[..., str] = options.pop("run")
+        flags: dict[str, str] = options.pop("command").flags()
         with_traceback = options.pop("traceback", False)
         try:
-            with warnings_in_one_line():
+            with warnings_in_one_line(flags):
                 print(run(**options))
         except (Exception, KeyboardInterrupt) as error:
-            return complain(error, with_traceback)
+            return complain(error, with_traceback, flags)
     return 0
 
 
@@ -317,7 +318,7 @@ def _command(commands: Commands, name: str, summary: str, run: Callable[..., str
         name, help=summary, description=summary.capitalize() + ".", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, command=command)
     _add_traceback(command)
     return command
 

@@ -32,6 +32,11 @@ class Parser(argparse.ArgumentParser):
 
     commands: Mapping[str, Parser] = {}
 
+    def flags(self) -> dict[str, str]:
+        """The flag for each option, by the option's name in Python."""
+        actions = vars(self)["_actions"]  # argparse has no public list
+        return {action.dest: action.option_strings[-1] for action in actions if action.option_strings}
+
     def error(self, message: str) -> NoReturn:
         """Exit with status 2."""
         self.exit(2, f"{PROGRAM}: error: {_line(message)}; see {self.prog} --help\n")
@@ -70,20 +75,29 @@ def describe(error: BaseException) -> tuple[int, str]:
     return 1, f"unexpected error: {type(error).__name__}: {text}; run again with --traceback to see where"
 
 
-def complain(error: BaseException, with_traceback: bool) -> int:
+def complain(error: BaseException, with_traceback: bool, flags: Mapping[str, str]) -> int:
     """Print what went wrong on standard error; returns the exit status."""
     status, line = describe(error)
     if with_traceback:
         traceback.print_exception(error)
-    print(f"{PROGRAM}: {line}", file=sys.stderr)
+    print(f"{PROGRAM}: {name_flags(line, flags)}", file=sys.stderr)
     return status
 
 
+def name_flags(text: str, flags: Mapping[str, str]) -> str:
+    """A message with flags where it names options as in Python, such as --steps for `n_steps`."""
+    return re.sub(r"`(\w+)`", lambda name: flags.get(name[1], name[0]), text)
+
+
 @contextlib.contextmanager
-def warnings_in_one_line() -> Iterator[None]:
+def warnings_in_one_line(flags: Mapping[str, str]) -> Iterator[None]:
     """Print each warning as one line, except Pillow's about large images, which are refused anyway."""
+
+    def show(message: Warning | str, *_: Any) -> None:
+        print(f"{PROGRAM}: warning: {name_flags(_line(str(message)), flags)}", file=sys.stderr)
+
     with warnings.catch_warnings():
-        warnings.showwarning = _print_warning  # type: ignore[assignment]
+        warnings.showwarning = show  # type: ignore[assignment]
         warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")
         yield
 
@@ -146,7 +160,3 @@ def _line(text: str) -> str:
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     ends = ["" if line[-1] in ".:;," else "." if after[0].isupper() else ";" for line, after in pairwise(lines)]
     return " ".join(line + end for line, end in zip(lines, [*ends, ""], strict=False))
-
-
-def _print_warning(message: Warning | str, *_: object) -> None:
-    print(f"{PROGRAM}: warning: {_line(str(message))}", file=sys.stderr)

@@ -265,8 +265,8 @@ class ReportFolder:
     def _difference(self, different: Sequence[str]) -> str:
         more = f"; and {len(different) - 12} more" if len(different) > 12 else ""
         return (
-            f"{self.path} holds a report of another configuration; choose another folder, or replace it with "
-            f"--overwrite (overwrite=True). Different (there -> now): {'; '.join(different[:12])}{more}"
+            f"{self.path} holds a report of another configuration; choose another folder, or set `overwrite` to "
+            f"replace it. Different (there -> now): {'; '.join(different[:12])}{more}"
         )
 
     def _write_manifest(self, complete: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +13,7 @@ from typing import TypedDict, cast
 
 from captum_shared import __version__
 
+_OPTION = re.compile(r"^configuration\.(?:settings\.|network\.)?(\w+)$")
 PACKAGES = ("torch", "torchvision", "captum", "numpy", "scipy", "scikit-learn", "matplotlib", "pillow")
 
 
@@ -48,11 +50,14 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def differences(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
-    """What is different between two manifests, one "key: before -> now" each, in everything but the files."""
+    """What is different between two manifests, one "key: before -> now" each, in everything but the files.
+
+    Options are named as in other messages, such as `seed`.
+    """
     old, new = (_flat({k: v for k, v in each.items() if k not in ("complete", "files")}) for each in (before, now))
     nothing = "(none)"
     return [
-        f"{key}: {_short(old.get(key, nothing))} -> {_short(new.get(key, nothing))}"
+        f"{_named(key)}: {_short(old.get(key, nothing))} -> {_short(new.get(key, nothing))}"
         for key in dict.fromkeys([*old, *new])
         if not _same(key, old.get(key, nothing), new.get(key, nothing))
     ]
@@ -76,6 +81,11 @@ def _flat(content: object, prefix: str = "") -> dict[str, object]:
     for key, value in content.items():
         flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
+
+
+def _named(key: str) -> str:
+    """An option of the user's as in other messages, such as `seed`; other keys as they are."""
+    return _OPTION.sub(r"`\1`", key)
 
 
 def _same(key: str, old: object, new: object) -> bool:

@@ -137,7 +137,7 @@ def test_a_smaller_report_replaces_a_larger_one_when_told_to(run: Any, capsys: A
     Path("out/notes.txt").write_text("mine")
     before = {path.name: path.read_bytes() for path in Path("out").iterdir() if path.is_file()}
     assert run(top="1") == 2
-    assert "configuration.settings.top: 2 -> 1" in capsys.readouterr().err
+    assert "--top: 2 -> 1" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in Path("out").iterdir() if path.is_file()} == before
     assert cli.main([*run.words(top="1"), "--overwrite"]) == 0
     assert {path.name for path in Path("out").iterdir()} == set(before) - {"pair_02.png"} | {".cache"}
@@ -148,7 +148,7 @@ def test_a_folder_of_the_users_is_refused(run: Any, capsys: Any) -> None:
     Path("out").mkdir()
     Path("out/index.html").write_text("mine")
     assert run() == 2
-    assert "`out` must be an empty folder or hold a report of this program" in capsys.readouterr().err
+    assert "--out must be an empty folder or hold a report of this program" in capsys.readouterr().err
     assert [path.name for path in Path("out").iterdir()] == ["index.html"]
     assert Path("out/index.html").read_text() == "mine"
 
@@ -245,22 +245,22 @@ def test_the_bounds_hold_after_unreadable_images_are_left_out(run: Any, photogra
     for k in range(4):
         (photographs / f"{k:02d}.png").write_bytes(b"broken")
     assert run() == 2
-    assert "`preferred` must have at least 5 images" in capsys.readouterr().err
+    assert "--preferred must have at least 5 images" in capsys.readouterr().err
     assert not Path("out/summary.json").exists()
 
 
 MISTAKES = {
     "preferred": (
         {"preferred": "dog"},
-        "`preferred` must be a category of the label file, got 'dog'; expected one of ['disc', 'square']",
+        "--preferred must be a category of the label file, got 'dog'; expected one of ['disc', 'square']",
     ),
     "layer": ({"layer": "9"}, "unknown layer '9'"),
     "model": ({"model": "tiny_network:nothing"}, "has no callable 'nothing'"),
     "weights": ({"weights": "nowhere.pth"}, "no weights at nowhere.pth"),
     "images": ({"images": "nowhere"}, "no folder of images at nowhere"),
-    "top": ({"top": "0"}, "`top` must be a positive integer, got 0"),
-    "similarity": ({"similarity": "l2"}, "`similarity` must be one of ('dot', 'cosine'), got 'l2'"),
-    "pool": ({"pool": "sum"}, "`pool` must be one of"),
+    "top": ({"top": "0"}, "--top must be a positive integer, got 0"),
+    "similarity": ({"similarity": "l2"}, "--similarity must be one of ('dot', 'cosine'), got 'l2'"),
+    "pool": ({"pool": "sum"}, "--pool must be one of"),
     "device": ({"device": "quantum"}, "quantum"),
 }
 

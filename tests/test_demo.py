@@ -132,9 +132,9 @@ def test_command(tmp_path: Path, capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--preferred", "dragon"], "`preferred` must be one of creature, vehicle, furniture, tool, got 'dragon'"),
-        (["--top", "0"], "`top` must be a positive integer, got 0"),
-        (["--batch-size", "0"], "`batch_size` must be a positive integer, got 0"),
+        (["--preferred", "dragon"], "--preferred must be one of creature, vehicle, furniture, tool, got 'dragon'"),
+        (["--top", "0"], "--top must be a positive integer, got 0"),
+        (["--batch-size", "0"], "--batch-size must be a positive integer, got 0"),
     ],
 )
 def test_mistakes(words: list[str], text: str, tmp_path: Path, capsys: Any) -> None:

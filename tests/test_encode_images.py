@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset, TensorDataset
 from captum_shared import LatentEncoder, encode_images, load_encoder
 from captum_shared.encoder.identity import PASSES
 from captum_shared.encoder.registry import load_network, load_weights
+from captum_shared.images import decode_rgb
 
 
 @pytest.fixture
@@ -116,6 +118,27 @@ def test_progress_bar(encoder: LatentEncoder, folder: list[Path], capsys: Any) -
     assert capsys.readouterr().err == ""
     encode_images(encoder, folder, progress=True)
     assert "7/7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_an_image_whose_latents_are_kept_is_not_decoded_again(
+    damaged: bool, encoder: LatentEncoder, folder: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless what is kept turns out to be damaged."""
+    first = encode_images(encoder, folder, cache=tmp_path / "cache", batch_size=2)
+    decoded: list[bytes] = []
+    monkeypatch.setattr(
+        "captum_shared.encoder.images.decode_rgb", lambda data: decoded.append(data) or decode_rgb(data)
+    )
+    if damaged:
+        with sqlite3.connect(tmp_path / "cache" / "latents.sqlite") as database:
+            database.execute("UPDATE kept SET checksum = 'x' WHERE rowid = 3")
+        with pytest.warns(UserWarning, match="damaged"):
+            again = encode_images(encoder, folder, cache=tmp_path / "cache", batch_size=2)
+    else:
+        again = encode_images(encoder, folder, cache=tmp_path / "cache", batch_size=2)
+    assert decoded == ([folder[2].read_bytes()] if damaged else [])
+    assert torch.allclose(again, first, atol=1e-6)
 
 
 def test_cache_computes_each_image_once(encoder: LatentEncoder, folder: list[Path], tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) ->
     before = files_of(tmp_path)
     other = {"command": "test", "configuration": {"top": 2, "rule": "product"}}
     with (
-        pytest.raises(ValueError, match=r"--overwrite.*\(there -> now\): configuration\.top: 3 -> 2$"),
+        pytest.raises(ValueError, match=r"set `overwrite`.*\(there -> now\): `top`: 3 -> 2$"),
         report_folder(tmp_path, other),
     ):
         pass

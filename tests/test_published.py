@@ -69,10 +69,10 @@ def test_text_is_text_in_every_format(report: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"--neuron": "nobody"}, "`neuron` must be one of the report's neurons (unit 0, unit 1), got 'nobody'"),
-        ({"--pairs": "4"}, "`pairs` must be from 1 to 3 for neuron unit 0, got [4]"),
-        ({"--pairs": "one"}, "`pairs` must be numbers separated by commas"),
-        ({"--out": "a.gif"}, "`out` must end in .pdf, .svg, .png, got 'a.gif'"),
+        ({"--neuron": "nobody"}, "--neuron must be one of the report's neurons (unit 0, unit 1), got 'nobody'"),
+        ({"--pairs": "4"}, "--pairs must be from 1 to 3 for neuron unit 0, got [4]"),
+        ({"--pairs": "one"}, "--pairs must be numbers separated by commas"),
+        ({"--out": "a.gif"}, "--out must end in .pdf, .svg, .png, got 'a.gif'"),
         ({"--report": "nowhere"}, "no report at nowhere"),
     ],
 )

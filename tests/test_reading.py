@@ -423,17 +423,34 @@ def layers_called_once(model: nn.Module, x: Tensor, most: int = 6) -> list[str]:
 
 
 SIZES = {"maxvit_t": 224, "inception_v3": 96, "alexnet": 96, "squeezenet1_0": 64}
-HUGE = {"vit_h_14", "vit_l_16", "vit_l_32", "regnet_y_128gf", "vit_b_16", "vit_b_32"}  # hundreds of MB of weights
+HUGE = {  # hundreds of MB of weights, up to 2.5 GB; images of two by two patches
+    "vit_b_16": 32, "vit_b_32": 64, "vit_l_16": 32, "vit_l_32": 64, "vit_h_14": 28, "regnet_y_128gf": 32,
+}  # fmt: skip
+OTHERS = [
+    name
+    for module in (torchvision.models, torchvision.models.quantization)
+    for name in torchvision.models.list_models(module=module)
+    if name not in HUGE
+]
 
 
-@pytest.mark.slow  # builds each of torchvision's eighty networks
-@pytest.mark.parametrize(
-    "name", [n for n in torchvision.models.list_models(module=torchvision.models) if n not in HUGE]
-)
+@pytest.mark.slow  # builds each of torchvision's ninety networks
+@pytest.mark.parametrize("name", OTHERS)
 def test_torchvision(name: str) -> None:
     model = torchvision.models.get_model(name, weights=None).eval()
     x = torch.rand(1, 3, *2 * [SIZES.get(name, 64)])
     assert all(same_as_hook(model, layer, x) for layer in layers_called_once(model, x))
+
+
+@pytest.mark.slow  # draws up to 600 million weights
+@pytest.mark.parametrize("name", HUGE)
+def test_the_largest_of_torchvision(name: str) -> None:
+    size = HUGE[name]
+    options = {"image_size": size} if name.startswith("vit") else {}
+    model = torchvision.models.get_model(name, weights=None, **options).eval()
+    x = torch.rand(1, 3, size, size)
+    layers = layers_called_once(model, x, most=10**9)
+    assert same_as_hook(model, layers[len(layers) // 2], x)
 
 
 def test_a_small_vision_transformer_of_torchvision() -> None:

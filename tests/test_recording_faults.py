@@ -45,7 +45,7 @@ def test_missing_files_are_named_and_may_be_dropped(recording: Path, tiny: torch
     for name in ("007.png", "055.png"):
         (recording / "stimuli" / name).unlink()
     names = r"2 of 90 listed stimuli are not in .*: row 8 \(007.png\), row 56 \(055.png\)"
-    with pytest.raises(FileNotFoundError, match=names + r".*missing='drop'"):
+    with pytest.raises(FileNotFoundError, match=names + ".*set `missing` to 'drop'"):
         Recording.load(recording)
     with pytest.warns(UserWarning, match=names + ". They are left out."):
         data = Recording.load(recording, missing="drop")
@@ -167,7 +167,7 @@ def test_all_corrupt(recording: Path, tiny: torch.nn.Module) -> None:
 
 
 def test_copies_of_a_stimulus_share_a_fold() -> None:
-    from captum_shared.study.encoding import folds_of
+    from captum_shared.study.subject import folds_of
 
     contents = [f"{k % 20}" for k in range(60)]
     folds = folds_of(contents, 5, 0)

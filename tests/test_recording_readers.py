@@ -193,7 +193,7 @@ def test_wrong_folders(folder: Path) -> None:
         Recording.load(folder)
     with pytest.raises(ValueError, match="`missing` must be one of"):
         Recording.load(folder, missing="skip")
-    with pytest.raises(TypeError, match="a folder takes no option 'window'"):
+    with pytest.raises(TypeError, match="a folder takes no option `window`"):
         Recording.load(folder, window=(0, 1))
     (folder / "data.mat").write_bytes(b"")
     with pytest.raises(ValueError, match=r"cannot tell what .*data.mat is"):
@@ -251,7 +251,7 @@ def test_nwb(folder: Path) -> None:
         Recording.load(folder / "data.nwb", stimulus_column="picture")
     with pytest.raises(ValueError, match="start < stop"):
         Recording.load(folder / "data.nwb", window=(0.2, 0.1))
-    with pytest.raises(TypeError, match="an NWB file takes no option 'windw'; it takes window, stimulus_column, "):
+    with pytest.raises(TypeError, match="an NWB file takes no option `windw`; it takes `window`, `stimulus_column`, "):
         Recording.load(folder / "data.nwb", windw=(0.1, 0.2))
     (folder / "broken.nwb").write_bytes(b"broken")
     with pytest.raises(ValueError, match="is not a readable NWB file"):
@@ -264,7 +264,7 @@ def test_nwb(folder: Path) -> None:
         (["--window", "0.2", "0.1"], "must be (start, stop) with start < stop, got [0.2, 0.1]"),
         (["--stimulus-column", "picture"], "must have a column 'picture'"),
         (["--category-column", "start_time"], "must give each image one category, got several for a.png"),
-        (["--variable", "rates"], "an NWB file takes no option 'variable'"),
+        (["--variable", "rates"], "an NWB file takes no option --variable"),
     ],
 )
 def test_options_of_the_command_reach_the_reader(

@@ -152,8 +152,8 @@ def test_changed_configuration_is_refused_with_the_difference(recording: Path, c
     assert cli.main(command(recording, threshold="0.5", rule="centered")) == 2
     error = capsys.readouterr().err
     assert "holds a report of another configuration" in error
-    assert "configuration.settings.threshold: 1.0 -> 0.5" in error
-    assert "configuration.settings.rule: product -> centered" in error
+    assert "--threshold: 1.0 -> 0.5" in error
+    assert "--rule: product -> centered" in error
     responses = np.load(recording / "responses.npy")
     np.save(recording / "responses.npy", responses + 1)
     assert cli.main(command(recording)) == 2
@@ -423,16 +423,16 @@ def test_choices_on_the_command_line(recording: Path) -> None:
 
 MISTAKES = {
     "layer": ({"layer": "9"}, "unknown layer '9'; expected 'auto' or names"),
-    "preferred": ({"preferred": "dog"}, "`preferred` must be a category with at least 5 images, got 'dog'"),
+    "preferred": ({"preferred": "dog"}, "--preferred must be a category with at least 5 images, got 'dog'"),
     "recording": ({"recording": "nowhere"}, "no recording at nowhere"),
-    "drivers": ({"drivers": "0"}, "`drivers` must be a positive integer, got 0"),
-    "rule": ({"rule": "magic"}, "`rule` must be one of"),
-    "engine": ({"engine": "Magic"}, "`engine` must be one of ('IntegratedGradients', 'Saliency'"),
-    "maps": ({"maps": "pixel,voxel"}, "`maps` must be one or more of ('pixel', 'layer'), got ('pixel', 'voxel')"),
-    "neurons": ({"neurons": "0,77"}, "`neurons` must be names of the recording's neurons (0, 1, 2, 3, 4), got ['77']"),
+    "drivers": ({"drivers": "0"}, "--drivers must be a positive integer, got 0"),
+    "rule": ({"rule": "magic"}, "--rule must be one of"),
+    "engine": ({"engine": "Magic"}, "--engine must be one of ('IntegratedGradients', 'Saliency'"),
+    "maps": ({"maps": "pixel,voxel"}, "--maps must be one or more of ('pixel', 'layer'), got ('pixel', 'voxel')"),
+    "neurons": ({"neurons": "0,77"}, "--neurons must be names of the recording's neurons (0, 1, 2, 3, 4), got ['77']"),
     "range": ({"neurons": "3-1"}, "such as 0,3,7-9, got '3-1'"),
-    "averaged": ({"references_averaged": "0"}, "`references_averaged` must be a positive integer, got 0"),
-    "folds": ({"folds": "1"}, "`folds` must be an integer of at least 2, got 1"),
+    "averaged": ({"references_averaged": "0"}, "--references-averaged must be a positive integer, got 0"),
+    "folds": ({"folds": "1"}, "--folds must be an integer of at least 2, got 1"),
     "labels": ({"labels": "nowhere.csv"}, "no label file at nowhere.csv"),
 }
 

@@ -17,6 +17,7 @@ from captum_shared.study.encoding import EncodingModels, encode_stimuli, fit_mod
 from captum_shared.study.run import Run
 from captum_shared.study.settings import RecordingSettings
 from captum_shared.study.study import Study, open_study
+from captum_shared.study.subject import open_subject
 from captum_shared.study.tuning import find_tuning
 
 N, REPEATS, NOISE = 400, 5, 1.0
@@ -39,7 +40,7 @@ def fitted(
     recording: Recording, network: torch.nn.Module, folder: Path, **choices: Any
 ) -> tuple[Study, EncodingModels]:
     settings = RecordingSettings(preferred="a")
-    study = open_study(recording, network, preprocessing(24), settings, **choices)
+    study = open_study(open_subject(recording, settings), network, preprocessing(24), **choices)
     with report_folder(folder / "out", study.manifest()) as report:
         run = Run(report, progress=False)
         return study, fit_models(study, find_tuning(study), encode_stimuli(study, run), run)

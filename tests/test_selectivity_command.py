@@ -233,10 +233,10 @@ def test_unequal_base_rates_are_warned_about(photographs: Path, capsys: Any) -> 
 def test_mistakes_are_one_line(photographs: Path, capsys: Any) -> None:
     for changes, text in (
         ({"layers": "9"}, "unknown layer '9'"),
-        ({"top": "1"}, "`top` must be an integer of at least 2, got 1"),
-        ({"crops": "0"}, "`crops` must be a positive integer, got 0"),
-        ({"class_threshold": "2"}, r"`class_threshold` must be in \(0, 1\], got 2.0"),
-        ({"device": "nonsense"}, "`device` must be one that this machine has"),
+        ({"top": "1"}, "--top must be an integer of at least 2, got 1"),
+        ({"crops": "0"}, "--crops must be a positive integer, got 0"),
+        ({"class_threshold": "2"}, r"--class-threshold must be in \(0, 1\], got 2.0"),
+        ({"device": "nonsense"}, "--device must be one that this machine has"),
     ):
         assert run(photographs, **changes) == 2
         error = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from torch.utils.data import TensorDataset
 
 import captum_shared as cs
 from captum_shared.encoder.identity import PASSES
-from captum_shared.selectivity import TopActivations, top, top_activations
+from captum_shared.selectivity import TopActivations, checkpoint, top_activations
 from captum_shared.selectivity.ranking import RunningTop
 
 PARTS = ("activations", "images", "positions")
@@ -184,10 +185,10 @@ KILLED = """
     import os, sys, torch
     from pathlib import Path
     from captum_shared.encoder.identity import PASSES
-    from captum_shared.selectivity import top_activations, top
+    from captum_shared.selectivity import checkpoint, top_activations
     sys.path.insert(0, {tests!r})
     from test_selectivity_top import exact_network
-    top.SECONDS_BETWEEN_CHECKPOINTS = 0
+    checkpoint.SECONDS_BETWEEN, checkpoint.SHARE = 0, float("inf")
     calls = []
     def stop(*_):
         calls.append(1)
@@ -234,13 +235,33 @@ def interrupted(model: nn.Module, after: int) -> nn.Module:
 def test_interrupted_at_any_batch_and_resumed(
     photographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(top, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0)
+    monkeypatch.setattr(checkpoint, "SHARE", float("inf"))
     whole = top_activations(network(), "2", photographs, k=5, batch_size=2)
     for after in range(6):
         folder = tmp_path / f"after{after}"
         with pytest.raises(KeyboardInterrupt):
             top_activations(interrupted(network(), after), "2", photographs, k=5, batch_size=2, checkpoint=folder)
         assert same(top_activations(network(), "2", photographs, k=5, batch_size=2, checkpoint=folder), whole)
+
+
+@pytest.mark.parametrize(("cost", "written_at"), [(0.0, [2, 4, 6, 8, 10, 12]), (0.009, [2, 6, 10, 12]), (1.0, [2, 12])])
+def test_checkpoints_are_as_frequent_as_they_are_cheap(
+    cost: float, written_at: list[int], photographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 0.25 seconds per batch: every fifth of a second, or such that they take a fiftieth of the time."""
+    clock, writes = [0.0], []
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    model = network()
+    model[0].register_forward_hook(lambda *_: clock.__setitem__(0, clock[0] + 0.25))
+
+    def write(*arguments: Any) -> None:
+        writes.append(arguments[-1]["next"])
+        clock[0] += cost
+
+    monkeypatch.setattr("captum_shared.selectivity.checkpoint.Store.write", write)
+    top_activations(model, "1", photographs, k=5, batch_size=2, checkpoint=tmp_path / "checkpoint")
+    assert writes == written_at
 
 
 def test_another_network_or_image_starts_over(photographs: list[Path], tmp_path: Path) -> None:

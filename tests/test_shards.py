@@ -59,7 +59,7 @@ def test_shards_of_another_configuration_are_refused(recording: Path, tiny: torc
     with pytest.raises(ValueError, match=r"nothing to gather: expected folders such as out.shard-1-of-20"):
         explain(recording, tiny, Path("out"), gather=True)
     explain(recording, tiny, Path("out"), shard="1/2", drivers=1)
-    with pytest.raises(ValueError, match=r"is of another configuration.*settings.drivers: 1 -> 2"):
+    with pytest.raises(ValueError, match=r"is of another configuration.*`drivers`: 1 -> 2"):
         explain(recording, tiny, Path("out"), gather=True)
     Path("other.shard-2-of-2").mkdir()
     with pytest.raises(ValueError, match=r"other.shard-2-of-2 holds no run of this program"):

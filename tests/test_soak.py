@@ -31,4 +31,5 @@ def test_killed_twice_and_the_same(tmp_path: Path) -> None:
     assert main(["--quick", "--out", str(tmp_path)]) == 0
     for row in json.loads((tmp_path / "soak.json").read_text()):
         assert row["named"] == row["broken"] == 12
+        assert len(row["resumed_from"]) == 3
         assert row["same_as_without_kills"]

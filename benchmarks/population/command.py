@@ -35,6 +35,7 @@ from captum_shared.study.neurons import select_neurons
 from captum_shared.study.run import Run
 from captum_shared.study.settings import RecordingSettings, make_settings
 from captum_shared.study.study import open_study
+from captum_shared.study.subject import open_subject
 from captum_shared.study.tuning import find_tuning
 
 STAGES = ("encode", "fit", "select", "maps", "report")
@@ -119,7 +120,7 @@ def explain(made: Population, setup: Setup, out: Path) -> dict[str, object]:
     options = {"drivers": setup.pairs, "threshold": 0.0, "min_cv_r": -1.0, "min_d_prime": -99.0, "maps": setup.maps,
                "n_steps": setup.n_steps, "n_splits": 10, "map_bits": 8, "map_reduction": 2}  # fmt: skip
     settings = make_settings(RecordingSettings, options, "explain")
-    study = open_study(made.recording, made.encoder, made.transform, settings)
+    study = open_study(open_subject(made.recording, settings), made.encoder, made.transform)
     clock = _Clock()
     with report_folder(out, study.manifest(), overwrite=True) as folder:
         work = Run(folder, setup.workers if setup.backend == "loky" else None, progress=False)

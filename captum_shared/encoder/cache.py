@@ -63,6 +63,12 @@ class LatentCache:
     def __reduce__(self) -> tuple[object, ...]:
         return LatentCache, (self.path.parent, self.identity)  # another process opens the file itself
 
+    def images(self) -> set[str]:
+        """Digests of the images whose latents are kept, damaged ones included."""
+        query = "SELECT CAST(image AS BLOB) FROM kept WHERE identity = ?"  # which need be no text any more
+        rows = self._attempt(lambda: self._database.execute(query, (self._name,)).fetchall())
+        return {bytes(image).decode(errors="replace") for (image,) in rows or () if isinstance(image, bytes)}
+
     def get(self, images: Sequence[str]) -> dict[str, Tensor]:
         """The latents (D,) that are known for the images with these digests."""
         query = "SELECT z, checksum FROM kept WHERE identity = ? AND image = ?"

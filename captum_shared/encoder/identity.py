@@ -72,7 +72,7 @@ def identify_network(
     """
     device = next((tensor.device for tensor in _tensors(network).values()), torch.device("cpu"))
     images = [image.to(device, example.dtype) for image in _probe_tensors(tuple(example.shape))]
-    with torch.no_grad(), _random_state_kept(device):
+    with torch.no_grad(), random_state_kept(device):
         rows, again = ([_sketch(out) for x in images for out in _listed((forward or network)(x[None]))] for _ in "12")
     if not close(rows, again):
         raise ValueError(
@@ -118,7 +118,7 @@ def identify_transform(transform: ImageTransform | None, example: object) -> Ide
 def _transformed(transform: ImageTransform, probe: object) -> tuple[float, ...] | Exception:
     """A transformed probe, or why it cannot be transformed: a transform that crops cannot take small images."""
     try:
-        with _random_state_kept(torch.device("cpu")):
+        with random_state_kept(torch.device("cpu")):
             first, *others = (as_tensor(transform(probe)) for _ in range(CALLS))
     except Exception as error:
         return error
@@ -213,7 +213,7 @@ def _versions() -> list[str]:
 
 
 @contextmanager
-def _random_state_kept(device: torch.device) -> Iterator[None]:
+def random_state_kept(device: torch.device) -> Iterator[None]:
     """Restore the state of the random generators afterwards."""
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):

@@ -97,7 +97,7 @@ def encode_images(
         _open_cache(cache, encoder, source, autocast) as store,
         tqdm(total=len(source), disable=not progress, unit="image") as bar,
     ):
-        encode = partial(_encode_batch, encoder, store, device, autocast)
+        encode = partial(_encode_batch, encoder, source, store, device, autocast)
         image_pass = ImagePass(encode, source, batch_size, num_workers, source.of_paths)
         with closing(image_pass.results()) as results:
             for new, failed in results:
@@ -110,19 +110,26 @@ def encode_images(
 
 
 class ImageItem:
-    """One image: its tensor and digest, or what went wrong."""
+    """One image: its tensor and digest, or what went wrong; its digest alone if its latents are kept."""
 
     def __init__(self, index: int, image: Tensor | None = None, digest: str = "", failure: str = "") -> None:
         self.index, self.image, self.digest, self.failure = index, image, digest, failure
 
 
 class ImageSource(Dataset[ImageItem]):
-    """Images of any of the three kinds, item by item; never raises for a bad image file."""
+    """Images of any of the three kinds, item by item; never raises for a bad image file.
+
+    Attributes
+    ----------
+    kept : set of str
+        Digests of files whose latents are kept: they are not decoded.
+    """
 
     def __init__(self, images: Images, transform: ImageTransform | None, keep_digest: bool) -> None:
         self.images = images
         self.transform = transform
         self.keep_digest = keep_digest
+        self.kept: set[str] = set()
 
     def __len__(self) -> int:
         return len(self.images)  # type: ignore[arg-type]
@@ -152,10 +159,13 @@ class ImageSource(Dataset[ImageItem]):
     def _from_path(self, index: int, path: Path) -> ImageItem:
         try:
             data = path.read_bytes()
+            digest = sha256(READING, data) if self.keep_digest else ""
+            if digest in self.kept:
+                return ImageItem(index, digest=digest)
             image = decode_rgb(data)
         except (OSError, ValueError) as error:
             return ImageItem(index, failure=reason_of(error))
-        return ImageItem(index, self._tensor(image), sha256(READING, data) if self.keep_digest else "")
+        return ImageItem(index, self._tensor(image), digest)
 
     def _tensor(self, image: object) -> Tensor:
         return as_tensor(self.transform(image) if self.transform else image)
@@ -172,28 +182,39 @@ def _image_of(item: object) -> object:
     return item[0] if isinstance(item, (tuple, list)) else item
 
 
+def _kept_apart(
+    batch: list[ImageItem], source: ImageSource, store: LatentCache | None
+) -> tuple[dict[int, Tensor], list[ImageItem]]:
+    """Latents that are kept, by the image's index, and the other images."""
+    known = store.get([item.digest for item in batch if item.digest]) if store else {}
+    rows = {item.index: known[item.digest] for item in batch if item.digest in known}
+    others = [item for item in batch if item.index not in rows]
+    damaged = {item.digest for item in others if item.image is None and not item.failure}
+    source.kept -= damaged
+    return rows, [source[item.index] if item.digest in damaged else item for item in others]
+
+
 def _encode_batch(
     encoder: nn.Module,
+    source: ImageSource,
     store: LatentCache | None,
     device: torch.device,
     autocast: torch.dtype | None,
     batch: list[ImageItem],
 ) -> tuple[dict[int, Tensor], dict[int, str]]:
     """The latents of a batch's images, and why some could not be read; both by the image's index."""
-    items = [item for item in batch if not item.failure]
-    known = store.get([item.digest for item in items]) if store else {}
-    new = [item for item in items if item.digest not in known]
-    rows = {item.index: known[item.digest] for item in items if item.digest in known}
-    if new:
+    rows, others = _kept_apart(batch, source, store)
+    items = [item for item in others if not item.failure]
+    if items:
         precision = torch.autocast(device.type, dtype=autocast) if autocast else nullcontext()
-        x = stack_images(new).to(device)
+        x = stack_images(items).to(device)
         with precision, network_refusals(x, encoder, "the encoder"):
-            latents = check_encoded(encoder(x), len(new))
+            latents = check_encoded(encoder(x), len(items))
         latents = latents.float().cpu() if autocast else latents.cpu()
-        rows.update({item.index: row for item, row in zip(new, latents, strict=True)})
+        rows.update({item.index: row for item, row in zip(items, latents, strict=True)})
         if store:
-            store.put({item.digest: row for item, row in zip(new, latents, strict=True)})
-    return rows, {item.index: item.failure for item in batch if item.failure}
+            store.put({item.digest: row for item, row in zip(items, latents, strict=True)})
+    return rows, {item.index: item.failure for item in others if item.failure}
 
 
 def _check_finite(rows: dict[int, Tensor], images: Images) -> None:
@@ -246,7 +267,9 @@ def _open_cache(
             return check_encoded(encoder(x), 1)
 
     identity = identify(encoder, source.transform, example, latents)
-    return LatentCache(cache, identity.extended(str(autocast)))
+    store = LatentCache(cache, identity.extended(str(autocast)))
+    source.kept = store.images()
+    return store
 
 
 def device_of(encoder: nn.Module, device: str | torch.device | None) -> torch.device:

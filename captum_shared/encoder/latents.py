@@ -137,7 +137,7 @@ class LatentEncoder(nn.Module):
         if not isinstance(output, Tensor):
             raise TypeError(
                 f"layer {self.layer!r} returned {_describe(output)}; expected a tensor. Choose a layer inside it, or "
-                "pass a callable as `pool`, which receives this output and returns (N, D)"
+                "(in Python) give a callable pool, which receives this output and returns (N, D)"
             )
         return output
 
@@ -217,8 +217,8 @@ def token_grid(n_tokens: int, image_size: torch.Size) -> tuple[int, int, int]:
             return extra, h, n // h
     raise ValueError(
         f"{n_tokens} tokens fit no grid with the aspect ratio of a {height} x {width} image (up to "
-        f"{_MOST_EXTRA_TOKENS} extra tokens tried); expected one token per patch. Resize the images, or pass a callable"
-        " as `pool`"
+        f"{_MOST_EXTRA_TOKENS} extra tokens tried); expected one token per patch. Resize the images, or (in Python) "
+        "give a callable pool"
     )
 
 

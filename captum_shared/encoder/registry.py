@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
@@ -92,11 +92,12 @@ def load_network(
     """
     custom = ":" in name
     known = None if custom else _known_weights(name, weights)
+    state = None if weights is None or known is not None else _read_state(Path(weights))  # before any work
     model = _call(name) if custom else models.get_model(name, weights=known)
     if not isinstance(model, nn.Module):
         raise TypeError(f"{name!r} must return an nn.Module, got {type(model).__name__}")
-    if weights is not None and known is None:
-        load_weights(model, weights)
+    if state is not None:
+        _fill(model, state, weights)
     if not custom:  # other networks may use `view` on what the layout makes non-contiguous
         channels_last(model)
     if custom or image_size is not None:
@@ -114,7 +115,10 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     FileNotFoundError, ValueError
         If the file does not exist, holds no state dict, or does not fit the network.
     """
-    state = _read_state(Path(path))
+    _fill(model, _read_state(Path(path)), path)
+
+
+def _fill(model: nn.Module, state: Mapping[str, Tensor], path: str | Path | None) -> None:
     try:
         model.load_state_dict({key.removeprefix("module."): value for key, value in state.items()})
     except RuntimeError as error:

@@ -149,10 +149,10 @@ def _fit_and_score(
     if estimator is None:
         fitted = ridge_pipeline(len(x), x.shape[1], pca).fit(x, y)
         return fitted, np.atleast_1d(fitted[-1].best_score_)
-    return _fit(estimator, x, y), _inner_score(x, y, estimator)
+    return fit_clone(estimator, x, y), _inner_score(x, y, estimator)
 
 
-def _fit(estimator: Estimator, x: np.ndarray, y: np.ndarray) -> Estimator:
+def fit_clone(estimator: Estimator, x: np.ndarray, y: np.ndarray) -> Estimator:
     """A fitted clone. One response is given as (n,), unless the estimator is only for several."""
     from sklearn.base import clone
 
@@ -173,6 +173,6 @@ def _inner_score(x: np.ndarray, y: np.ndarray, estimator: Estimator) -> np.ndarr
 
     predicted = np.empty_like(y)
     for train, test in KFold(min(INNER_FOLDS, len(x)), shuffle=True, random_state=0).split(x):
-        predicted[test] = linear_output(_fit(estimator, x[train], y[train]), x[test])
+        predicted[test] = linear_output(fit_clone(estimator, x[train], y[train]), x[test])
     result: np.ndarray = -((y - predicted) ** 2).mean(axis=0)
     return result

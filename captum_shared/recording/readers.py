@@ -205,5 +205,5 @@ def _refuse(options: ReaderOptions, noun: str, reader: Callable[..., object] | N
     """Refuse options that the reader does not take; without one, all."""
     known = [] if reader is None else [name for name in inspect.signature(reader).parameters if name != "path"]
     for name in sorted(set(options) - set(known)):
-        takes = f"; it takes {', '.join(known)}" if known else ""
-        raise TypeError(f"{noun} takes no option {name!r}{takes}")
+        takes = f"; it takes {', '.join(f'`{one}`' for one in known)}" if known else ""
+        raise TypeError(f"{noun} takes no option `{name}`{takes}")

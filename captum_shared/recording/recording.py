@@ -164,7 +164,7 @@ class Recording:
         names = named_rows(absent, found.files, 50)
         message = f"{len(absent)} of {len(images)} listed stimuli are not in {folder}: {names}"
         if missing == "raise" or len(absent) == len(images):
-            raise FileNotFoundError(f"{message}. To leave them out, pass missing='drop' (--missing drop)")
+            raise FileNotFoundError(f"{message}. To leave them out, set `missing` to 'drop'")
         warnings.warn(f"{message}. They are left out.", stacklevel=2)
         return recording.select(np.setdiff1d(np.arange(len(images)), absent))
 

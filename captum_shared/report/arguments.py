@@ -1,10 +1,10 @@
-"""What a command was asked for, checked before any work: before weights are downloaded or images are encoded."""
+"""What a command was asked for, checked before any work: before a network is made or weights are downloaded."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,12 +14,13 @@ from captum_shared.folders import MANIFEST, ReportFolder
 from captum_shared.labels import read_labels
 from captum_shared.report.device import find_device
 from captum_shared.study.category import check_membership
-from captum_shared.study.settings import CategorySettings, RecordingSettings, Settings, make_settings
+from captum_shared.study.contents import example_of
+from captum_shared.study.settings import CategorySettings, RecordingSettings, Settings, make_settings, split_options
 
 Chosen = TypeVar("Chosen", bound=Settings)
 
 LEAST = {
-    "batch_size": 1, "crops": 1, "image_size": 1, "n_steps": 1, "rare": 1, "seed": 0, "sheets": 0, "top": 1,
+    "batch_size": 1, "crops": 1, "image_size": 1, "n_steps": 1, "pca": 0, "rare": 1, "seed": 0, "sheets": 0, "top": 1,
 }  # fmt: skip
 MOST_CELLS = 64
 """The longest side of a grid: if it had more cells than the map, latents would be repeated and memory would fill up."""
@@ -31,15 +32,17 @@ def check_demo(**options: Any) -> None:
 
 
 def check_category(images: str, labels: str, preferred: str, **options: Any) -> None:
-    """The arguments of ``captum-shared category``, with the label file and the images it lists."""
+    """The arguments of ``captum-shared category``, the label file, and that images are there, one of them readable."""
     _check_common(options)
     _check_pool(options["pool"], POOLS)
     settings = _check_settings(CategorySettings, options)
-    check_membership(read_labels(images, labels)[1], preferred, settings.folds)
+    paths, categories = read_labels(images, labels)
+    check_membership(categories, preferred, settings.folds)
+    example_of(paths)
 
 
 def check_selectivity(images: str, labels: str, **options: Any) -> None:
-    """The arguments of ``captum-shared selectivity``, with the label file and the images it lists."""
+    """The arguments of ``captum-shared selectivity``; of the files, as in `check_category`."""
     check_integer("top", options["top"], 2)
     threshold = check_number("class_threshold", options["class_threshold"])
     if not 0 < threshold <= 1:
@@ -47,7 +50,7 @@ def check_selectivity(images: str, labels: str, **options: Any) -> None:
     if not all(options["layers"]):
         raise ValueError(f"`layers` must be names separated by commas, got an empty name in {options['layers']}")
     _check_common(options)
-    read_labels(images, labels)
+    example_of(read_labels(images, labels)[0])
 
 
 def check_recording(**options: Any) -> None:
@@ -56,13 +59,12 @@ def check_recording(**options: Any) -> None:
     if options["pool"] is not None:
         _check_pool(options["pool"], ("avg", "max"))
     if options["n_jobs"] == 0:
-        raise ValueError("`jobs` must be a number of processes, or -1 for all cores, got 0")
+        raise ValueError("`n_jobs` must be a number of processes, or -1 for all cores, got 0")
     _check_settings(RecordingSettings, options)
 
 
 def _check_settings(kind: type[Chosen], options: dict[str, Any]) -> Chosen:
-    known = {field.name for field in fields(kind)}
-    return make_settings(kind, {name: value for name, value in options.items() if name in known}, "this command")
+    return make_settings(kind, split_options(kind, options)[0], "this command")
 
 
 def _check_common(options: dict[str, Any]) -> None:
@@ -76,7 +78,19 @@ def _check_common(options: dict[str, Any]) -> None:
             raise ValueError(f"`out` must be a folder, got the file {folder}")
     if out.is_dir() and not os.path.lexists(out / MANIFEST):
         ReportFolder(out, {}).refuse_foreign()
+    _check_writable(out)
     find_device(options["device"])
+
+
+def _check_writable(out: Path) -> None:
+    """Refuse a folder in which no file can be made; or whose parent is such, where it is still to be made."""
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise ValueError(
+            f"`out` must be a folder in which files can be made, got {out}: {error.strerror} in {there}"
+        ) from error
 
 
 def _check_channels(name: str, values: Sequence[float] | None) -> None:

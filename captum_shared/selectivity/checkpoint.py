@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict, cast
@@ -16,6 +17,9 @@ from captum_shared.selectivity.layers import LayerReader
 from captum_shared.store import Identity, Store
 
 SAMPLED = 16
+SECONDS_BETWEEN = 0.2
+"""From one checkpoint to the next, at least: more where writing takes more than `SHARE` of the time."""
+SHARE = 0.02
 
 
 class PassNotes(TypedDict):
@@ -44,14 +48,22 @@ class Checkpoint:
     def __init__(self, folder: str | Path, identity: Identity) -> None:
         self.identity = identity
         self._store = Store(folder)
+        self._next = time.monotonic() + SECONDS_BETWEEN
 
     def read(self) -> PassState | None:
         """What was written last, or None."""
         return cast(PassState | None, self._store.read("top", self.identity))
 
+    def due(self) -> bool:
+        """Whether it is time to write again."""
+        return time.monotonic() >= self._next
+
     def write(self, state: PassState) -> None:
         """Replace what was written before, in one step."""
+        begun = time.monotonic()
         self._store.write("top", self.identity, *state)
+        ended = time.monotonic()
+        self._next = ended + max(SECONDS_BETWEEN, (ended - begun) / SHARE)
 
 
 def open_checkpoint(folder: str | Path | None, reader: LayerReader, source: ImageSource, k: int) -> Checkpoint | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
@@ -31,8 +30,6 @@ from captum_shared.selectivity.ranking import RunningTop, TopActivations
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-SECONDS_BETWEEN_CHECKPOINTS = 30.0
 
 
 class PassOptions(TypedDict, total=False):
@@ -92,11 +89,12 @@ def top_activations(
     batch_size, device, progress, num_workers, unreadable
         As in `encode_images`. Images that cannot be read are named at the end and left out.
     checkpoint : path, optional
-        A folder in which the pass is saved every 30 seconds and at its end, under a name made from everything that
-        determines it: what the model does up to the layers, k, what the transform does, and the images (the content of
-        files and tensors; for a Dataset, its length and 16 of its items). The same call then resumes where it stopped,
-        with the same result if the batch size is the same, to the last bit if the network's sums are repeatable. A
-        damaged checkpoint is named in a warning, and the pass starts over.
+        A folder in which the pass is saved at its end, and on the way as often as a fiftieth of the time allows (at
+        most five times a second), under a name made from everything that determines it: what the model does up to the
+        layers, k, what the transform does, and the images (the content of files and tensors; for a Dataset, its length
+        and 16 of its items). The same call then resumes where it stopped, with the same result if the batch size is
+        the same, to the last bit if the network's sums are repeatable. A damaged checkpoint is named in a warning, and
+        the pass starts over.
 
     Returns
     -------
@@ -127,7 +125,6 @@ def top_activations(
     with evaluating(model), torch.no_grad():
         store = open_checkpoint(checkpoint, reader, source, k)
     scan.load(store.read() if store else None)
-    saved = time.monotonic()
     image_pass = ImagePass(partial(_read, reader, device), source, batch_size, num_workers, source.of_paths)
     with (
         evaluating(model),
@@ -137,9 +134,8 @@ def top_activations(
     ):
         for result in results:
             bar.update(scan.take(result))
-            if store and (time.monotonic() - saved >= SECONDS_BETWEEN_CHECKPOINTS or scan.next == len(source)):
+            if store and (store.due() or scan.next == len(source)):
                 store.write(scan.state())
-                saved = time.monotonic()
     report_unreadable(scan.failures, images, unreadable, len(source), "They are left out.")
     tops = scan.result(len(source))
     return tops[names[0]] if isinstance(layers, str) else tops

@@ -141,8 +141,7 @@ def encode_stimuli(study: Study, run: Run) -> Latents:
 def fit_models(study: Study, tuning: Tuning, latents: Latents, run: Run) -> EncodingModels:
     """Fit every usable neuron on every candidate, and choose."""
     settings, responses = study.settings, study.responses
-    contents = [study.hashes.get(name, name) for name in study.recording.stimulus_names]
-    fold_of = folds_of(contents, settings.folds, settings.seed)
+    fold_of = study.fold_of
     blocks = blocks_of(responses, tuning.usable)
     n_candidates = len(study.network.candidates)
 
@@ -175,15 +174,6 @@ def blocks_of(responses: np.ndarray, usable: np.ndarray, most: int = 64) -> list
         for neurons in groups.values()
         for start in range(0, len(neurons), most)
     ]
-
-
-def folds_of(contents: Sequence[str], folds: int, seed: int) -> np.ndarray:
-    """The fold of each stimulus, (n,); stimuli with the same content fall into the same fold."""
-    _, place = np.unique(np.asarray(contents), return_inverse=True)
-    n = place.max() + 1
-    if n < folds:
-        raise ValueError(f"`folds` must be at most the number of different stimuli, {n}, got {folds}")
-    return (np.random.default_rng(seed).permutation(n) % folds)[place]
 
 
 def splits_of(fold_of: np.ndarray) -> Splits:

@@ -258,6 +258,13 @@ def make_settings(kind: type[Kind], options: Mapping[str, object], caller: str) 
     return settings
 
 
+def split_options(kind: type[Settings], options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A user's options: those that are settings of this kind, and the others."""
+    names = {field.name for field in fields(kind)}
+    chosen = {name: value for name, value in options.items() if name in names}
+    return chosen, {name: value for name, value in options.items() if name not in names}
+
+
 def parse_numbers(text: str) -> list[str]:
     """Split names at commas; a range of numbers is written with a hyphen.
 

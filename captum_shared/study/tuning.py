@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,8 +9,7 @@ import numpy as np
 
 from captum_shared.readout import split_half_reliability
 from captum_shared.selection import d_prime
-from captum_shared.study.settings import MIN_IMAGES
-from captum_shared.study.study import Study
+from captum_shared.study.subject import Subject, choosable, given_categories
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Tuning:
         return np.array([not reason for reason in self.unusable])
 
 
-def find_tuning(study: Study) -> Tuning:
+def find_tuning(study: Subject) -> Tuning:
     """Compute the reliability and the preferred category of each neuron."""
     settings = study.settings
     d_primes = category_d_primes(study.responses, study.categories)
@@ -62,12 +60,7 @@ def category_d_primes(responses: np.ndarray, categories: np.ndarray) -> dict[str
         Means over repeats; NaN where there are none.
     categories : (n,) array of str
     """
-    counts = Counter(str(name) for name in categories)
-    return {
-        name: d_prime(responses.T, categories == name)
-        for name in sorted(counts)
-        if MIN_IMAGES <= counts[name] < len(categories)
-    }
+    return {name: d_prime(responses.T, categories == name) for name in choosable(categories)}
 
 
 def preferred_categories(
@@ -80,18 +73,9 @@ def preferred_categories(
     ValueError
         If a given category is unknown or too small, or their number is not that of the neurons.
     """
-    if given is not None:
-        names = [given] * n_neurons if isinstance(given, str) else [str(name) for name in given]
-        if len(names) != n_neurons:
-            raise ValueError(f"`preferred` must be one category, or one for each of {n_neurons} neurons; "
-                             f"got {len(names)}")  # fmt: skip
-        unknown = sorted(set(names) - set(d_primes))
-        if unknown:
-            raise ValueError(f"`preferred` must be a category with at least {MIN_IMAGES} images, got {unknown[0]!r}; "
-                             f"expected one of {list(d_primes)}")  # fmt: skip
-        return list(names)
-    if not d_primes:
-        raise ValueError(f"no category has at least {MIN_IMAGES} images and leaves others; there is nothing to prefer")
+    chosen = given_categories(list(d_primes), given, n_neurons)
+    if chosen is not None:
+        return list(chosen)
     table = np.stack(list(d_primes.values()))
     names = list(d_primes)
     return [None if np.isnan(column).all() else names[int(np.nanargmax(column))] for column in table.T]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from faults.faulty import COMMANDS, run, words_of, write
+from faults.faulty import COMMANDS, assert_alike, run, words_of, write
 
 REPORTS = ("category", "selectivity", "recording")
 FLAGS: dict[str, dict[str, str]] = {"recording": {"--threshold": "-9"}}
@@ -88,7 +86,7 @@ def test_a_folder_of_others_is_refused(command: str, name: str, world: Path, cap
     FOREIGN[name]()
     before = files()
     assert run(words(command)) == 2
-    assert "`out` must be an empty folder or hold a report of this program" in one_line(capsys)
+    assert "--out must be an empty folder or hold a report of this program" in one_line(capsys)
     assert files() == before
     assert_mine()
 
@@ -198,7 +196,7 @@ def test_another_configuration_is_shown(command: str, report: Any, capsys: Any) 
     assert run(words(command, seed="1")) == 2
     line = one_line(capsys)
     assert "out holds a report of another configuration" in line
-    assert "seed: 0 -> 1" in line
+    assert "--seed: 0 -> 1" in line
     assert "--overwrite" in line
     assert files() == before
 
@@ -258,17 +256,6 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "zeros": lambda data: bytes(len(data)),
 }
 KEPT = {"category": ".cache/*.sqlite", "selectivity": ".cache/*.safetensors", "interrupted": ".work/**/*.*"}
-
-
-def assert_alike(one: Path, other: Path) -> None:
-    """Two tables agree up to rounding: an image that is encoded alone has latents that differ in the last bits."""
-    rows, expected = (list(csv.reader(path.open(newline=""))) for path in (one, other))
-    assert [len(row) for row in rows] == [len(row) for row in expected]
-    for field, value in zip(chain(*rows), chain(*expected), strict=True):
-        try:
-            assert float(field) == pytest.approx(float(value), rel=1e-4)
-        except ValueError:
-            assert field == value
 
 
 @pytest.mark.parametrize("name", DAMAGE)

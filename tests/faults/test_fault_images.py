@@ -57,20 +57,20 @@ def put(folder: str, content: bytes, names: list[str] = NAMES) -> Callable[[], A
 
 
 FAULTS = [
-    *(Fault(f"all {name}", f"24 of 24 images cannot be read: images/00.png: .*{text}", change=put("images", content), early=False)
+    *(Fault(f"all {name}", f"24 of 24 images cannot be read: images/00.png: .*{text}", change=put("images", content))
       for name, (content, text) in BROKEN.items()),
     *(Fault(f"one {name}", f"warning: 1 of 24 images cannot be read: images/04.png: .*{text}.* They are left out", "selectivity",
             change=put("images", BROKEN[name][0], ["04.png"]), status=0)
       for name, text in ((name, BROKEN[name][1]) for name in ("empty", "half a JPEG", "an animated GIF", "32 bits of grey"))),
     *(Fault(f"all {name}, of a recording", f"24 of 24 stimuli cannot be read: 00.png: .*{BROKEN[name][1]}", "recording",
-            change=put("recording/stimuli", BROKEN[name][0]), early=False) for name in ("text", "half a PNG", "a strip")),
+            change=put("recording/stimuli", BROKEN[name][0])) for name in ("text", "half a PNG", "a strip")),
     Fault("one of a recording", "warning: 1 of 24 stimuli cannot be read: 04.png: .*known format.* They are left out", "recording",
           change=put("recording/stimuli", b"hello", ["04.png"]), status=0),
-    Fault("too few are left", "`preferred` must have at least 5 images, .* got 4 of 'disc' and 16 others",
+    Fault("too few are left", "--preferred must have at least 5 images, .* got 4 of 'disc' and 16 others",
           change=put("images", b"hello", ["00.png", "03.png", "06.png", "09.png"]), early=False),
     Fault("one is left", "at least 2 images must be readable to compare units, got 1 of 24", "selectivity",
           change=put("images", b"hello", NAMES[1:]), early=False),
-    Fault("a stimulus is gone", r"1 of 24 listed stimuli are not in recording/stimuli: row 5 \(04.png\).*--missing drop", "recording",
+    Fault("a stimulus is gone", r"1 of 24 listed stimuli are not in recording/stimuli: row 5 \(04.png\).*set --missing to 'drop'", "recording",
           change=lambda: Path("recording/stimuli/04.png").unlink()),
 ]  # fmt: skip
 

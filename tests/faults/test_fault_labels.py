@@ -69,7 +69,7 @@ FAULTS = [
     Fault("missing images", "2 of 24 listed images are not in images: 98.png in line 3, 99.png in line 4",
           change=write("labels.csv", WHOLE.replace("01.png", "98.png").replace("02.png", "99.png"))),
     Fault("a folder as an image", "1 of 24 listed images are not in images: sub in line 5", change=lambda: (Path("images/sub").mkdir(), write("labels.csv", line(5, "sub,disc"))())),
-    Fault("too few of the category", "`preferred` must have at least 5 images, .* got 4 of 'disc'", change=write("labels.csv", "file,category\n" + "".join(
+    Fault("too few of the category", "--preferred must have at least 5 images, .* got 4 of 'disc'", change=write("labels.csv", "file,category\n" + "".join(
         f"{name},{'disc' if k < 4 else 'plain'}\n" for k, name in enumerate(NAMES)))),
     Fault("too few others", "got 20 of 'disc' and 4 others", change=write("labels.csv", "file,category\n" + "".join(
         f"{name},{'disc' if k >= 4 else 'plain'}\n" for k, name in enumerate(NAMES)))),

@@ -100,13 +100,13 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
 
 FAULTS = [
     *(Fault(name, text, "recording", change=change) for name, (change, text) in BROKEN.items()),
-    Fault("no categories", "`recording` must have categories", "recording",
-          change=write("recording/stimuli.csv", "file\n" + "".join(f"{name}\n" for name in NAMES)), early=False),
+    Fault("no categories", "--recording must have categories", "recording",
+          change=write("recording/stimuli.csv", "file\n" + "".join(f"{name}\n" for name in NAMES))),
     Fault("one category", "no category has at least 5 images and leaves others", "recording",
-          change=write("recording/stimuli.csv", "file,category\n" + "".join(f"{name},disc\n" for name in NAMES)), early=False),
+          change=write("recording/stimuli.csv", "file,category\n" + "".join(f"{name},disc\n" for name in NAMES))),
     Fault("a netCDF file that is none", "x.nc is not a readable netCDF file", "recording", {"--recording": "x.nc"}, write("x.nc", b"hello")),
     Fault("an NWB file that is none", "x.nwb is not a readable NWB file", "recording", {"--recording": "x.nwb"}, write("x.nwb", b"hello")),
-    Fault("a window that ends before it starts", r"`window` must be \(start, stop\) with start < stop", "recording",
+    Fault("a window that ends before it starts", r"--window must be \(start, stop\) with start < stop", "recording",
           {"--recording": "x.nwb", "--window": ["0.2", "0.1"]}, write("x.nwb", b"hello")),
 ]  # fmt: skip
 

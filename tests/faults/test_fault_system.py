@@ -68,7 +68,7 @@ FAULTS = [
         ("selectivity", "layer '1' gives NaN or infinite activations for image"))),
     *(Fault("images beyond all memory", "error: out of memory", command, {"--image-size": 2_000_000}, status=1, early=False)
       for command in ("category", "selectivity")),
-    *(Fault("--out where nothing can be made", "No such file or directory: '/proc/nowhere'", command, {"--out": "/proc/nowhere/out"}, early=False)
+    *(Fault("--out where nothing can be made", "--out must be a folder in which files can be made, got /proc/nowhere/out: No such file or directory in /proc", command, {"--out": "/proc/nowhere/out"})
       for command in ("category", "selectivity", "recording")),
     Fault("labels from a pipe", "no label file at pipe", flags={"--labels": "pipe"}, change=lambda: os.mkfifo("pipe")),
     Fault("an image that is a pipe", "1 of 24 listed images are not in images: 04.png in line 6",

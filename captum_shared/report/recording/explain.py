@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from torch import nn
 
@@ -23,9 +23,10 @@ from captum_shared.study.findings import Findings
 from captum_shared.study.maps import make_maps
 from captum_shared.study.neurons import select_neurons
 from captum_shared.study.run import Run
-from captum_shared.study.settings import POOLS, RecordingOptions, RecordingSettings, make_settings
+from captum_shared.study.settings import POOLS, RecordingOptions, RecordingSettings, make_settings, split_options
 from captum_shared.study.shards import gather_shards, parse_shard
 from captum_shared.study.study import open_study
+from captum_shared.study.subject import Subject, open_subject
 from captum_shared.study.tables import RecordingSummary
 from captum_shared.study.tuning import find_tuning
 
@@ -42,6 +43,14 @@ if TYPE_CHECKING:
         overwrite: bool
         shard: str | None
         gather: bool
+
+    class NetworkChoices(TypedDict, total=False):
+        """What `open_study` takes by name."""
+
+        layers: str | Sequence[str] | None
+        pools: Sequence[str | int]
+        estimator: Estimator | None
+        about: Mapping[str, object] | None
 
 
 def explain_recording(
@@ -131,11 +140,30 @@ def explain_recording(
     >>> summary["n_explained"], summary["n_pairs"]
     (1, 5)
     """
-    settings, part = make_settings(RecordingSettings, options, "explain_recording"), parse_shard(shard)
+    subject = open_subject(recording, make_settings(RecordingSettings, options, "explain_recording"))
+    return _explain(
+        subject, encoder, transform, layers=layers, pools=pools, estimator=estimator, out=out, n_jobs=n_jobs,
+        progress=progress, about=about, overwrite=overwrite, shard=shard, gather=gather,
+    )  # fmt: skip
+
+
+def _explain(
+    subject: Subject,
+    encoder: nn.Module,
+    transform: ImageTransform | None,
+    *,
+    out: str | Path = "report",
+    n_jobs: int | None = None,
+    progress: bool = True,
+    overwrite: bool = False,
+    shard: str | None = None,
+    gather: bool = False,
+    **choices: Unpack[NetworkChoices],
+) -> RecordingSummary:
+    """`explain_recording` of a subject that is known to be sound; `choices` are those of the network."""
+    part = parse_shard(shard)
     with evaluating(encoder):
-        study = open_study(
-            recording, encoder, transform, settings, layers=layers, pools=pools, estimator=estimator, about=about
-        )
+        study = open_study(subject, encoder, transform, **choices)
         with report_folder(part.folder(out) if part else out, study.manifest(), overwrite) as folder:
             if folder.finished:
                 return cast(RecordingSummary, folder.read_json("summary.json"))
@@ -174,21 +202,24 @@ def run_recording(
     variable: str | None = None,
     **options: Unpack[RecordingArguments],
 ) -> RecordingSummary:
-    """`Recording.load` and `load_encoder`, then `explain_recording` with the rest of the options.
+    """`Recording.load`, and, once it is known to be sound, `load_encoder` and `explain_recording`, with other options.
 
     `layer` is "auto", one layer, or several separated by commas; `pool` is one pooling, by default all of `POOLS`.
     """
     given = {"window": window, "stimulus_column": stimulus_column, "category_column": category_column}
     asked = {name: value for name, value in {**given, "variable": variable}.items() if value is not None}
-    data = Recording.load(recording, stimuli=stimuli, labels=labels, missing=missing, **cast(ReaderOptions, asked))
+    settings, others = split_options(RecordingSettings, options)
+    parse_shard(others.get("shard"))
     where = find_device(device)
-    about = {"model": model, "weights": Path(weights).name if weights else None, "image_size": image_size,
-             "device": where.type}  # fmt: skip
+    data = Recording.load(recording, stimuli=stimuli, labels=labels, missing=missing, **cast(ReaderOptions, asked))
+    subject = open_subject(data, make_settings(RecordingSettings, settings, "run_recording"))
+    others["about"] = {"model": model, "weights": Path(weights).name if weights else None, "image_size": image_size,
+                       "device": where.type}  # fmt: skip
     layers = [name.strip() for name in layer.split(",")]
     if pool is not None and layers != ["auto"] and len(layers) == 1:
         encoder, transform = load_encoder(model, layers[0], pool, weights, image_size=image_size, mean=mean, std=std)
-        return explain_recording(data, encoder.to(where), transform, about=about, **options)
+        return _explain(subject, encoder.to(where), transform, **others)
     network, transform = load_network(model, weights, image_size=image_size, mean=mean, std=std)
     pools = POOLS if pool is None else (pool,)
     chosen = "auto" if layers == ["auto"] else layers
-    return explain_recording(data, network.to(where), transform, layers=chosen, pools=pools, about=about, **options)
+    return _explain(subject, network.to(where), transform, layers=chosen, pools=pools, **others)

@@ -1,0 +1,161 @@
+"""`Subject`: what a study is about, known before there is any network: neurons, and stimuli that can be read."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from captum_shared.recording import Recording
+from captum_shared.study.contents import inspect_stimuli
+from captum_shared.study.settings import MIN_IMAGES, RecordingSettings
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is studied; made by `open_subject`.
+
+    Attributes
+    ----------
+    recording : Recording
+        The neurons under study, and the stimuli that can be read.
+    settings : RecordingSettings
+    hashes : dict
+        Of the stimuli's files, by name.
+    unreadable : dict
+        Stimuli that are left out, with the reason.
+    """
+
+    recording: Recording
+    settings: RecordingSettings
+    hashes: dict[str, str]
+    unreadable: dict[str, str]
+
+    @cached_property
+    def responses(self) -> np.ndarray:
+        """Means over repeats, (K, n); NaN where there is none."""
+        return self.recording.mean_responses
+
+    @cached_property
+    def categories(self) -> np.ndarray:
+        """(n,) array of str."""
+        return np.array(self.recording.categories)
+
+    @cached_property
+    def fold_of(self) -> np.ndarray:
+        """The outer fold of each stimulus, (n,)."""
+        contents = [self.hashes.get(name, name) for name in self.recording.stimulus_names]
+        return folds_of(contents, self.settings.folds, self.settings.seed)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know first."""
+        notes = []
+        if self.unreadable:
+            notes.append(f"Left out because they cannot be read: {', '.join(self.unreadable)}.")
+        small = sorted(name for name, n in Counter(self.recording.categories).items() if n < MIN_IMAGES)
+        if small:
+            notes.append(f"Categories with fewer than {MIN_IMAGES} stimuli are never chosen as preferred: "
+                         f"{', '.join(small)}.")  # fmt: skip
+        if self.recording.n_repeats == 1:
+            notes.append("There are no repeats: reliability and noise ceiling are unknown, and correlations are raw.")
+        return notes
+
+
+def open_subject(recording: Recording, settings: RecordingSettings) -> Subject:
+    """Check a recording and its stimuli, all that can be checked without a network.
+
+    Raises
+    ------
+    FileNotFoundError, TypeError, ValueError
+        If it has no categories, neurons or a preferred category are unknown, or its stimuli do not suffice.
+
+    Warns
+    -----
+    UserWarning
+        If stimuli are left out because they cannot be read.
+    """
+    _check_recording(recording)
+    recording = _chosen_neurons(recording, settings.neurons)
+    hashes, unreadable = inspect_stimuli(recording)
+    subject = Subject(_readable(recording, unreadable), settings, hashes, unreadable)
+    given_categories(choosable(subject.categories), settings.preferred, recording.n_neurons)
+    _ = subject.fold_of
+    return subject
+
+
+def choosable(categories: Sequence[str] | np.ndarray) -> list[str]:
+    """The categories (n,) that may be preferred: with at least `MIN_IMAGES` images, and others beside them."""
+    counts = Counter(str(name) for name in categories)
+    return [name for name in sorted(counts) if MIN_IMAGES <= counts[name] < len(categories)]
+
+
+def given_categories(known: Sequence[str], given: str | Sequence[str] | None, n_neurons: int) -> list[str] | None:
+    """The category of each neuron, if the user gives them; None if they are to be found.
+
+    Raises
+    ------
+    ValueError
+        If a given category is unknown or too small, not one is given for each neuron, or there is none to be found.
+    """
+    if given is None:
+        if not known:
+            raise ValueError(
+                f"no category has at least {MIN_IMAGES} images and leaves others; there is nothing to prefer"
+            )
+        return None
+    names = [given] * n_neurons if isinstance(given, str) else [str(name) for name in given]
+    if len(names) != n_neurons:
+        raise ValueError(f"`preferred` must be one category, or one for each of {n_neurons} neurons; got {len(names)}")
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise ValueError(f"`preferred` must be a category with at least {MIN_IMAGES} images, got {unknown[0]!r}; "
+                         f"expected one of {list(known)}")  # fmt: skip
+    return names
+
+
+def folds_of(contents: Sequence[str], folds: int, seed: int) -> np.ndarray:
+    """The fold of each stimulus, (n,); stimuli with the same content fall into the same fold."""
+    _, place = np.unique(np.asarray(contents), return_inverse=True)
+    n = place.max() + 1
+    if n < folds:
+        raise ValueError(f"`folds` must be at most the number of different stimuli, {n}, got {folds}")
+    return (np.random.default_rng(seed).permutation(n) % folds)[place]
+
+
+def _check_recording(recording: Any) -> None:
+    if not isinstance(recording, Recording):
+        raise TypeError(f"`recording` must be a Recording, got {type(recording).__name__}; see Recording.load")
+    if recording.categories is None:
+        raise ValueError("`recording` must have categories, one per stimulus, to know what is out of category")
+
+
+def _chosen_neurons(recording: Recording, names: Sequence[str] | None) -> Recording:
+    """The recording with only these neurons, in the order of the recording."""
+    if names is None:
+        return recording
+    unknown = [name for name in names if name not in recording.neuron_ids]
+    if unknown or not names:
+        shown = ", ".join(recording.neuron_ids[:10]) + (" ..." if recording.n_neurons > 10 else "")
+        raise ValueError(f"`neurons` must be names of the recording's neurons ({shown}), got {unknown or 'none'}")
+    index = [k for k, name in enumerate(recording.neuron_ids) if name in names]
+    return Recording(
+        recording.responses[index], recording.stimuli, recording.categories, [recording.neuron_ids[k] for k in index]
+    )
+
+
+def _readable(recording: Recording, unreadable: dict[str, str]) -> Recording:
+    """The recording without the stimuli that cannot be read; says so."""
+    if not unreadable:
+        return recording
+    lines = "; ".join(f"{name}: {reason}" for name, reason in unreadable.items())
+    message = f"{len(unreadable)} of {recording.n_stimuli} stimuli cannot be read: {lines}"
+    if len(unreadable) == recording.n_stimuli:
+        raise ValueError(message)
+    warnings.warn(f"{message}. They are left out.", stacklevel=4)
+    return recording.select(np.array([name not in unreadable for name in recording.stimulus_names]))
