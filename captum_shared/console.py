@@ -93,7 +93,7 @@ def name_flags(text: str, flags: Mapping[str, str]) -> str:
 def warnings_in_one_line(flags: Mapping[str, str]) -> Iterator[None]:
     """Print each warning as one line, except Pillow's about large images, which are refused anyway."""
 
-    def show(message: Warning | str, *_: Any) -> None:
+    def show(message: Warning | str, *_: object) -> None:
         print(f"{PROGRAM}: warning: {name_flags(_line(str(message)), flags)}", file=sys.stderr)
 
     with warnings.catch_warnings():
