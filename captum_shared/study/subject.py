@@ -54,7 +54,7 @@ class Subject:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader should know first."""
+        """What a reader should know before the rest."""
         notes = []
         if self.unreadable:
             notes.append(f"Left out because they cannot be read: {', '.join(self.unreadable)}.")
@@ -150,7 +150,7 @@ def _chosen_neurons(recording: Recording, names: Sequence[str] | None) -> Record
 
 
 def _readable(recording: Recording, unreadable: dict[str, str]) -> Recording:
-    """The recording without the stimuli that cannot be read; says so."""
+    """The recording without the stimuli that cannot be read; warns about them."""
     if not unreadable:
         return recording
     lines = "; ".join(f"{name}: {reason}" for name, reason in unreadable.items())
