@@ -234,7 +234,9 @@ def _add_selection(choices: Choices) -> None:
     number("--threshold", float, "level of a driver, in standard deviations above the mean, recorded and predicted")
     number("--min-reliability", float, "lowest split-half reliability of a neuron to explain")
     number("--min-r", float, "lowest cross-validated correlation", "min_cv_r")
-    number("--min-d-prime", float, "lowest d' of the preferred category")
+    number(
+        "--min-d-prime", float, "lowest d' of the preferred category; below 0.5 a neuron is explained with a warning"
+    )
     _add_explanation(choices, RecordingSettings)
     number("--figures", int, "neurons whose figures are drawn in advance, the best predicted first")
     number("--map-bits", int, "bits per number in the files of maps: 8, 16 or 32")

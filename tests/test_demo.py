@@ -14,6 +14,7 @@ import torch
 
 from captum_shared import cli
 from captum_shared.report import demo
+from captum_shared.report.published import open_report
 from captum_shared.study.demo import find_cases, find_swap, open_demo, share_of_heat
 from captum_shared.synthetic import SharedParts, render
 
@@ -51,6 +52,20 @@ def test_files(result: Any) -> None:
     assert page.count("data:image/png;base64,") == 4  # the swap first
     assert "not standardised" in page
     assert page.index("One image, two references") < page.index('id="viewer"')
+
+
+def test_the_viewer_has_five_references_controls_and_other_rules(result: Any) -> None:
+    report = open_report(result[0])
+    assert len(report.index["neurons"][0]["pairs"]) == len(report.pairs(0)) == 3
+    for best, *others in report.pairs(0):
+        methods = [f"pixels, {name}" for name in METHODS[1:]]
+        assert [name for name, *_ in best["maps"]] == ["layer", "pixels", "control: average partner", *methods]
+        assert len(others) == 4
+        for other in others:
+            assert [name for name, *_ in other["maps"]] == ["layer", "control: average partner"]
+        similarity = [reference["similarity"] for reference in (best, *others)]
+        assert similarity == sorted(similarity, reverse=True)
+        assert {name for name, *_ in best["others"]} == {"dot", "matched", "moments"}
 
 
 def test_the_heat_moves_with_the_reference() -> None:

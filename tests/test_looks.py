@@ -22,7 +22,7 @@ from captum_shared.report.pair_views import (
     same_as_control,
 )
 from captum_shared.selection import Drivers
-from captum_shared.study.looks import Look, LookRequest, Memory, References, look_at, see
+from captum_shared.study.looks import Look, LookRequest, Memory, References, look_at, other_rules, see
 
 IMAGES = torch.rand(9, 3, 21, 21, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 DRIVERS = Drivers(np.array([5, 6, 8]), np.array([0, 1, 2, 3]), np.array([0, 5, 1, 6]))
@@ -45,6 +45,32 @@ def look(encoder: LatentEncoder, rule: str) -> Look:
         (see(encoder, rule, IMAGES[6:7]), see(encoder, rule, IMAGES[2:3])),
         LookRequest(6, 2, 1.5, WEIGHT, constants),
     )
+
+
+@pytest.mark.parametrize("own", ["product", "moments"])
+def test_maps_by_other_rules_are_those_of_the_method(encoder: LatentEncoder, own: str) -> None:
+    z = encoder(IMAGES).detach()
+    moments = moment_rule(torch.rand(300, 6, dtype=torch.float64).square())
+    rule = moments if own == "moments" else own
+    others = {name: name for name in ("product", "dot", "matched")} | {"moments": moments}
+    request = References(z, rule, "dot").requests(DRIVERS, WEIGHT)[1][2]
+    both = tuple(IMAGES[place : place + 1] for place in (request.image, request.reference))
+    seen = look_at(encoder, rule, (see(encoder, rule, both[0]), see(encoder, rule, both[1])), request, others)
+    center = z[[0, 5, 1, 6]].mean(0)
+    for name, other in others.items():
+        constants = "crossed" if name in ("dot", "moments") else "common"
+        method = LayerParallelBackprop(encoder, other, center if name == "matched" else None, constants=constants)
+        expected = method.attribute(both, readout=WEIGHT)
+        for found, wanted in zip(seen.others[name], expected, strict=True):
+            np.testing.assert_allclose(found, wanted[0, 0], atol=1e-12, err_msg=name)
+
+
+def test_other_rules_are_those_that_are_cheap_and_have_enough_images() -> None:
+    assert list(other_rules("product", torch.rand(9, 6))) == ["dot", "matched"]
+    assert list(other_rules("dot", torch.rand(200, 6))) == ["product", "matched", "moments"]
+    assert list(other_rules(moment_rule(torch.rand(200, 6)), torch.rand(200, 6))) == ["product", "dot", "matched"]
+    assert "moments" not in other_rules("product", torch.rand(200, 1025))
+    assert "moments" in other_rules("product", torch.rand(200, 2050), cells=2050)
 
 
 @pytest.mark.parametrize("rule", ["product", "contrast"])
@@ -124,7 +150,7 @@ def test_hubs_weak_preferences_and_low_r_are_named() -> None:
 
 def test_a_weak_preference_is_not_called_one() -> None:
     assert preference("bodies", 1.21) == "prefers bodies (d' 1.21)"
-    assert preference("chair", 0.32) == "no clear preference: largest d' is 0.32, for chair"
+    assert preference("chair", 0.32) == "no clear preference: d' is 0.32 for chair"
 
 
 def test_an_image_is_shown_once(tmp_path: object) -> None:
@@ -160,9 +186,9 @@ def test_correspondences_of_places_are_sums_over_positions(encoder: LatentEncode
     assert whole.shape == (11, 7, 11, 7)
     both = (see(encoder, "product", x), see(encoder, "product", y))
     constants = torch.zeros(4, 6, dtype=torch.float64)
-    seen = look_at(encoder, "product", both, LookRequest(0, 1, 1.0, WEIGHT, constants))
+    seen = look_at(encoder, "product", both, LookRequest(0, 1, 1.0, WEIGHT, constants), {"dot": "dot"})
     np.testing.assert_allclose(seen.part, binned(whole), atol=1e-12)
-    for found, wanted in zip(seen.dot, (whole.sum((2, 3)), whole.sum((0, 1))), strict=True):
+    for found, wanted in zip(seen.others["dot"], (whole.sum((2, 3)), whole.sum((0, 1))), strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-12)
 
 

@@ -48,7 +48,10 @@ def test_the_heat_is_that_of_the_viewer(report: Path) -> None:
     heat = np.asarray(figure.axes[1].images[1].get_array())
     assert heat.shape == (48, 48)
     assert heat.max() > 0
-    with pytest.raises(ValueError, match="`kind` must be one of 'layer', 'pixels', 'control', got 'nonsense'"):
+    figure = report_figure(open_report(report), "unit 1", [2], kind="layer, matched")
+    assert max(np.unravel_index(np.asarray(figure.axes[1].images[1].get_array()).argmax(), (48, 48))) < 8
+    kinds = "'layer', 'pixels', 'control', 'layer, dot', 'layer, matched', 'layer, moments', got 'nonsense'"
+    with pytest.raises(ValueError, match=f"`kind` must be one of {kinds}"):
         report_figure(open_report(report), "unit 1", [2], kind="nonsense")
 
 

@@ -64,7 +64,7 @@ def test_page_escapes_what_it_shows_and_needs_nothing_else() -> None:
 
 def test_templates_are_part_of_the_package() -> None:
     names = {file.name for file in resources.files("captum_shared.report").joinpath("templates").iterdir()}
-    assert {"page.html", "table.html", "style.css", "report.js"} <= names
+    assert {"page.html", "table.html", "style.css", "tables.js", "viewer.js", "report.js"} <= names
     for name in names:
         assert html.asset(name).strip()
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from browser import address, complaints, open_browser, requests
+from browser import BROWSERS, address, complaints, open_browser, requests
 from other_device import traffic
 from PIL import Image
 
@@ -169,12 +169,13 @@ def test_crops_in_one_pass_are_those_of_each_unit(photographs: Path) -> None:
             np.testing.assert_array_equal(found[unit][rank], tile(masked, TILE))
 
 
-def test_the_table_of_units_in_a_browser(photographs: Path) -> None:
+@pytest.mark.parametrize("name", BROWSERS)
+def test_the_table_of_units_in_a_browser(name: str, photographs: Path) -> None:
     assert run(photographs) == 0
-    with open_browser() as browser:
+    with open_browser(name) as browser:
         browser.get(address(Path("out/index.html")))
         count, box = (browser.find_element("css selector", f"#units {name}") for name in (".count", "input"))
-        strongest = browser.execute_script("return store.units.units.map((unit) => unit[4])")
+        strongest = browser.execute_script("return window.eval('store.units.units.map((unit) => unit[4])')")
         with_image = sum("03" in names for names in strongest)
         assert 0 < with_image < 8
         for words, expected in (
@@ -195,6 +196,13 @@ def test_the_table_of_units_in_a_browser(photographs: Path) -> None:
         sheet = browser.find_element("css selector", "#sheet-content img")
         assert browser.execute_script("return arguments[0].complete && arguments[0].naturalWidth", sheet) == 796
         assert browser.current_url.endswith("#layer=1&unit=0")
+        first, second = browser.execute_script(
+            "return ['img', 'dl'].map((tag) => document.querySelector(`#sheet-content ${tag}`).getBoundingClientRect().top)"
+        )
+        assert first < second  # crops, then indices
+        browser.find_element("css selector", "#sheet button").click()
+        browser.find_element("css selector", "#units tbody td:nth-child(3)").click()  # anywhere on the row
+        assert browser.find_element("id", "sheet-title").text == "1, unit 0"
         browser.get("about:blank")
         browser.get(address(Path("out/index.html"), "#layer=2&unit=1"))
         assert browser.find_element("id", "sheet-title").text == "2, unit 1"

@@ -64,7 +64,21 @@ def reference(rng: np.random.Generator, image: int, rank: int, pixels: int = 0, 
             maps["pixels"] = MapView(rng.normal(0.2, 1, (pixels, pixels)), rng.normal(0.2, 1, (pixels, pixels)))
         maps["control"] = MapView(np.ones((cells, cells)), np.ones((cells, cells)), SHARE, 4.0 * cells**2)
     warnings = ["Hub: the reference of most pairs."] if rank == 0 and image == 1 else []
-    return ReferenceView(image, 2.0 - 0.1 * rank, maps, part, 1.5, warnings)
+    if rank == 1:
+        warnings.append("The second reference's own warning.")
+    others = {
+        "dot": MapView(part.sum((2, 3)), part.sum((0, 1)), SHARE),
+        "matched": corner(cells),
+        "moments": corner(cells),
+    }
+    return ReferenceView(image, 2.0 - 0.1 * rank, maps, part, 1.5, warnings, others)
+
+
+def corner(cells: int) -> MapView:
+    """Heat in the corner at the upper left of the driver, and at the lower right of the reference."""
+    heat = np.zeros((cells, cells))
+    heat[0, 0] = 1
+    return MapView(heat, heat[::-1, ::-1])
 
 
 def neurons(
@@ -76,7 +90,7 @@ def neurons(
             PairView(
                 int(rng.integers(n_images)),
                 float(rng.normal(2, 1)),
-                [reference(rng, (p + r + 1) % n_images, r, pixels, cells) for r in range(references)],
+                [reference(rng, (k + p + r + 1) % n_images, r, pixels, cells) for r in range(references)],
             )
             for p in range(pairs)
         ]

@@ -34,7 +34,7 @@ from captum_shared.study.category import (
     pair_maps,
     summarise,
 )
-from captum_shared.study.looks import LookRequest, Memory, References
+from captum_shared.study.looks import LookRequest, Memory, References, other_rules
 from captum_shared.study.network import transform_image
 from captum_shared.study.settings import CategoryOptions, CategorySettings, make_settings
 from captum_shared.visualization import pair_figure
@@ -139,7 +139,7 @@ def explain_category(
         study = open_category(*asked, cache=folder / ".cache", progress=progress, about=about)
         findings = explain_pairs(study)
         pairs, shelf = _draw_pairs(study, findings, folder, progress)
-        viewer = inline_viewer(shelf.views, COLUMNS, [_neuron(study, findings, pairs)])
+        viewer = inline_viewer(shelf.views, COLUMNS, [_neuron(study, findings, pairs)], study.settings.rule)
         return _write_report(study, findings, folder, viewer)
 
 
@@ -170,8 +170,10 @@ class _Looks:
 
     def __init__(self, study: CategoryStudy, findings: CategoryFindings, shelf: ImageShelf) -> None:
         self.study, self.findings, self.shelf = study, findings, shelf
-        self.rule = make_rule(study.settings.rule, study.latents, cells_of(study.encoder))
-        self.memory = Memory([study.encoder], [self.rule], study.transform)
+        cells = cells_of(study.encoder)
+        self.rule = make_rule(study.settings.rule, study.latents, cells)
+        others = other_rules(self.rule, study.latents, cells)
+        self.memory = Memory([study.encoder], [self.rule], study.transform, [others])
         references = References(study.latents, self.rule, study.settings.similarity)
         self.requests = references.requests(findings.drivers, findings.weight)
         self.hubs = hub_warnings([best[0].reference for best in self.requests])

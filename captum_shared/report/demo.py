@@ -16,7 +16,7 @@ from captum_shared.checks import check_integer
 from captum_shared.folders import ReportFolder, report_folder
 from captum_shared.report.device import find_device
 from captum_shared.report.html import Picture, Section, gallery, page, table, text
-from captum_shared.report.pair_views import ImageShelf, reference_view
+from captum_shared.report.pair_views import ImageShelf, hub_warnings, reference_view
 from captum_shared.report.viewer import MapView, NeuronView, PairView, ReferenceView, density, inline_viewer
 from captum_shared.study.demo import (
     RULE,
@@ -132,7 +132,7 @@ def _explain(study: DemoStudy, asked: DemoChoices, folder: ReportFolder, progres
     cases, passed_over = find_cases(study, asked["top"])
     swap = _draw_swap(study, folder, asked["preferred"])
     methods, preferred = map_methods(study), asked["preferred"]
-    shares, pictures, views = [], [], _Views(study, preferred)
+    shares, pictures, views = [], [], _Views(study, preferred, cases)
     looks, bar = look_at_references(study, cases), tqdm(cases, disable=not progress, unit="pair")
     for rank, (case, look) in enumerate(zip(bar, looks, strict=True), start=1):
         maps = {name: method(case.images) for name, method in methods.items()}
@@ -168,8 +168,9 @@ def _draw(case: Case, maps: Sequence[Tensor], shares: dict[str, float], preferre
 class _Views:
     """What the viewer shows of the pairs: five references each, and of the best the maps of each method."""
 
-    def __init__(self, study: DemoStudy, preferred: str) -> None:
+    def __init__(self, study: DemoStudy, preferred: str, cases: Sequence[Case]) -> None:
         self.study, self.preferred = study, preferred
+        self.hubs = hub_warnings([case.places[1] for case in cases])
         names = [f"{name_of(study.scene(place))} {place}" for place in range(len(study.latents))]
         self.shelf = ImageShelf(lambda place: render(study.scene(place), SHARP)[0], names, study.data.categories)
         self.pairs: list[PairView] = []
@@ -182,7 +183,8 @@ class _Views:
 
     def _reference(self, look: Look, maps: Mapping[str, Sequence[np.ndarray]]) -> ReferenceView:
         pixel = (maps["ParallelBackprop"][0], maps["ParallelBackprop"][1]) if maps else None
-        said = [] if look.similarity > 0 else ["The similarity is not positive."]
+        said = [] if look.similarity > 0 else ["Similarity: it is not positive."]
+        said += [self.hubs[look.reference]] if look.reference in self.hubs else []
         response, number = float(self.study.responses[look.reference]), self.shelf.number(look.reference)
         view = reference_view(look, number, RULE, pixel, response=response, warnings=said)
         others = {
@@ -192,7 +194,7 @@ class _Views:
 
     def section(self) -> Section:
         """All of them, inside the page."""
-        return inline_viewer(self.shelf.views, (), [NeuronView(self.preferred, {}, self.pairs)])
+        return inline_viewer(self.shelf.views, (), [NeuronView(self.preferred, {}, self.pairs)], RULE)
 
 
 def _draw_swap(study: DemoStudy, folder: ReportFolder, preferred: str) -> list[Picture]:

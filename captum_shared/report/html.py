@@ -11,6 +11,7 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+SCRIPTS = ("tables.js", "viewer.js", "report.js")
 NUMBER = Markup(' class="number"')
 
 
@@ -53,7 +54,7 @@ def page(title: str, paragraphs: Sequence[str], sections: Sequence[Section]) -> 
         paragraphs=paragraphs,
         sections=sections,
         style=Markup(asset("style.css")),
-        script=Markup(asset("report.js")) if any(section.interactive for section in sections) else "",
+        script=Markup(script()) if any(section.interactive for section in sections) else "",
     )  # fmt: skip
 
 
@@ -83,6 +84,11 @@ def text(paragraphs: Sequence[str], heading: str = "") -> Section:
 def numbers(values: Sequence[tuple[str, object]]) -> Section:
     """The figures to see first: names and values, with two digits."""
     return Section("numbers.html", {"numbers": values})
+
+
+def script() -> str:
+    """The script of every page that has one: its files, one after the other."""
+    return "".join(asset(name) for name in SCRIPTS)
 
 
 def asset(name: str) -> str:

@@ -10,15 +10,16 @@ from torch import Tensor
 
 from captum_shared.report.html import data_url
 from captum_shared.report.pictures import jpeg
-from captum_shared.report.viewer import OWN_SHARE, SHARE, ImageView, MapView, ReferenceView
+from captum_shared.report.viewer import SHARE, ImageView, MapView, ReferenceView
 from captum_shared.selection import is_crossed
 from captum_shared.similarity import Rule
 from captum_shared.study.looks import Look
+from captum_shared.study.settings import WEAK_D_PRIME
 
 HUB_SHARE, HUB_LEAST = 1 / 3, 4  # of a neuron's pairs that one reference serves, and how many at least
 SAME_AS_CONTROL = 0.9  # correlation of a map with its control, from which it says nothing of the pair
 FLAT = 1e-5  # spread of a map relative to its maximum up to which it is rounding
-WEAK_D_PRIME, LOW_R = 0.5, 0.3
+LOW_R = 0.3
 
 
 class ImageShelf:
@@ -76,25 +77,27 @@ def reference_view(
 ) -> ReferenceView:
     """What the viewer shows of one reference, `number` of the images that are shown.
 
-    The layer map comes first, then that of pixels, the control, and the layer map by the dot similarity.
+    The layer map comes first, then that of pixels, and the control; layer maps by other rules are beside them.
     """
     maps = {}
     if look.layer is not None and look.control is not None:
-        if is_crossed(rule):  # both maps sum to the similarity
-            unit, total = SHARE, _positive(look.layer[0].sum())
-            own = total
-        else:
-            unit, total, own = OWN_SHARE, None, _positive(np.maximum(look.layer[0], 0).sum())
-        maps["layer"] = MapView(*look.layer, unit, total)
+        maps["layer"] = layer_view(look.layer, rule)
         if pixel is not None:
             maps["pixels"] = MapView(*pixel)
-        maps["control: average partner"] = MapView(*look.control, unit, own)
-        if look.dot is not None:
-            maps["layer, dot similarity"] = MapView(*look.dot, SHARE, _positive(look.dot[0].sum()))
+        own = maps["layer"].total or _positive(np.maximum(look.layer[0], 0).sum())
+        maps["control: average partner"] = MapView(*look.control, maps["layer"].unit, own)
     elif pixel is not None:
         maps["pixels"] = MapView(*pixel)
     said = [*warnings, *([control_warning(look)] if same_as_control(look) else [])]
-    return ReferenceView(number, look.similarity, maps, look.part, response, said)
+    others = {name: layer_view(both, name) for name, both in look.others.items()}
+    return ReferenceView(number, look.similarity, maps, look.part, response, said, others)
+
+
+def layer_view(maps: tuple[np.ndarray, np.ndarray], rule: Any) -> MapView:
+    """Maps at the layer: shares of the similarity, where both sum to it."""
+    if is_crossed(rule):
+        return MapView(*maps, SHARE, _positive(maps[0].sum()))
+    return MapView(*maps)
 
 
 def _positive(value: float) -> float | None:
@@ -114,8 +117,8 @@ def same_as_control(look: Look) -> bool:
 def control_warning(look: Look) -> str:
     """What to say of a pair whose map is that of its control."""
     return (
-        "The heat on the driver is nearly the same with the average of all other candidates in place of this "
-        "reference: it shows what drives the neuron, not what this pair shares."
+        "Like its control: the heat on the driver lies in nearly the same places with the average of all other "
+        "candidates in place of this reference. It shows what drives the neuron, not what this pair shares."
     )
 
 
@@ -132,7 +135,7 @@ def hub_warnings(references: Sequence[int]) -> dict[int, str]:
 def preference(category: str, d_prime: float) -> str:
     """What a neuron prefers, in words no stronger than the preference."""
     if d_prime < WEAK_D_PRIME:
-        return f"no clear preference: largest d' is {d_prime:.2f}, for {category}"
+        return f"no clear preference: d' is {d_prime:.2f} for {category}"
     return f"prefers {category} (d' {d_prime:.2f})"
 
 

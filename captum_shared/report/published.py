@@ -88,7 +88,7 @@ def report_figure(
         Numbers from 1, in the order of the report.
     width : {"single", "double"}
     kind : str, optional
-        The map to draw, by the name it has in the report; by default the first.
+        The map to draw, by its name in the report, or "layer, dot" for another rule's; by default the first.
 
     Raises
     ------
@@ -124,6 +124,7 @@ def run_figure(
 
 def _row(report: SavedReport, pair: Sequence[Any], reference: dict[str, Any], kind: str | None) -> PairRow:
     maps = {name: (x, y) for name, _, x, y in reference["maps"]}
+    maps |= {f"layer, {rule}": (x, y) for rule, _, x, y in reference["others"]}
     chosen = kind or next(iter(maps), "")
     if chosen not in maps:
         raise ValueError(f"`kind` must be one of {', '.join(map(repr, maps))}, got {kind!r}")

@@ -74,6 +74,8 @@ class ReferenceView:
     response : float, optional
         The neuron's response to the reference.
     warnings : sequence of str
+    others : mapping of str to MapView
+        Layer maps by other rules than the report's, by name.
     """
 
     image: int
@@ -82,6 +84,7 @@ class ReferenceView:
     correspondence: np.ndarray | None = None
     response: float | None = None
     warnings: Sequence[str] = ()
+    others: Mapping[str, MapView] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -143,21 +146,27 @@ Packed = tuple[list[int], float, str]
 
 
 def write_viewer(
-    folder: ReportFolder, images: Sequence[ImageView], columns: Sequence[ColumnView], neurons: Iterable[NeuronView]
+    folder: ReportFolder,
+    images: Sequence[ImageView],
+    columns: Sequence[ColumnView],
+    neurons: Iterable[NeuronView],
+    rule: str = "product",
 ) -> Section:
     """Write the data into ``data`` in `folder`, neuron by neuron; returns the section for the page."""
     entries = []
     for number, neuron in enumerate(neurons):
         folder.write_text(f"data/neuron_{number}.js", neuron_script(number, neuron))
         entries.append(neuron_entry(neuron))
-    folder.write_text("data/index.js", index_script(images, columns, entries))
+    folder.write_text("data/index.js", index_script(images, columns, entries, rule))
     return viewer_section()
 
 
-def inline_viewer(images: Sequence[ImageView], columns: Sequence[ColumnView], neurons: Sequence[NeuronView]) -> Section:
+def inline_viewer(
+    images: Sequence[ImageView], columns: Sequence[ColumnView], neurons: Sequence[NeuronView], rule: str = "product"
+) -> Section:
     """The viewer with its data in the page itself: one file to send, for a few neurons."""
     scripts = [neuron_script(number, neuron) for number, neuron in enumerate(neurons)]
-    return viewer_section([index_script(images, columns, [neuron_entry(n) for n in neurons]), *scripts])
+    return viewer_section([index_script(images, columns, [neuron_entry(n) for n in neurons], rule), *scripts])
 
 
 def viewer_section(scripts: Sequence[str] = ()) -> Section:
@@ -165,13 +174,19 @@ def viewer_section(scripts: Sequence[str] = ()) -> Section:
     return Section("viewer.html", {"scripts": [Markup(script) for script in scripts]}, interactive=True)
 
 
-def index_script(images: Sequence[ImageView], columns: Sequence[ColumnView], entries: Sequence[NeuronEntry]) -> str:
-    """What tables and the plot of neurons need, and the colours of heat."""
+def index_script(
+    images: Sequence[ImageView],
+    columns: Sequence[ColumnView],
+    entries: Sequence[NeuronEntry],
+    rule: str = "product",
+) -> str:
+    """What tables and the plot of neurons need, the name of the report's rule, and the colours of heat."""
     rgba = (heat_colours()(np.linspace(0, 1, 256)) * 255).round().astype(np.uint8)
     return data_script("index", 0, {
         "images": [[i.source, i.name, i.category, i.width, i.height] for i in images],
         "columns": [[c.key, c.name, c.kind] for c in columns],
         "neurons": entries,
+        "rule": rule,
         "colours": base64.b64encode(rgba.tobytes()).decode(),
     })  # fmt: skip
 
@@ -246,14 +261,17 @@ def binned(part: np.ndarray, most: int = MOST_PLACES) -> np.ndarray:
 
 
 def _reference(view: ReferenceView) -> dict[str, object]:
-    maps = [
-        [name, m.unit, quantized(density(m.x, m.total)), quantized(density(m.reference, m.total))]
-        for name, m in view.maps.items()
-    ]
+    maps, others = (
+        [
+            [name, m.unit, quantized(density(m.x, m.total)), quantized(density(m.reference, m.total))]
+            for name, m in each.items()
+        ]
+        for each in (view.maps, view.others)
+    )
     part = view.correspondence
     return {
         "image": view.image, "similarity": plain(view.similarity), "response": plain(view.response),
-        "warnings": list(view.warnings), "maps": maps,
+        "warnings": list(view.warnings), "maps": maps, "others": others,
         "correspondence": None if part is None else quantized(binned(np.asarray(part, dtype=np.float64))),
     }  # fmt: skip
 

@@ -13,7 +13,7 @@ from captum_shared.checks import check_finite, check_integer, check_number, chec
 
 # Bytes of latents that are read at once: small enough to stay in a cache between the two products with them.
 _BLOCK = 4 * 2**20
-_FEW = 200
+FEW_IMAGES = 200
 
 
 def moment_rule(
@@ -253,9 +253,10 @@ def _checked_gallery(value: object) -> Tensor:
         raise ValueError(
             f"`gallery_latents` must be floating point (G, D) with G >= 2, got {gallery.dtype} {tuple(gallery.shape)}"
         )
-    if len(gallery) < _FEW:
+    if len(gallery) < FEW_IMAGES:
         warnings.warn(
-            f"the third moments of {len(gallery)} images are mostly noise; expected at least {_FEW} for moment_rule",
+            f"the third moments of {len(gallery)} images are mostly noise; expected at least {FEW_IMAGES} for "
+            "moment_rule",
             stacklevel=3,
         )
     for block in gallery.split(4096):

@@ -5,8 +5,8 @@ None of this needs a backward pass through the network, and each image takes one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,14 +21,26 @@ from captum_shared.checks import check_tensor
 from captum_shared.encoder import LatentEncoder
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.layers import SharedPass
-from captum_shared.selection import Drivers, Pairs, find_pairs, is_crossed, rule_center
-from captum_shared.similarity import MomentRule, Rule, origin_of, shared_weights, transposed
+from captum_shared.selection import (
+    MOMENTS,
+    NEEDS_DRIVERS,
+    Drivers,
+    Pairs,
+    find_pairs,
+    is_crossed,
+    make_rule,
+    rule_center,
+)
+from captum_shared.similarity import FEW_IMAGES, MomentRule, Rule, origin_of, shared_weights, transposed
 from captum_shared.study.network import device_of, transform_image
 
 N_REFERENCES = 5
 """How many references of a driver can be looked at, the most similar first."""
 MOST_PLACES = 8
 """The longest side of each image's grid in a correspondence."""
+OTHER_RULES = ("product", "dot", "matched")
+"""By which reports have layer maps, besides their own rule and that of moments."""
+_MOST_CHANNELS = 1024  # in a cell, for which the rule of moments takes about a second to make
 _MOST_BYTES = 2**30  # bytes of what is kept of images
 
 
@@ -49,9 +61,8 @@ class Look:
     part : (h, w, h', w') array, or None
         What each place of the one and each of the other contribute together to the similarity, at most 8 on a side;
         None if the similarity is no sum over positions.
-    dot : pair of (h, w) arrays, or None
-        The maps at the layer that sum to the dot similarity; None if `part` is, or if those in `layer` sum to a
-        similarity themselves.
+    others : mapping of str to pair of (h, w) arrays
+        Maps at the layer by other rules, by name; none with `part`.
     """
 
     image: int
@@ -60,7 +71,7 @@ class Look:
     layer: tuple[np.ndarray, np.ndarray] | None
     control: tuple[np.ndarray, np.ndarray] | None
     part: np.ndarray | None
-    dot: tuple[np.ndarray, np.ndarray] | None = None
+    others: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,8 @@ class LookRequest:
         The neuron's readout.
     constants : Tensor (4, D)
         Shared weights of the driver and the reference, and those of their controls.
+    center : Tensor (D,), optional
+        The center of the rule "matched".
     """
 
     image: int
@@ -82,6 +95,7 @@ class LookRequest:
     similarity: float
     weight: Tensor
     constants: Tensor
+    center: Tensor | None = None
 
 
 class References:
@@ -112,8 +126,9 @@ class References:
         m, k = best.references.shape
         images, references = best.images.repeat(k), best.references.reshape(-1)
         constants = self.constants(drivers, images, references, weight)
+        center = rule_center("matched", self.latents, drivers) if m else None
         requests = [
-            LookRequest(int(i), int(j), float(s), weight, c)
+            LookRequest(int(i), int(j), float(s), weight, c, center)
             for i, j, s, c in zip(images, references, best.similarity.reshape(-1), constants, strict=True)
         ]
         return [requests[row * k : (row + 1) * k] for row in range(m)]
@@ -147,17 +162,40 @@ class Seen:
     shares : Shares or None
     parts : Tensor (h, w, D) or None
         The shares of at most 8 x 8 places.
+    has_origin : bool
+        Whether the shares are those of the latents minus the rule's origin.
     """
 
     output: LayerOutput
     shares: Shares | None
     parts: Tensor | None
+    has_origin: bool = False
 
     @property
     def n_bytes(self) -> int:
         """Its size in memory."""
         kept = [value for value in (self.output.output, self.parts) if isinstance(value, Tensor)]
         return sum(value.numel() * value.element_size() for value in kept)
+
+
+def other_rules(rule: str | Rule, latents: Tensor, cells: int = 1) -> dict[str, str | Rule]:
+    """The rules of layer maps that a report has besides its own, by name.
+
+    That of moments is among them if the images suffice for it and it is quick to make.
+
+    Parameters
+    ----------
+    rule : str or callable
+        The report's own.
+    latents : Tensor (n, D)
+        Of all images.
+    cells : int, default 1
+        As in `make_rule`.
+    """
+    rules: dict[str, str | Rule] = {name: name for name in OTHER_RULES if name != rule}
+    if not isinstance(rule, MomentRule) and len(latents) >= FEW_IMAGES and latents.shape[1] // cells <= _MOST_CHANNELS:
+        rules[MOMENTS] = make_rule(MOMENTS, latents, cells)
+    return rules
 
 
 class Memory:
@@ -172,12 +210,19 @@ class Memory:
         One for each, as `make_rule` gives it.
     transform : callable
         Of the images.
+    others : sequence of mapping of str to rule, optional
+        One for each, as `other_rules` gives them.
     """
 
     def __init__(
-        self, encoders: Sequence[LatentEncoder], rules: Sequence[str | Rule], transform: ImageTransform
+        self,
+        encoders: Sequence[LatentEncoder],
+        rules: Sequence[str | Rule],
+        transform: ImageTransform,
+        others: Sequence[Mapping[str, str | Rule]] | None = None,
     ) -> None:
         self.together, self.rules, self.transform = SharedPass(encoders), list(rules), transform
+        self.others = [{} for _ in rules] if others is None else list(others)
         self._token = uuid4().hex  # so that a worker that is used again does not confuse it with that of another run
         self._wanted: dict[Path, set[int]] = {}
         self._seen: dict[Path, dict[int, Seen]] = {}
@@ -212,7 +257,7 @@ class Memory:
     def look(self, request: LookRequest, image: Path, reference: Path, number: int = 0) -> Look:
         """Look at a driver and a reference, given their files, by encoder `number`."""
         both = self.see(image, number), self.see(reference, number)
-        return look_at(self.together.encoders[number], self.rules[number], both, request)
+        return look_at(self.together.encoders[number], self.rules[number], both, request, self.others[number])
 
 
 def see(encoder: nn.Module, rule: str | Rule, x: Tensor) -> Seen:
@@ -226,10 +271,16 @@ def known_of(encoder: nn.Module, rule: str | Rule, output: LayerOutput) -> Seen:
         shares = _method(encoder, rule).shares(output)
     except (TypeError, ValueError):  # a pool such as the maximum, a transform that is not affine, no positions
         return Seen(output, None, None)
-    return Seen(output, shares, shares.parts(0, MOST_PLACES))
+    return Seen(output, shares, shares.parts(0, MOST_PLACES), isinstance(rule, MomentRule))
 
 
-def look_at(encoder: nn.Module, rule: str | Rule, both: tuple[Seen, Seen], request: LookRequest) -> Look:
+def look_at(
+    encoder: nn.Module,
+    rule: str | Rule,
+    both: tuple[Seen, Seen],
+    request: LookRequest,
+    others: Mapping[str, str | Rule] | None = None,
+) -> Look:
     """Look at a driver and a reference."""
     places, similarity = (request.image, request.reference), request.similarity
     try:
@@ -240,24 +291,34 @@ def look_at(encoder: nn.Module, rule: str | Rule, both: tuple[Seen, Seen], reque
     if both[0].parts is None or both[1].parts is None:
         return Look(*places, similarity, layer, control, None)
     part: np.ndarray = _method(encoder, rule).of_parts(both[0].parts, both[1].parts, request.weight).cpu().numpy()
-    return Look(*places, similarity, layer, control, part, None if is_crossed(rule) else _dot_maps(both, request))
+    origin = origin_of(rule, None)
+    latents = [parts.sum((0, 1))[None] for parts in (both[0].parts, both[1].parts)]
+    if origin is not None:
+        latents = [z + origin.to(z) for z in latents]
+    maps = {name: _maps_by(encoder, other, both, latents, request) for name, other in (others or {}).items()}
+    return Look(*places, similarity, layer, control, part, maps)
+
+
+def _maps_by(
+    encoder: nn.Module, rule: str | Rule, both: tuple[Seen, Seen], latents: Sequence[Tensor], request: LookRequest
+) -> tuple[np.ndarray, np.ndarray]:
+    """Layer maps of both images by a rule, from their latents (1, D)."""
+    z, z_ref = latents
+    center = request.center.to(z) if rule in NEEDS_DRIVERS and request.center is not None else None
+    weight = request.weight.to(z)
+    constants = [shared_weights(z, z_ref, weight, rule, center)] * 2
+    if is_crossed(rule):
+        constants[1] = shared_weights(z_ref, z, weight, transposed(rule), center)
+    x, x_ref = (_maps(encoder, rule, seen, c)[0].cpu().numpy() for seen, c in zip(both, constants, strict=True))
+    return x, x_ref
 
 
 def _maps(encoder: nn.Module, rule: str | Rule, seen: Seen, constants: Tensor) -> Tensor:
     """Maps (k, h, w) for constants (k, D)."""
     origin = origin_of(rule, None)
-    if seen.shares is None or origin is not None:
+    if seen.shares is None or origin is not None or seen.has_origin:
         return layer_maps(encoder, seen.output, constants.to(check_tensor("output", seen.output.output)), origin)
     return seen.shares.heat(constants.to(seen.shares.rest)[None])[0].detach()
-
-
-def _dot_maps(both: tuple[Seen, Seen], request: LookRequest) -> tuple[np.ndarray, np.ndarray]:
-    maps = []
-    for seen, other in (both, both[::-1]):
-        if seen.shares is not None and other.parts is not None:
-            constant = request.weight.to(other.parts) * other.parts.sum((0, 1))  # the other image's latents
-            maps.append(seen.shares.heat(constant[None, None])[0, 0].detach().cpu().numpy())
-    return maps[0], maps[1]
 
 
 def _method(encoder: nn.Module, rule: str | Rule) -> LayerCorrespondence:

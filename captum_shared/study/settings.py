@@ -16,6 +16,9 @@ MAPS = ("pixel", "layer")
 FORMATS = ("png", "svg", "pdf")
 MIN_IMAGES = 5
 """A category with fewer images is never chosen as preferred."""
+WEAK_D_PRIME = 0.5
+"""Below it, no report says that a neuron prefers a category: two normal distributions so close give an area under the
+ROC curve of 0.64. Such neurons are explained all the same, with a warning, unless `min_d_prime` says otherwise."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from captum_shared.readout import ceiling_corrected
 from captum_shared.study.findings import Findings
 from captum_shared.study.network import Network
+from captum_shared.study.settings import WEAK_D_PRIME
 from captum_shared.study.study import Study
 
 NEURON_COLUMNS = (
@@ -29,6 +30,7 @@ class RecordingSummary(TypedDict, total=False):
     n_fitted: int
     n_explained: int
     n_pairs: int
+    n_weak_preference: int
     median_reliability: float | None
     median_cv_r: float | None
     median_cv_r_corrected: float | None
@@ -95,6 +97,7 @@ def summarise(study: Study, findings: Findings) -> RecordingSummary:
         "command": "recording",
         "n_neurons": len(neurons), "n_stimuli": study.recording.n_stimuli, "n_fitted": len(chosen),
         "n_explained": len(findings.explained), "n_pairs": sum(len(n.shown) for n in neurons),
+        "n_weak_preference": sum(n.d_prime < WEAK_D_PRIME for n in findings.explained),
         "median_reliability": _median(reliability),
         "median_cv_r": _median(models.cv_r), "median_cv_r_corrected": _median(corrected),
         "median_generalization_r": _median(models.generalization_r),

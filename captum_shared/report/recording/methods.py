@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from captum_shared.report.wording import explanation
-from captum_shared.study.settings import MIN_IMAGES, RecordingSettings
+from captum_shared.study.settings import MIN_IMAGES, WEAK_D_PRIME, RecordingSettings
 from captum_shared.study.study import Study
 from captum_shared.study.tables import RecordingSummary, candidate_names
 
@@ -60,8 +60,10 @@ def _selection(s: RecordingSettings) -> str:
         f"The preferred category {given} (difference of the mean responses inside and outside over the root mean of "
         f"the variances; categories with fewer than {MIN_IMAGES} stimuli are not considered). Neurons are explained "
         f"if their reliability is at least {s.min_reliability:g} (where there are repeats), their cross-validated r "
-        f"at least {s.min_cv_r:g}, and d' at least {s.min_d_prime:g}. A neuron's drivers are the stimuli whose "
-        f"recorded response and whose cross-validated prediction both lie at least {s.threshold:g} standard "
+        f"at least {s.min_cv_r:g}, and d' at least {s.min_d_prime:g}; with a d' below {WEAK_D_PRIME:g} a neuron is "
+        "said to have no clear preference, and the preferred category is merely the one that its other drivers are "
+        "compared with. A neuron's drivers are the stimuli whose recorded response and whose cross-validated "
+        f"prediction both lie at least {s.threshold:g} standard "
         f"deviations above their means over all stimuli. Of the drivers in other categories the {s.drivers} with the "
         "strongest recorded responses are explained. The reference of each is the most similar by the "
         f"{s.similarity} similarity, weighted by the neuron's readout, among {among} the preferred category."

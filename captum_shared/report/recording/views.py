@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from captum_shared.report.viewer import (
 )
 from captum_shared.selection import Drivers, make_rule
 from captum_shared.study.findings import Findings
-from captum_shared.study.looks import LookRequest, Memory, References
+from captum_shared.study.looks import LookRequest, Memory, References, other_rules
 from captum_shared.study.maps import load_maps, map_path
 from captum_shared.study.network import transform_image
 from captum_shared.study.neurons import NeuronFindings
@@ -36,7 +36,7 @@ from captum_shared.study.run import Job, Run, Share
 from captum_shared.study.study import Study
 
 COLUMNS = (
-    ColumnView("preferred_category", "preferred", "choice"),
+    ColumnView("preferred_category", "largest d\u2032 for", "choice"),
     ColumnView("d_prime", "d\u2032"),
     ColumnView("cv_r", "r"),
     ColumnView("cv_r_corrected", "r / ceiling"),
@@ -60,13 +60,15 @@ def write_views(
 
     `rows` are those of ``neurons.csv``, with a thumbnail each, or None where a neuron has no figure.
     """
-    views = _Views(study, findings, run)
+    views, columns = _Views(study, findings, run), list(COLUMNS)
+    if study.settings.preferred is not None:
+        columns[0] = replace(columns[0], name="category")
     run.carry_out(views.jobs(), "views")
     entries = [
         views.entry(neuron, row, picture)
         for neuron, row, picture in zip(findings.neurons, rows, thumbnails, strict=True)
     ]
-    run.folder.write_text("data/index.js", index_script(views.shelf.views, COLUMNS, entries))
+    run.folder.write_text("data/index.js", index_script(views.shelf.views, columns, entries, study.settings.rule))
     return viewer_section()
 
 
@@ -89,7 +91,11 @@ class _Views:
         candidates = sorted({int(chosen[neuron.index]) for neuron in self.findings.explained})
         encoders = [latents.encoder(candidate).eval() for candidate in candidates]
         spaces = [self._references(candidate) for candidate in candidates]
-        memory = Memory(encoders, [space.rule for space in spaces], self.study.network.transform)
+        others = [
+            other_rules(space.rule, space.latents, self.study.network.cells(candidate))
+            for space, candidate in zip(spaces, candidates, strict=True)
+        ]
+        memory = Memory(encoders, [space.rule for space in spaces], self.study.network.transform, others)
         made = []
         for number, candidate in enumerate(candidates):
             for neuron in self.findings.explained:

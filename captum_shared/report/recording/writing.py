@@ -28,6 +28,7 @@ from captum_shared.study.maps import file_stem, load_maps, map_path
 from captum_shared.study.network import transform_image
 from captum_shared.study.neurons import NeuronFindings
 from captum_shared.study.run import Job, Run, Share
+from captum_shared.study.settings import WEAK_D_PRIME
 from captum_shared.study.study import Study
 from captum_shared.study.tables import (
     LAYER_COLUMNS,
@@ -87,7 +88,8 @@ def write_report(study: Study, findings: Findings, run: Run) -> RecordingSummary
 
 def _numbers(s: RecordingSummary) -> list[tuple[str, object]]:
     shown: list[tuple[str, object]] = [
-        ("neurons explained", f"{s['n_explained']} of {s['n_neurons']}"), ("stimuli", s["n_stimuli"]),
+        ("neurons explained", f"{s['n_explained']} of {s['n_neurons']}"),
+        (f"of these with d\u2032 below {WEAK_D_PRIME:g}", s["n_weak_preference"]), ("stimuli", s["n_stimuli"]),
         ("pairs", s["n_pairs"]), ("median reliability", s["median_reliability"]),
         ("median cross-validated r", s["median_cv_r"]), ("median r / noise ceiling", s["median_cv_r_corrected"]),
         ("median generalization r", s["median_generalization_r"]),
