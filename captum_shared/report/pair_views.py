@@ -93,7 +93,7 @@ def reference_view(
     return ReferenceView(number, look.similarity, maps, look.part, response, said, others)
 
 
-def layer_view(maps: tuple[np.ndarray, np.ndarray], rule: Any) -> MapView:
+def layer_view(maps: tuple[np.ndarray, np.ndarray], rule: str | Rule) -> MapView:
     """Maps at the layer: shares of the similarity, where both sum to it."""
     if is_crossed(rule):
         return MapView(*maps, SHARE, _positive(maps[0].sum()))
