@@ -45,6 +45,7 @@ PREFERENCES = {
     "datareporting.policy.dataSubmissionEnabled": False,
     "browser.shell.checkDefaultBrowser": False,
     "toolkit.cosmeticAnimations.enabled": False,
+    "general.smoothScroll": False,
 }
 
 

@@ -201,7 +201,9 @@ def move_to(browser: Any, side: int, row: float, column: float, click: bool = Fa
     from selenium.webdriver import ActionChains
 
     frame = frames(browser)[side]
-    browser.execute_script("arguments[0].scrollIntoView({ block: 'nearest' })", frame)
+    browser.execute_async_script(
+        "arguments[0].scrollIntoView({ block: 'nearest' }); requestAnimationFrame(arguments[1])", frame
+    )
     width, height = frame.size["width"], frame.size["height"]
     action = ActionChains(browser, duration=0).move_to_element_with_offset(
         frame, round((column - 0.5) * width), round((row - 0.5) * height)
