@@ -115,7 +115,7 @@ class Marionette:
 
 
 def open_firefox(program: str, profile: Path, width: int, height: int) -> Remote:
-    return Remote(Marionette(program, profile, width, height), options=FirefoxOptions())  # type: ignore[arg-type]
+    return Remote(Marionette(program, profile, width, height), options=FirefoxOptions())
 
 
 def in_chrome(browser: Remote, script: str, *arguments: Any) -> Any:

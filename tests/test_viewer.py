@@ -359,7 +359,7 @@ def test_every_warning_stands_on_its_pair(browser: Any, tmp_path: Path) -> None:
     heat = np.random.default_rng(0).random((4, 4))
     same = Look(0, 1, 1.0, (heat, heat), (heat, heat), None)
     hub = hub_warnings([1, 1, 1, 1, 2, 3])[1]
-    said = [hub], [], [], [], [], []
+    said: list[list[str]] = [[hub], [], [], [], [], []]
     pairs = [
         replace(pair, references=[replace(reference_view(same, 1, "product", warnings=w), image=r), pair.references[1]])
         for pair, w, r in zip(neuron.pairs, said, (1, 1, 1, 1, 2, 3), strict=True)
