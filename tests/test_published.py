@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import re
+from io import BytesIO
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
+import pypdf
 import pytest
+import torch
 import views
+from fontTools.ttLib import TTFont
 
 from captum_shared import cli
+from captum_shared.files import figure_bytes
 from captum_shared.folders import report_folder
 from captum_shared.report import viewer
 from captum_shared.report.html import page
 from captum_shared.report.published import open_report, report_figure
+from captum_shared.report.recording.figures import NeuronPicture, neuron_figure
 
 
 @pytest.fixture(params=["beside", "inside"])
@@ -55,18 +63,57 @@ def test_the_heat_is_that_of_the_viewer(report: Path) -> None:
         report_figure(open_report(report), "unit 1", [2], kind="nonsense")
 
 
-def test_text_is_text_in_every_format(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("width", "millimetres"), [("single", 89), ("double", 183)])
+def test_a_figure_is_read_back_as_text_in_its_font_and_as_wide_as_a_column(
+    report: Path, width: str, millimetres: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(report)
-    for name in ("a.svg", "a.pdf", "a.png", "b.svg"):
-        words = ["figure", "--report", str(report), "--neuron", "unit 0", "--pairs", "1,3", "--width", "single"]
+    for name in ("a.svg", "a.pdf", "b.svg"):
+        words = ["figure", "--report", str(report), "--neuron", "unit 0", "--pairs", "1,3", "--width", width]
         assert cli.main([*words, "--out", name]) == 0
-    svg, pdf = Path("a.svg").read_text(), Path("a.pdf").read_bytes()
-    assert re.search(r"<text[^>]*>reference</text>", svg)
-    assert 'width="252pt"' in svg
-    assert Path("b.svg").read_text() == svg
-    assert b"/FontFile2" in pdf  # embedded as TrueType, not drawn as shapes
-    assert b"/Type3" not in pdf
-    assert re.search(rb"/MediaBox \[ ?0 0 252 ", pdf)
+    assert Path("b.svg").read_bytes() == Path("a.svg").read_bytes()
+    for text, wide in (svg_text(Path("a.svg")), pdf_text(Path("a.pdf"))):
+        assert wide == pytest.approx(millimetres, abs=0.2)
+        assert all(word in text for word in ("driver", "shared", "reference"))
+        assert text.count("similarity") == 2  # below each pair
+
+
+def test_the_figure_of_a_recorded_neuron_is_read_back_too(tmp_path: Path) -> None:
+    names, few = [("face", 2.0, 0.1), ("chair", 1.0, 0.1)], np.linspace(0, 1, 4)
+    images = [(torch.rand(3, 24, 24), torch.rand(3, 24, 24))]
+    maps = [np.random.default_rng(0).normal(size=(1, 2, 24, 24))]
+    picture = NeuronPicture("neuron 7", names, "face", few, few, few > 0.5, images, [("chair, 2.1", "face, 3.0")], maps)
+    for suffix in ("svg", "pdf"):
+        (tmp_path / f"a.{suffix}").write_bytes(figure_bytes(neuron_figure(picture), kind=suffix))
+    for text, wide in (svg_text(tmp_path / "a.svg"), pdf_text(tmp_path / "a.pdf")):
+        assert wide == pytest.approx(25.4 * neuron_figure(picture).get_figwidth(), abs=0.2)
+        assert all(word in text for word in ("neuron 7", "driver", "reference", "chair, 2.1", "face"))
+
+
+def svg_text(path: Path) -> tuple[str, float]:
+    """The text of an SVG and its width in millimetres; its font must hold every letter of them."""
+    root = ElementTree.parse(path).getroot()
+    name = "{http://www.w3.org/2000/svg}"
+    text = "\n".join("".join(line.itertext()) for line in root.iter(f"{name}text"))
+    style = "".join(root.find(f"{name}defs/{name}style").itertext())
+    family, code = re.findall(r"font-family: '([^']+)'; src: url\(data:font/woff;base64,([^)]+)\)", style)[0]
+    assert all(f"'{family}'" in str(line.get("style")) for line in root.iter(f"{name}text"))
+    with TTFont(BytesIO(base64.b64decode(code))) as font:
+        assert {ord(letter) for letter in text if not letter.isspace()} <= font.getBestCmap().keys()
+    assert str(root.get("width")).endswith("pt")
+    return text, float(str(root.get("width")).removesuffix("pt")) / 72 * 25.4
+
+
+def pdf_text(path: Path) -> tuple[str, float]:
+    """The text of a PDF and its width in millimetres; every font must be inside, as TrueType."""
+    page = pypdf.PdfReader(path).pages[0]
+    fonts = [font.get_object() for font in page["/Resources"]["/Font"].values()]
+    assert fonts
+    for font in fonts:
+        assert font["/Subtype"] == "/Type0"  # not Type 3, which is drawn and not set
+        for inner in font["/DescendantFonts"]:
+            assert "/FontFile2" in inner.get_object()["/FontDescriptor"].get_object()
+    return page.extract_text(), float(page.mediabox.width) / 72 * 25.4
 
 
 @pytest.mark.parametrize(

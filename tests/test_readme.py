@@ -64,6 +64,15 @@ def test_an_index_of_your_own_in_three_lines() -> None:
     assert abs(smooth) < 0.3
 
 
+def test_the_first_screen_shows_heat() -> None:
+    """A picture among the first lines, sharp, of which a part is as red and yellow as heat and as nothing grey is."""
+    source = re.findall(r"!\[[^]]+\]\(([^)]+)\)", "\n".join(README.splitlines()[:40]))[0]
+    pixels = np.asarray(Image.open(Path(__file__).parents[1] / source).convert("RGB")).astype(int)
+    assert pixels.shape[1] >= 1200
+    heat = pixels[:, pixels.shape[1] // 4 : 3 * pixels.shape[1] // 4]  # its middle: what is plain is at the sides
+    assert 0.003 < ((heat[..., 0] > 180) & (heat[..., 2] < 80)).mean() < 0.1
+
+
 def test_links_to_files_exist() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (Path(__file__).parents[1] / target).exists(), target

@@ -16,7 +16,11 @@ from captum_shared.checks import check_integer
 from captum_shared.folders import ReportFolder, report_folder
 from captum_shared.report.device import find_device
 from captum_shared.report.html import Picture, Section, gallery, page, table, text
+<<<<<<< HEAD
 from captum_shared.report.pair_views import ImageShelf, hub_warnings, reference_view
+=======
+from captum_shared.report.pair_views import ImageShelf, control_warning, reference_view
+>>>>>>> 0f2b9db (Demo: kinds of objects take turns, and a control that looks the same is explained; figures for papers are read back by pypdf and fontTools; README, home and how-to show the heat)
 from captum_shared.report.viewer import MapView, NeuronView, PairView, ReferenceView, density, inline_viewer
 from captum_shared.study.demo import (
     RULE,
@@ -31,6 +35,7 @@ from captum_shared.study.demo import (
     name_of,
     open_demo,
     share_of_heat,
+    shares_all,
     summarise,
 )
 from captum_shared.study.looks import Look
@@ -46,6 +51,7 @@ SHARP = 384
 """Pixels of the images that are shown; the network sees 96."""
 SWAP_WIDTH = 7.2
 """Inches."""
+ALL_SHARED = "The control looks the same: the reference has every part of this image that drives the neuron."
 PLURAL = {"ear": "ears", "limb": "legs"}
 """Kinds that come in pairs."""
 
@@ -83,10 +89,10 @@ def run_demo(
 ) -> DemoSummary:
     """Explain the objects that excite a category neuron most, on synthetic images whose every part is known.
 
-    The network ships with the package. For each of the strongest out-of-category images, in this order, the reference
-    is found, and what both share is established by removing parts: the kinds of part that are in both images and
-    without which the response falls by 0.05 or more in both (the category's being about 1, the others' 0). Images that
-    share no such part with their reference are counted and passed over.
+    The network ships with the package. For each of the strongest out-of-category images, kinds of objects
+    taking turns, the reference is found, and what both share is established by removing parts: the kinds of part that
+    are in both images and without which the response falls by 0.05 or more in both (the category's being about 1, the
+    others' 0). Images that share no such part with their reference are counted and passed over.
 
     Parameters
     ----------
@@ -178,10 +184,10 @@ class _Views:
     def add(self, case: Case, looks: Sequence[Look], maps: Mapping[str, Sequence[Tensor]]) -> None:
         """A pair with its maps by method, and the other references of its image."""
         summed = {name: [m.cpu().sum(0).numpy() for m in both] for name, both in maps.items()}
-        references = [self._reference(look, summed if rank == 0 else {}) for rank, look in enumerate(looks)]
+        references = [self._reference(case, look, summed if rank == 0 else {}) for rank, look in enumerate(looks)]
         self.pairs.append(PairView(self.shelf.number(case.places[0]), case.response, references))
 
-    def _reference(self, look: Look, maps: Mapping[str, Sequence[np.ndarray]]) -> ReferenceView:
+    def _reference(self, case: Case, look: Look, maps: Mapping[str, Sequence[np.ndarray]]) -> ReferenceView:
         pixel = (maps["ParallelBackprop"][0], maps["ParallelBackprop"][1]) if maps else None
         said = [] if look.similarity > 0 else ["Similarity: it is not positive."]
         said += [self.hubs[look.reference]] if look.reference in self.hubs else []
@@ -190,7 +196,10 @@ class _Views:
         others = {
             f"pixels, {name}": MapView(both[0], both[1]) for name, both in maps.items() if name != "ParallelBackprop"
         }
-        return replace(view, maps={**view.maps, **others})
+        warnings = list(view.warnings)
+        if control_warning(look) in warnings and shares_all(self.study, case, look):
+            warnings[warnings.index(control_warning(look))] = ALL_SHARED
+        return replace(view, maps={**view.maps, **others}, warnings=warnings)
 
     def section(self) -> Section:
         """All of them, inside the page."""
@@ -308,11 +317,11 @@ def _methods_text(s: DemoSummary) -> list[str]:
         f"A linear neuron on the latents of a small network prefers {plural} (cross-validated area under the "
         f"ROC curve {s['cv_auc']:.2f}), and yet other things excite it. Heat marks what such a thing shares with a "
         f"{s['preferred']}, for this neuron.",
-        "These are the strongest images of other categories, in this order, each with the "
+        "These are the strongest images of other categories, kinds of objects taking turns, each with the "
         f"{s['preferred']} that is most similar for this neuron. Images are composed of parts, so the truth is known: "
         "a part is truly shared if it is in both images and the response falls by at least "
-        f"{s['least_drop']} without it in both. {s['passed_over_without_shared_part']} images without such a part were "
-        "passed over. The methods that see the readout alone cannot know the reference.",
+        f"{s['least_drop']} without it in both. Images without such a part are passed over, here "
+        f"{s['passed_over_without_shared_part']}. The methods that see the readout alone cannot know the reference.",
         *_fit_text(s["preferred"]),
         f"Latents are {scaled}. The network was trained so that a few of its channels stand for each kind of part, "
         "which suits a product channel by channel; ordinary networks are not so kind.",

@@ -140,17 +140,30 @@ def open_demo(
 
 
 def find_cases(study: DemoStudy, top: int) -> tuple[list[Case], int]:
-    """The `top` strongest out-of-category images with a shared part, and how many were passed over."""
+    """The `top` strongest out-of-category images with a shared part, and how many were passed over.
+
+    Kinds of objects take turns: the strongest table, bus, hammer ... come first, then the second strongest of each.
+    """
     pairs = find_pairs(study.latents, study.drivers(), study.weight, similarity=SIMILARITY)
+    names = [name_of(study.scene(place)) for place in pairs.images.tolist()]
     cases: list[Case] = []
-    columns = (pairs.images.tolist(), pairs.references[:, 0].tolist(), pairs.similarity[:, 0].tolist())
-    for tried, (i, j, similarity) in enumerate(zip(*columns, strict=True)):
+    for tried, rank in enumerate(in_turn(names)):
         if len(cases) == top:
             return cases, tried - top
-        case = _case(study, i, j, similarity)
+        place, reference = int(pairs.images[rank]), int(pairs.references[rank, 0])
+        case = _case(study, place, reference, float(pairs.similarity[rank, 0]))
         if case.shared.kinds:
             cases.append(case)
-    return cases, len(pairs.images) - len(cases)
+    return cases, len(names) - len(cases)
+
+
+def in_turn(names: Sequence[str]) -> list[int]:
+    """Places of the names, each name's first before any name's second, otherwise in their order.
+
+    >>> in_turn(["bus", "bus", "saw", "bus", "saw"])
+    [0, 2, 1, 4, 3]
+    """
+    return sorted(range(len(names)), key=lambda place: (names[:place].count(names[place]), place))
 
 
 def look_at_references(study: DemoStudy, cases: Sequence[Case]) -> list[list[Look]]:
@@ -172,6 +185,13 @@ def look_at_references(study: DemoStudy, cases: Sequence[Case]) -> list[list[Loo
         ]
         for case in cases
     ]
+
+
+def shares_all(study: DemoStudy, case: Case, look: Look) -> bool:
+    """Whether every part of the image that drives the neuron drives it in this reference too."""
+    own = {kind for kind, effect in case.shared.effects_x.items() if effect >= DRIVES}
+    effects = removal_effects(study.scene(look.reference), study.respond)
+    return all(effects.get(kind, 0.0) >= DRIVES for kind in own)
 
 
 @dataclass(frozen=True)
