@@ -16,11 +16,7 @@ from captum_shared.checks import check_integer
 from captum_shared.folders import ReportFolder, report_folder
 from captum_shared.report.device import find_device
 from captum_shared.report.html import Picture, Section, gallery, page, table, text
-<<<<<<< HEAD
-from captum_shared.report.pair_views import ImageShelf, hub_warnings, reference_view
-=======
-from captum_shared.report.pair_views import ImageShelf, control_warning, reference_view
->>>>>>> 0f2b9db (Demo: kinds of objects take turns, and a control that looks the same is explained; figures for papers are read back by pypdf and fontTools; README, home and how-to show the heat)
+from captum_shared.report.pair_views import ImageShelf, control_warning, hub_warnings, reference_view
 from captum_shared.report.viewer import MapView, NeuronView, PairView, ReferenceView, density, inline_viewer
 from captum_shared.study.demo import (
     RULE,
@@ -51,7 +47,7 @@ SHARP = 384
 """Pixels of the images that are shown; the network sees 96."""
 SWAP_WIDTH = 7.2
 """Inches."""
-ALL_SHARED = "The control looks the same: the reference has every part of this image that drives the neuron."
+ALL_SHARED = "Control: it looks the same, for the reference has every part of this image that drives the neuron."
 PLURAL = {"ear": "ears", "limb": "legs"}
 """Kinds that come in pairs."""
 
