@@ -105,6 +105,27 @@ def load_network(
     return model.eval(), (known or _default_weights(name)).transforms()
 
 
+def check_model(name: str, weights: str | Path | None) -> None:
+    """Refuse a network or weights that do not exist; nothing is made or downloaded.
+
+    Parameters
+    ----------
+    name, weights
+        As for `load_encoder`.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such network, or no file of weights.
+    """
+    custom = ":" in name
+    if custom:
+        _import_factory(name)
+    known = None if custom else _known_weights(name, weights)
+    if weights is not None and known is None:
+        _weights_file(weights)
+
+
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load a state dict from `path` into `model`, without executing code.
 
@@ -159,8 +180,7 @@ def _default_weights(name: str) -> WeightsEnum:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}: expected the path of a state dict or a name such as 'DEFAULT'")
+    _weights_file(path)
     try:
         state = _read_file(path)
     except Exception as error:
@@ -174,6 +194,12 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         keys = [key for key in state if not isinstance(key, str)][:3]
         raise ValueError(f"{path} must hold tensors by the names of a network's parameters, got keys such as {keys}")
     return state
+
+
+def _weights_file(path: str | Path) -> Path:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no weights at {path}: expected the path of a state dict or a name such as 'DEFAULT'")
+    return Path(path)
 
 
 def _read_file(path: Path) -> object:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from captum_shared.checks import check_integer, check_number
 from captum_shared.encoder.latents import POOLS
+from captum_shared.encoder.registry import check_model
 from captum_shared.folders import MANIFEST, ReportFolder
 from captum_shared.labels import read_labels
 from captum_shared.report.device import find_device
@@ -80,6 +81,8 @@ def _check_common(options: dict[str, Any]) -> None:
         ReportFolder(out, {}).refuse_foreign()
     _check_writable(out)
     find_device(options["device"])
+    if "model" in options:
+        check_model(options["model"], options["weights"])
 
 
 def _check_writable(out: Path) -> None:

@@ -126,6 +126,25 @@ def test_item_9(fault: Fault, world: Path, capsys: Any) -> None:
     check(fault, capsys)
 
 
+EARLY: dict[str, tuple[dict[str, Any], str]] = {
+    "a model that is misspelt": ({"--model": "resnet51"}, "error: unknown model 'resnet51'"),
+    "a module that is not there": ({"--model": "nowhere:make"}, "error: cannot import 'nowhere'"),
+    "weights that are not there": ({"--weights": "nowhere.pth"}, "error: no weights at nowhere.pth"),
+}
+
+
+@pytest.mark.parametrize("name", EARLY)
+def test_item_11_before_a_stimulus_is_read(
+    name: str, world: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags, text = EARLY[name]
+    read: list[Any] = []
+    monkeypatch.setattr("captum_shared.recording.Recording.load", lambda *_, **__: read.append(1))
+    assert run(words_of("recording", flags)) == 2
+    assert text in capsys.readouterr().err
+    assert read == []
+
+
 WORDS = {
     "categry --out out": "error: unknown command 'categry'; did you mean category?",
     "selectivty": "error: unknown command 'selectivty'; did you mean selectivity?",
