@@ -93,14 +93,13 @@ class Measurement:
 
 def run(out: str | Path, setups: Sequence[Setup], progress: bool = True) -> list[Measurement]:
     """Measure, each in a fresh process, and write the files."""
-    folder = output_folder(out)
-    points = []
+    folder, names = output_folder(out), [field.name for field in fields(Measurement)]
+    points: list[Measurement] = []
     for setup in tqdm(setups, "measurements", disable=not progress):
         call = f"measure({str(folder.resolve())!r}, {json.dumps(asdict(setup))!r})"
         printed = in_a_fresh_process(f"from benchmarks.population.command import measure; {call}")
         points.append(Measurement(**json.loads(printed.splitlines()[-1])))
-    names = [field.name for field in fields(Measurement)]
-    write_csv(folder / "population.csv", names, [[getattr(point, name) for name in names] for point in points])
+        write_csv(folder / "population.csv", names, [[getattr(point, name) for name in names] for point in points])
     ceilings = {n: ceiling(n, setups[0].network) for n in sorted({setup.workers for setup in setups}) if n > 1}
     write_text(folder / "table.md", table(points, setups[0], ceilings))
     return points
