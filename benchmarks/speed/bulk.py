@@ -12,7 +12,7 @@ import csv
 import json
 import sys
 import tempfile
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,7 +204,9 @@ def recording_row(folder: Path, name: str, device: str, rounds: int) -> Timing:
 def recording_floor(
     e: Experiment, neurons: list[dict[str, str]], pairs: list[dict[str, str]], device: str
 ) -> Callable[[], None]:
-    """Each image once for the latents; ridge regressions; for maps a forward per step and a backward per neuron.
+    """Each image once for the latents; ridge regressions; for maps a forward per step and a backward per map.
+
+    Two pairs of a neuron with the same reference have two maps of it, for their constants differ.
 
     Nothing of it is the report's: a slowness that path and floor shared would not show.
     """
@@ -212,11 +214,8 @@ def recording_floor(
     images = {path.name: transform(Image.open(path).convert("RGB")) for path in e.recording.stimuli}
     batches = torch.stack(list(images.values())).split(32)
     layer_of = {row["neuron"]: row["layer"].split()[0] for row in neurons if row["layer"]}
-    wanted: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for row in pairs:
-        for side in ("image", "reference"):
-            wanted[layer_of[row["neuron"]], row[side]].add(row["neuron"])
-    counts = [(layer, images[image], len(names)) for (layer, image), names in wanted.items()]
+    wanted = Counter((layer_of[row["neuron"]], row[side]) for row in pairs for side in ("image", "reference"))
+    counts = [(layer, images[image], n) for (layer, image), n in wanted.items()]
     encoders = {layer: LatentEncoder(e.model, layer) for layer, _, _ in counts}
     responses, categories = e.recording.mean_responses.T, np.array(e.recording.categories)
     preferred = np.array([row["preferred_category"] for row in neurons])
