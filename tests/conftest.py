@@ -119,6 +119,7 @@ def recording(tmp_path: Path, tiny: torch.nn.Module) -> Path:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recording's report without its pictures, which take most of the time of a small run: files with other bytes."""
-    monkeypatch.setattr("captum_shared.report.recording.writing._draw", lambda *_: (b"figure" * 99, b"small" * 199))
-    monkeypatch.setattr("captum_shared.report.recording.figures.png_bytes", lambda *_, **__: b"population" * 99)
+    """Reports whose pictures are not rendered."""
+    from recordings import undraw
+
+    undraw(monkeypatch)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -97,3 +98,11 @@ def explain(
 def files_of(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, by relative name."""
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def undraw(patch: pytest.MonkeyPatch) -> None:
+    """Do not render the pictures of reports, which take most of the time of a small run: files with other bytes."""
+    patch.setattr("captum_shared.report.recording.writing._draw", lambda *_: (b"figure" * 99, b"small" * 199))
+    patch.setattr("captum_shared.report.recording.figures.png_bytes", lambda *_, **__: b"population" * 99)
+    for module in ("folders", "report.category"):
+        patch.setattr(f"captum_shared.{module}.figure_bytes", lambda *_, **__: b"figure" * 99)

@@ -112,6 +112,7 @@ def test_files_of_the_command(run: Any, capsys: Any) -> None:
     assert "2/2" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_another_device_finds_the_same(run: Any, device: str) -> None:
     with traffic() as seen:
         assert run("cpu", device="cpu") == 0
@@ -131,6 +132,7 @@ def test_same_seed_same_files_and_latents_from_the_cache(run: Any) -> None:
         assert (Path("a") / name).read_bytes() == (Path("b") / name).read_bytes()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_smaller_report_replaces_a_larger_one_when_told_to(run: Any, capsys: Any) -> None:
     """`--top 1` after `--top 2` left the old second pair beside the new report."""
     assert run() == 0
@@ -153,6 +155,7 @@ def test_a_folder_of_the_users_is_refused(run: Any, capsys: Any) -> None:
     assert Path("out/index.html").read_text() == "mine"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_finished_report_is_given_back_and_a_changed_image_is_noticed(
     run: Any, photographs: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +168,7 @@ def test_a_finished_report_is_given_back_and_a_changed_image_is_noticed(
     assert "images.files.03.png: " in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_options_are_said(run: Any) -> None:
     assert run(references="category", similarity="cosine", pool="2") == 0
     summary = json.loads(Path("out/summary.json").read_text())
@@ -177,6 +181,7 @@ def test_options_are_said(run: Any) -> None:
 
 
 @pytest.mark.parametrize("rule", rule_names())
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.filterwarnings("ignore:the third moments of")
 def test_every_rule_engine_and_kind_of_map(rule: str, run: Any) -> None:
     assert run(rule=rule, references_averaged="2", engine="Saliency", maps="layer,pixel") == 0
@@ -233,6 +238,7 @@ def test_three_lines_of_python_find_what_the_command_finds(run: Any, photographs
     assert found == [(row["image"], row["reference"]) for row in read(Path("out/pairs.csv"))]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_corrupt_image_does_not_end_the_run(run: Any, photographs: Path, capsys: Any) -> None:
     (photographs / "03.png").write_bytes(b"broken")
     assert run() == 0

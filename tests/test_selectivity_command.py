@@ -98,6 +98,7 @@ def test_files_of_the_command_and_planted_truth(photographs: Path, capsys: Any) 
     assert "20/20" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_another_device_finds_the_same(photographs: Path, device: str) -> None:
     with traffic() as seen:
         assert run(photographs, "cpu", device="cpu") == 0
@@ -169,6 +170,7 @@ def test_crops_in_one_pass_are_those_of_each_unit(photographs: Path) -> None:
             np.testing.assert_array_equal(found[unit][rank], tile(masked, TILE))
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", BROWSERS)
 def test_the_table_of_units_in_a_browser(name: str, photographs: Path) -> None:
     assert run(photographs) == 0
@@ -216,6 +218,7 @@ def test_same_seed_same_files_also_from_what_was_kept(photographs: Path) -> None
         assert (Path("a") / name).read_bytes() == (Path("b") / name).read_bytes()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_corrupt_image_is_reported_and_does_not_end_the_run(photographs: Path, capsys: Any) -> None:
     (photographs / "03.png").write_bytes(b"broken")
     assert run(photographs) == 0
@@ -231,6 +234,7 @@ def test_one_readable_image_is_too_few(photographs: Path, capsys: Any) -> None:
     assert "at least 2 images must be readable to compare units, got 1 of 20" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_unequal_base_rates_are_warned_about(photographs: Path, capsys: Any) -> None:
     labels = photographs / "labels.csv"
     labels.write_text("\n".join(labels.read_text().splitlines()[:16]) + "\n")

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from recordings import undraw
 
 from faults.faulty import make_world
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _undrawn() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        undraw(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

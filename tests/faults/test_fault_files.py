@@ -42,7 +42,7 @@ def one_line(capsys: Any) -> str:
     return lines[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def made(pristine: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A finished report of each command, with what it keeps for going on; and a recording's that was interrupted."""
     folder = tmp_path_factory.mktemp("made")
