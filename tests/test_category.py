@@ -360,7 +360,7 @@ def test_the_viewer_shows_five_references_and_what_goes_with_what(photographs: P
         assert references[0]["similarity"] == pytest.approx(float(row["similarity"]), rel=1e-3)
         assert [r["similarity"] for r in references] == sorted((r["similarity"] for r in references), reverse=True)
         assert [name for name, *_ in references[0]["maps"]] == ["layer", "pixels", "control: average partner"]
-        for reference in references:  # there are too few images for the rule of moments
+        for reference in references:  # too few images for the rule of moments
             assert [name for name, *_ in reference["others"]] == ["dot", "matched"]
         assert references[0]["correspondence"][0] == [8, 8, 8, 8]
 

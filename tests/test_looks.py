@@ -70,7 +70,8 @@ def test_other_rules_are_those_that_are_cheap_and_have_enough_images() -> None:
     assert list(other_rules("dot", torch.rand(200, 6))) == ["product", "matched", "moments"]
     assert list(other_rules(moment_rule(torch.rand(200, 6)), torch.rand(200, 6))) == ["product", "dot", "matched"]
     assert "moments" not in other_rules("product", torch.rand(200, 1025))
-    assert "moments" in other_rules("product", torch.rand(200, 2050), cells=2050)
+    assert "moments" in other_rules("product", torch.rand(200, 2048), cells=4)
+    assert "moments" not in other_rules("product", torch.rand(640, 8192), cells=16)
 
 
 @pytest.mark.parametrize("rule", ["product", "contrast"])

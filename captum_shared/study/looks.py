@@ -41,6 +41,7 @@ MOST_PLACES = 8
 OTHER_RULES = ("product", "dot", "matched")
 """By which reports have layer maps, besides their own rule and that of moments."""
 _MOST_CHANNELS = 1024  # in a cell, for which the rule of moments takes about a second to make
+_MOST_WORK = 2**24  # images x latents x cells, for which its shared weights take some milliseconds
 _MOST_BYTES = 2**30  # bytes of what is kept of images
 
 
@@ -181,7 +182,8 @@ class Seen:
 def other_rules(rule: str | Rule, latents: Tensor, cells: int = 1) -> dict[str, str | Rule]:
     """The rules of layer maps that a report has besides its own, by name.
 
-    That of moments is among them if the images suffice for it and it is quick to make.
+    That of moments is among them if the images suffice for it and it is quick: not for a grid of many cells, unless it
+    is the report's own.
 
     Parameters
     ----------
@@ -193,7 +195,9 @@ def other_rules(rule: str | Rule, latents: Tensor, cells: int = 1) -> dict[str, 
         As in `make_rule`.
     """
     rules: dict[str, str | Rule] = {name: name for name in OTHER_RULES if name != rule}
-    if not isinstance(rule, MomentRule) and len(latents) >= FEW_IMAGES and latents.shape[1] // cells <= _MOST_CHANNELS:
+    n, d = latents.shape
+    quick = d // cells <= _MOST_CHANNELS and n * d * cells <= _MOST_WORK
+    if not isinstance(rule, MomentRule) and n >= FEW_IMAGES and quick:
         rules[MOMENTS] = make_rule(MOMENTS, latents, cells)
     return rules
 

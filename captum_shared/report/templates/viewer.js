@@ -176,8 +176,8 @@ class Viewer {
     const [h, w] = this.part.shape.slice(2 * side, 2 * side + 2);
     const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
     if (event.key === "Enter") {
-      const sums = this.marginal(side), best = sums.indexOf(Math.max(...sums));
-      this.keep({ side, row: Math.floor(best / w), column: best % w });
+      const { shape: [rows, columns], values } = this.maps[this.kind].grids[side], best = values.indexOf(Math.max(...values));
+      this.keep({ side, row: Math.floor(((Math.floor(best / columns) + 0.5) * h) / rows), column: Math.floor((((best % columns) + 0.5) * w) / columns) });
     } else if (event.shiftKey && steps) {
       const from = this.pick?.side === side ? this.pick : { row: h >> 1, column: w >> 1 };
       this.keep({ side, row: between(from.row + steps[0], 0, h - 1), column: between(from.column + steps[1], 0, w - 1) });
