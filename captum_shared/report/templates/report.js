@@ -62,7 +62,7 @@ function two(index, ...numbers) {
 }
 
 function pictureOf(index, entry) {
-  if (entry.thumbnail) return make("img", { loading: "lazy", src: entry.thumbnail[0], alt: `Heat on the strongest pair of ${entry.name}`, width: entry.thumbnail[1], height: entry.thumbnail[2] });
+  if (entry.thumbnail) return make("img", { loading: "lazy", src: entry.thumbnail[0], alt: `Heat on the first pair of ${entry.name}`, width: entry.thumbnail[1] / 2, height: entry.thumbnail[2] / 2 });
   return entry.pairs.length ? two(index, ...entry.pairs[0]) : "";
 }
 

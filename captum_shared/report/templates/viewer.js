@@ -1,7 +1,6 @@
 // Data, heat, and the viewer of pairs. Data arrive as scripts that push onto `captumShared`, before or after this one.
 
-const store = { index: null, units: null, neurons: new Map() };
-const KEPT = 30; // neurons whose maps stay in memory
+const store = { index: null, units: null, neurons: new Map() }, KEPT = 30; // neurons whose maps stay in memory
 
 const receive = ([kind, key, value]) => (kind === "neuron" ? store.neurons.set(key, value) : Object.assign(store, { [kind]: value }));
 
@@ -51,6 +50,7 @@ function spread({ shape: [h, w], values }, size) {
   return whole;
 }
 
+const withPeak = (grid) => ({ ...grid, peak: spread(grid, 160).reduce((a, b) => Math.max(a, b), 0) }); // as it is drawn
 function paint(canvas, grid, top, colours, size = 160) {
   canvas.width = canvas.height = size;
   const context = canvas.getContext("2d"), pixels = context.createImageData(size, size);
@@ -199,7 +199,7 @@ class Viewer {
     const values = Float32Array.from({ length: others }, (_, i) => this.part.values[side ? i * h2 * w2 + own : own * h2 * w2 + i]);
     const sum = values.reduce((a, b) => a + b, 0) || 1;
     const shares = values.map((value) => (value * others) / sum);
-    return { shape: side ? [h, w] : [h2, w2], values: shares, top: Math.max(...shares) };
+    return withPeak({ shape: side ? [h, w] : [h2, w2], values: shares, top: Math.max(...shares) });
   }
 
   describe(place) {
@@ -215,7 +215,7 @@ class Viewer {
 
   unpackView() {
     this.rule = between(this.rule, 0, this.rules.length - 1);
-    this.maps = this.rules[this.rule][1].map(([name, unit, x, reference]) => ({ name, unit, grids: [unpack(x), unpack(reference)] }));
+    this.maps = this.rules[this.rule][1].map(([name, unit, x, reference]) => ({ name, unit, grids: [x, reference].map(unpack).map(withPeak) }));
     this.part = this.view?.correspondence ? unpack(this.view.correspondence) : null;
     this.kind = between(this.kind, 0, this.maps.length - 1);
   }
@@ -253,7 +253,7 @@ class Viewer {
   kindChoice(map, i) {
     const small = map.grids.map((grid, side) => {
       const canvas = make("canvas", { "aria-hidden": "true" }), [source] = this.index.images[side ? this.view.image : this.row[0]];
-      paint(canvas, grid, Math.max(map.grids[0].top, map.grids[1].top), this.colours, 64);
+      paint(canvas, grid, Math.max(...map.grids.map((each) => each.peak)), this.colours, 64);
       return make("span", { class: "small" }, make("img", { src: source, alt: "" }), canvas);
     });
     const radio = make("input", { type: "radio", name: "kind", value: i, checked: i === this.kind, oninput: () => { this.kind = i; this.draw(); } });
@@ -266,7 +266,7 @@ class Viewer {
     byId("viewer").classList.toggle("greyed", byId("grey").checked);
     this.sides.forEach(({ canvas, cross, scale }, side) => {
       const lit = place && this.part && side !== place.side, grid = lit ? this.matching(place) : map.grids[side];
-      const top = lit || own ? grid.top : Math.max(map.grids[0].top, map.grids[1].top);
+      const top = lit || own ? grid.peak : Math.max(...map.grids.map((each) => each.peak));
       paint(canvas, grid, top, this.colours);
       canvas.style.opacity = byId("opacity").value / 100;
       scale.textContent = `0 to ${digits(top)} × an even spread (${lit ? "what goes with the cross" : map.unit})`;
