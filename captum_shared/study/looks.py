@@ -299,22 +299,37 @@ def look_at(
     latents = [parts.sum((0, 1))[None] for parts in (both[0].parts, both[1].parts)]
     if origin is not None:
         latents = [z + origin.to(z) for z in latents]
-    maps = {name: _maps_by(encoder, other, both, latents, request) for name, other in (others or {}).items()}
+    maps = _maps_by_others(encoder, others or {}, both, latents, request)
     return Look(*places, similarity, layer, control, part, maps)
 
 
-def _maps_by(
-    encoder: nn.Module, rule: str | Rule, both: tuple[Seen, Seen], latents: Sequence[Tensor], request: LookRequest
-) -> tuple[np.ndarray, np.ndarray]:
-    """Layer maps of both images by a rule, from their latents (1, D)."""
+def _maps_by_others(
+    encoder: nn.Module,
+    others: Mapping[str, str | Rule],
+    both: tuple[Seen, Seen],
+    latents: Sequence[Tensor],
+    request: LookRequest,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Layer maps of both images by other rules, from their latents (1, D): those with the same origin at once."""
+    constants = {name: _constants(rule, latents, request) for name, rule in others.items()}
+    maps: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for has_origin in (False, True):
+        names = [name for name, rule in others.items() if (origin_of(rule, None) is not None) == has_origin]
+        if names:
+            sides = (torch.cat([constants[name][side] for name in names]) for side in (0, 1))
+            first = others[names[0]]
+            x, x_ref = (_maps(encoder, first, seen, c).cpu().numpy() for seen, c in zip(both, sides, strict=True))
+            maps |= {name: (x[k], x_ref[k]) for k, name in enumerate(names)}
+    return {name: maps[name] for name in others}
+
+
+def _constants(rule: str | Rule, latents: Sequence[Tensor], request: LookRequest) -> tuple[Tensor, Tensor]:
+    """Shared weights (1, D) of both images."""
     z, z_ref = latents
     center = request.center.to(z) if rule in NEEDS_DRIVERS and request.center is not None else None
     weight = request.weight.to(z)
-    constants = [shared_weights(z, z_ref, weight, rule, center)] * 2
-    if is_crossed(rule):
-        constants[1] = shared_weights(z_ref, z, weight, transposed(rule), center)
-    x, x_ref = (_maps(encoder, rule, seen, c)[0].cpu().numpy() for seen, c in zip(both, constants, strict=True))
-    return x, x_ref
+    own = shared_weights(z, z_ref, weight, rule, center)
+    return own, shared_weights(z_ref, z, weight, transposed(rule), center) if is_crossed(rule) else own
 
 
 def _maps(encoder: nn.Module, rule: str | Rule, seen: Seen, constants: Tensor) -> Tensor:
