@@ -47,7 +47,7 @@ SHARP = 384
 """Pixels of the images that are shown; the network sees 96."""
 SWAP_WIDTH = 7.2
 """Inches."""
-ALL_SHARED = "Control: it looks the same, for the reference has every part of this image that drives the neuron."
+ALL_SHARED = "Like its control: the reference has every part of this image that drives the neuron."
 PLURAL = {"ear": "ears", "limb": "legs"}
 """Kinds that come in pairs."""
 
