@@ -57,8 +57,8 @@ def turned(path: Path) -> np.ndarray:
     """A photograph that its camera says is to be turned by a quarter; how it looks then."""
     exif = Image.Exif()
     exif[0x112] = 6
-    Image.fromarray(COLOURS).save(path, "TIFF", exif=exif)
-    return np.rot90(COLOURS, -1)
+    Image.fromarray(COLOURS).save(path, "JPEG", exif=exif)
+    return np.rot90(np.asarray(Image.open(path)), -1)
 
 
 def with_nothing(path: Path) -> np.ndarray:

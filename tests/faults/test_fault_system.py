@@ -153,14 +153,15 @@ def test_nothing_is_downloaded_for_a_mistake(
     assert asked == []
 
 
+@pytest.mark.parametrize("command", ["selectivity", "recording"])
 @pytest.mark.parametrize("closed", ["stdout", "stderr"])
-def test_nobody_reads(closed: str, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The report is written, and the status is that of the work."""
+def test_nobody_reads(closed: str, command: str, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report is written, and the status is that of the work; at a terminal each line is written at once."""
     reading, writing = os.pipe()
     os.close(reading)
-    with os.fdopen(writing, "w") as stream:
+    with os.fdopen(writing, "w", buffering=1) as stream:
         monkeypatch.setattr(sys, closed, stream)
-        assert run(words_of("selectivity", {})) == 0
+        assert run(words_of(command, {})) == 0
     assert Path("out/index.html").is_file()
 
 
