@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-BROWSERS = ("chromium", "firefox")
+BROWSERS = ("chromium", pytest.param("firefox", marks=pytest.mark.slow))  # all tests again: over 15 seconds
 SWITCHES = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",

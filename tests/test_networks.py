@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
+
 import captum.attr as ca
 import pytest
 import torch
@@ -20,14 +23,19 @@ NETWORKS = [
 ]
 
 
+@cache
 def make(name: str, size: int) -> nn.Module:
-    return torchvision.models.get_model(name, weights=None, **({"image_size": size} if name == "vit_b_16" else {}))
+    """Of VGG without the head: 120 million parameters behind the layer."""
+    model = torchvision.models.get_model(name, weights=None, **({"image_size": size} if name == "vit_b_16" else {}))
+    if name == "vgg11":
+        model.classifier = nn.Identity()
+    return model.eval()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize(("name", "layer", "size"), NETWORKS)
 def test_a_batch_of_pairs(name: str, layer: str, size: int, dtype: torch.dtype) -> None:
-    encoder = LatentEncoder(make(name, size).eval().to(dtype), layer)
+    encoder = LatentEncoder(copy.deepcopy(make(name, size)).to(dtype), layer)
     pair = tuple(torch.randn(2, 3, size, size).to(dtype) for _ in range(2))
     with torch.no_grad():
         readouts = torch.randn(2, encoder(pair[0]).shape[1])
