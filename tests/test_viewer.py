@@ -196,14 +196,27 @@ def hottest(browser: Any, side: int) -> tuple[float, float]:
     )
 
 
+SETTLE = """
+const [element, done] = arguments;
+const settle = (last) => {
+  element.scrollIntoView({ block: "nearest", behavior: "instant" });
+  requestAnimationFrame(() => {
+    const { top } = element.getBoundingClientRect();
+    if (top === last) done();
+    else settle(top);
+  });
+};
+settle(null);
+"""
+"""Scroll an element into view, until it stays there: Firefox may still be scrolling from an earlier command."""
+
+
 def move_to(browser: Any, side: int, row: float, column: float, click: bool = False) -> None:
     """The pointer to a place of an image, given as fractions."""
     from selenium.webdriver import ActionChains
 
     frame = frames(browser)[side]
-    browser.execute_async_script(
-        "arguments[0].scrollIntoView({ block: 'nearest' }); requestAnimationFrame(arguments[1])", frame
-    )
+    browser.execute_async_script(SETTLE, frame)
     width, height = frame.size["width"], frame.size["height"]
     action = ActionChains(browser, duration=0).move_to_element_with_offset(
         frame, round((column - 0.5) * width), round((row - 0.5) * height)
