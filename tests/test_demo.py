@@ -18,7 +18,6 @@ from captum_shared.report.published import open_report
 from captum_shared.study.demo import find_cases, find_swap, open_demo, share_of_heat
 from captum_shared.synthetic import SharedParts, render
 
-pytestmark = pytest.mark.filterwarnings("ignore:the third moments of")
 METHODS = ["ParallelBackprop", "Saliency", "IntegratedGradients", "GradCAM"]
 
 
@@ -28,7 +27,6 @@ def _few_images() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, n in (("N_GALLERY", 24), ("N_OTHERS", 50), ("N_SWAPPED", 10)):
             patch.setattr(f"captum_shared.study.demo.{name}", n)
-        patch.setattr("captum_shared.study.looks.FEW_IMAGES", 74)  # so that the rule of moments is there all the same
         yield
 
 
