@@ -438,7 +438,7 @@ OTHERS = [
 @pytest.mark.parametrize("name", OTHERS)
 def test_torchvision(name: str) -> None:
     model = torchvision.models.get_model(name, weights=None).eval()
-    x = torch.rand(1, 3, *2 * [SIZES.get(name, 64)])
+    x = torch.rand(1, 3, *2 * [SIZES.get(name.removeprefix("quantized_"), 64)])
     assert all(same_as_hook(model, layer, x) for layer in layers_called_once(model, x))
 
 
