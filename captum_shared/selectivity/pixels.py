@@ -53,6 +53,13 @@ class PixelSource:
         self._transform = transform
         self._load = lru_cache(_IMAGES_KEPT)(self._read)
 
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "_load"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        self._load = lru_cache(_IMAGES_KEPT)(self._read)  # each process keeps images of its own
+
     def __len__(self) -> int:
         return len(self._source)
 
