@@ -65,7 +65,7 @@ def test_the_viewer_has_five_references_controls_and_other_rules(result: Any) ->
             assert [name for name, *_ in other["maps"]] == ["layer", "control: average partner"]
         similarity = [reference["similarity"] for reference in (best, *others)]
         assert similarity == sorted(similarity, reverse=True)
-        assert [name for name, *_ in best["others"]] == ["dot", "matched", "moments"]
+        assert [name for name, *_ in best["others"]] == ["dot", "matched"]  # 74 images: too few for moments
 
 
 def test_the_heat_moves_with_the_reference() -> None:
