@@ -45,6 +45,11 @@ class Task(Generic[T]):
     function: Callable[..., T]
     arguments: Callable[[], tuple[object, ...]]
 
+    @classmethod
+    def of(cls, name: str, function: Callable[..., T], *arguments: object) -> Task[T]:
+        """A task whose arguments are small, and at hand."""
+        return cls(name, function, lambda: arguments)
+
 
 @dataclass(frozen=True)
 class Shared:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from tqdm import tqdm
 
@@ -38,7 +37,7 @@ def kept_results(
     """
     found = [store.get(key) for key in keys]
     left = [number for number, result in enumerate(found) if result is None]
-    tasks = [Task(f"{noun} {number}", _alone, partial(_with, function, arguments[number])) for number in left]
+    tasks = [Task.of(f"{noun} {number}", _alone, function, arguments[number]) for number in left]
     bar = tqdm(total=len(keys), initial=len(keys) - len(left), desc=noun, disable=not progress)
     with bar, Workers() as workers:
         for place, result in workers.run(tasks):
@@ -46,10 +45,6 @@ def kept_results(
             found[left[place]] = result
             bar.update()
     return [result for result in found if result is not None]
-
-
-def _with(function: Callable[..., Content], arguments: tuple[object, ...]) -> tuple[object, ...]:
-    return function, arguments
 
 
 def _alone(function: Callable[..., Content], arguments: tuple[object, ...]) -> Content:

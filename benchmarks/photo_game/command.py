@@ -116,7 +116,7 @@ def run(
     with Workers() as workers:
         shared = workers.share((games, photographs, known, table))
         jobs = [(condition, k) for condition in conditions for k in range(len(games))]
-        tasks = [Task(f"{c.name}, {games[k].name}", _play, partial(_both, shared, (c, k, seed))) for c, k in jobs]
+        tasks = [Task.of(f"{c.name}, {games[k].name}", _play, shared, (c, k, seed)) for c, k in jobs]
         played = tqdm(workers.in_order(tasks), "conditions", len(tasks), disable=not progress)
         for (condition, k), scores_of in zip(jobs, played, strict=True):
             for image, scores in scores_of.items():
@@ -135,10 +135,6 @@ def run(
 
 Prepared = tuple[list[Game], Photographs, list[Knowledge], list[Row]]
 """Games, what they are played with, and rows: the same for all conditions."""
-
-
-def _both(shared: object, job: tuple[Condition, int, int]) -> tuple[object, ...]:
-    return shared, job
 
 
 def _play(prepared: Prepared, job: tuple[Condition, int, int]) -> dict[str, Scores]:

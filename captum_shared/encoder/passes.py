@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from typing import Generic, TypeVar
 
 import torch
@@ -53,7 +52,7 @@ class ImagePass(Generic[Item, Result]):
             spans = [range(first, min(first + _BATCHES * self.batch_size, n))
                      for first in range(start, n, _BATCHES * self.batch_size)]  # fmt: skip
             tasks: list[Task[list[Result]]] = [
-                Task(f"images {span[0]} to {span[-1]}", _of_span, partial(_both, shared, span)) for span in spans
+                Task.of(f"images {span[0]} to {span[-1]}", _of_span, shared, span) for span in spans
             ]
             with closing(workers.in_order(tasks)) as finished:
                 for results in finished:
@@ -64,10 +63,6 @@ class ImagePass(Generic[Item, Result]):
         with torch.no_grad(), closing(batches(source, self.batch_size, num_workers, self.ahead, start)) as loader:
             for batch in loader:
                 yield self.function(batch)
-
-
-def _both(shared: object, span: Sequence[int]) -> tuple[object, ...]:
-    return shared, span
 
 
 def _of_span(images: ImagePass[Item, Result], span: Sequence[int]) -> list[Result]:
