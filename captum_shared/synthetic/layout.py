@@ -188,14 +188,19 @@ def sample_scene(category: str, rng: np.random.Generator | int, *, clutter: int 
     >>> scene.category, scene == sample_scene("creature", 0)
     ('creature', True)
     """
-    if category not in CATEGORIES:
-        raise ValueError(f"`category` must be one of {', '.join(CATEGORIES)}, got {category!r}")
-    if clutter < 0:
-        raise ValueError(f"`clutter` must be at least 0, got {clutter}")
+    check_scene(category, clutter)
     rng = np.random.default_rng(rng)
     pen = Composer(rng, scale=(0.21, 0.26), turn=0.25)
     _compose(pen, _sample_body(category, rng), _sample_kinds(category, rng))
     return Scene(category, tuple(pen.parts), sample_background(rng, clutter))
+
+
+def check_scene(category: str, clutter: int) -> None:
+    """Refuse an unknown category, or a negative number of faint shapes."""
+    if category not in CATEGORIES:
+        raise ValueError(f"`category` must be one of {', '.join(CATEGORIES)}, got {category!r}")
+    if clutter < 0:
+        raise ValueError(f"`clutter` must be at least 0, got {clutter}")
 
 
 def _sample_body(category: str, rng: np.random.Generator) -> str:

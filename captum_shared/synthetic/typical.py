@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from captum_shared.synthetic.layout import CATEGORIES, DOWN, LEFT, UP, Composer, compose_creature, sample_background
+from captum_shared.synthetic.layout import DOWN, LEFT, UP, Composer, check_scene, compose_creature, sample_background
 from captum_shared.synthetic.parts import SHARED_KINDS
 from captum_shared.synthetic.scene import Scene
 from captum_shared.synthetic.styles import STYLES
@@ -70,10 +70,7 @@ def typical_scene(category: str, rng: np.random.Generator | int, *, clutter: int
     >>> scene.category, "cabinet" in scene.kinds
     ('furniture', True)
     """
-    if category not in CATEGORIES:
-        raise ValueError(f"`category` must be one of {', '.join(CATEGORIES)}, got {category!r}")
-    if clutter < 0:
-        raise ValueError(f"`clutter` must be at least 0, got {clutter}")
+    check_scene(category, clutter)
     rng = np.random.default_rng(rng)
     pen = Composer(rng, scale=(0.22, 0.25), turn=0.1)
     if category == "creature":
