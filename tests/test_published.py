@@ -30,7 +30,7 @@ def report(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     neurons = list(views.neurons(2, 3, 2, 9, pixels=70))
     if request.param == "beside":
         with report_folder(tmp_path, {}) as folder:
-            section = viewer.write_viewer(folder, views.images(9, folder=tmp_path), views.COLUMNS, neurons)
+            section = views.write_viewer(folder, views.images(9, folder=tmp_path), neurons)
     else:
         section = viewer.inline_viewer(views.images(9), views.COLUMNS, neurons)
     (tmp_path / "index.html").write_text(page("A report", [], [section]))

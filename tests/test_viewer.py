@@ -133,7 +133,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four neurons of three pairs with three references: data beside the page."""
     folder = tmp_path_factory.mktemp("report")
     with report_folder(folder, {}) as own:
-        section = viewer.write_viewer(own, views.images(9), views.COLUMNS, views.neurons(30, 3, 3, 9, pixels=80))
+        section = views.write_viewer(own, views.images(9), views.neurons(30, 3, 3, 9, pixels=80))
     (folder / "index.html").write_text(page("A report", ["What it is."], [section]))
     return folder / "index.html"
 
@@ -448,7 +448,7 @@ def test_neurons_filter_by_r_layer_and_hub(browser: Any, report: Path) -> None:
 def test_pictures_of_tables_load_when_they_come_into_view_and_nothing_jumps(browser: Any, tmp_path: Path) -> None:
     with report_folder(tmp_path, {}) as own:
         shown = views.images(60, folder=tmp_path)
-        section = viewer.write_viewer(own, shown, views.COLUMNS, views.neurons(30, 2, 1, 60))
+        section = views.write_viewer(own, shown, views.neurons(30, 2, 1, 60))
     (tmp_path / "index.html").write_text(page("A report", ["What it is."] * 300, [section]))
     go(browser, tmp_path / "index.html")
     pictures = "[...document.querySelectorAll('.browse img')]"
@@ -524,7 +524,7 @@ def test_the_plot_opens_a_neuron_and_selects_many(browser: Any, report: Path) ->
 
 def test_a_missing_file_is_named(browser: Any, report: Path, tmp_path: Path) -> None:
     with report_folder(tmp_path, {}) as own:
-        section = viewer.write_viewer(own, views.images(9), views.COLUMNS, views.neurons(2, 1, 1, 9))
+        section = views.write_viewer(own, views.images(9), views.neurons(2, 1, 1, 9))
     (tmp_path / "index.html").write_text(page("A report", [], [section]))
     (tmp_path / "data" / "neuron_1.js").unlink()
     go(browser, tmp_path / "index.html")

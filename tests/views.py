@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from captum_shared.report.html import data_url
+from captum_shared.folders import ReportFolder
+from captum_shared.report.html import Section, data_url
 from captum_shared.report.viewer import (
     SHARE,
     ColumnView,
@@ -18,6 +19,10 @@ from captum_shared.report.viewer import (
     NeuronView,
     PairView,
     ReferenceView,
+    index_script,
+    neuron_entry,
+    neuron_script,
+    viewer_section,
 )
 
 COLUMNS = (
@@ -101,3 +106,13 @@ def neurons(
             "layer": f"features.{k % 3}",
         }
         yield NeuronView(f"unit {k}", values, views, ["Low r."] if values["cv_r"] < 0.2 else [])
+
+
+def write_viewer(folder: ReportFolder, shown: Sequence[ImageView], neurons: Iterable[NeuronView]) -> Section:
+    """Write the data of a report by the rule "product" beside its page, neuron by neuron, as `recording` does."""
+    entries = []
+    for number, neuron in enumerate(neurons):
+        folder.write_text(f"data/neuron_{number}.js", neuron_script(number, neuron))
+        entries.append(neuron_entry(neuron))
+    folder.write_text("data/index.js", index_script(shown, COLUMNS, entries))
+    return viewer_section()

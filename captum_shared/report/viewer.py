@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -18,7 +18,6 @@ import numpy as np
 from markupsafe import Markup
 
 from captum_shared.attribution.shares import overlaps
-from captum_shared.folders import ReportFolder
 from captum_shared.report.html import Section
 from captum_shared.visualization import display_heat
 from captum_shared.visualization.canvas import heat_colours
@@ -143,22 +142,6 @@ class NeuronEntry(TypedDict):
 
 Packed = tuple[list[int], float, str]
 """An array as its shape, its largest value, and its bytes in base64."""
-
-
-def write_viewer(
-    folder: ReportFolder,
-    images: Sequence[ImageView],
-    columns: Sequence[ColumnView],
-    neurons: Iterable[NeuronView],
-    rule: str = "product",
-) -> Section:
-    """Write the data into ``data`` in `folder`, neuron by neuron; returns the section for the page."""
-    entries = []
-    for number, neuron in enumerate(neurons):
-        folder.write_text(f"data/neuron_{number}.js", neuron_script(number, neuron))
-        entries.append(neuron_entry(neuron))
-    folder.write_text("data/index.js", index_script(images, columns, entries, rule))
-    return viewer_section()
 
 
 def inline_viewer(
