@@ -49,7 +49,7 @@ def explain_images(
     shared: Sequence[Mapping[int, np.ndarray]],
     options: MapOptions,
 ) -> list[bytes]:
-    """Maps of each image for the shared weights (m, D) of each candidate, encoded as arrays for `_part_path`.
+    """Maps of each image for the shared weights (m, D) of each candidate, encoded as the files of a job hold them.
 
     In the order of the candidates, and for each kind: values (sum of m, h, w), and their scales.
     """
