@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shlex
 import sqlite3
 import sys
 from pathlib import Path
@@ -35,8 +37,6 @@ ERRORS: list[tuple[BaseException, int, str]] = [
 
 @pytest.mark.parametrize(("error", "status", "text"), ERRORS)
 def test_every_error_is_one_line(error: BaseException, status: int, text: str) -> None:
-    import re
-
     found, line = describe(error)
     assert found == status
     assert "\n" not in line
@@ -75,6 +75,29 @@ def test_the_program_alone_prints_its_help(capsys: Any) -> None:
     assert said.out.startswith("usage: captum-shared")
     assert "examples:" in said.out
     assert said.err == ""
+
+
+def examples_in(text: str) -> list[list[str]]:
+    """The words of each example in a help, as a shell reads them."""
+    lines = text.split("examples:\n")[1].replace("\\\n", " ").splitlines()
+    return [shlex.split(line)[1:] for line in lines if line.startswith("  captum-shared ")]
+
+
+def test_every_example_in_the_help_can_be_run_as_it_stands() -> None:
+    parser = cli.build_parser()
+    for help_of in (parser, *parser.commands.values()):
+        found = examples_in(help_of.format_help())
+        assert found
+        for words in found:
+            parser.parse_args(words)
+
+
+def test_the_help_of_a_command_shows_its_own_examples() -> None:
+    parser = cli.build_parser()
+    of_all = [words[0] for words in examples_in(parser.format_help())]
+    assert of_all == list(parser.commands)
+    for name, command in parser.commands.items():
+        assert {words[0] for words in examples_in(command.format_help())} == {name}
 
 
 MISSPELT = {

@@ -7,7 +7,7 @@ import os
 import re
 from unittest.mock import patch
 
-from captum_shared.cli import EPILOG, build_parser
+from captum_shared.cli import build_parser
 
 MARK = re.compile(r"^<!-- help:? ?(\w*) -->$", re.MULTILINE)
 
@@ -17,8 +17,7 @@ def helps() -> dict[str, str]:
     parser = build_parser()
     commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
     with patch.dict(os.environ, COLUMNS="88", NO_COLOR="1"):
-        texts = {name: command.format_help() for name, command in commands.items()}
-        return {"": parser.format_help()} | {name: text.replace(EPILOG, "").strip() for name, text in texts.items()}
+        return {"": parser.format_help()} | {name: command.format_help() for name, command in commands.items()}
 
 
 def filled(markdown: str) -> str:

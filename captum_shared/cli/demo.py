@@ -1,0 +1,46 @@
+"""``captum-shared demo``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from captum_shared.cli.shared import add_command, add_common, where
+
+if TYPE_CHECKING:
+    from captum_shared.cli.shared import Commands
+
+EXAMPLES = (
+    """
+    captum-shared demo --out demo
+        synthetic creatures and objects, no download; open demo/index.html
+    """,
+    """
+    captum-shared demo --preferred vehicle --top 3 --out vehicles
+        another category's neuron, and fewer pairs
+    """,
+)
+
+
+def add(commands: Commands) -> None:
+    """Add the command to those that there are."""
+    command = add_command(
+        commands, "demo", "explain a creature neuron on synthetic images with known truth", _run, EXAMPLES
+    )
+    command.add_argument(
+        "--preferred", default="creature", metavar="NAME", help="the neuron's category (default: creature)"
+    )
+    command.add_argument("--top", type=int, default=6, metavar="N", help="how many pairs to explain (default: 6)")
+    command.add_argument(
+        "--standardize", action="store_true",
+        help="standardise the latents (default: no, since the demo network's are zero where a part is absent)",
+    )  # fmt: skip
+    add_common(command, out="demo")
+
+
+def _run(**options: Any) -> str:
+    from captum_shared.report import run_demo
+    from captum_shared.report.arguments import check_demo
+
+    check_demo(**options)
+    run_demo(**options)
+    return where(options)

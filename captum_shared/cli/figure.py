@@ -1,0 +1,43 @@
+"""``captum-shared figure``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from captum_shared.cli.shared import add_command
+
+if TYPE_CHECKING:
+    from captum_shared.cli.shared import Commands
+
+EXAMPLES = (
+    """
+    captum-shared figure --report dogs --neuron dog --pairs 1,3 --out figure.pdf
+        two pairs of a report, as PDF in the width of two columns
+    """,
+    """
+    captum-shared figure --report report --neuron 7 --width single --out figure.svg
+        the first pair of a recorded neuron, in the width of one column
+    """,
+)
+
+
+def add(commands: Commands) -> None:
+    """Add the command to those that there are."""
+    command = add_command(commands, "figure", "draw pairs of a report for a paper, as PDF, SVG or PNG", _run, EXAMPLES)
+    command.add_argument("--report", required=True, metavar="DIR", help="folder of a report of category or recording")
+    command.add_argument("--neuron", required=True, metavar="NAME", help="the neuron, by its name in the report")
+    command.add_argument("--pairs", default="1", metavar="N,N", help="its pairs, from 1 (default: 1)")
+    command.add_argument(
+        "--width", default="double", choices=("single", "double"),
+        help="one column, 3.5 inches, or two, 7.2 inches (default: double)",
+    )  # fmt: skip
+    command.add_argument(
+        "--map", dest="kind", metavar="NAME", help="which map, by its name in the report (default: the first there)"
+    )
+    command.add_argument("--out", default="figure.pdf", metavar="FILE", help="the file (default: figure.pdf)")
+
+
+def _run(**options: Any) -> str:
+    from captum_shared.report.published import run_figure
+
+    return f"open {run_figure(**options)}"

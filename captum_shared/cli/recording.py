@@ -1,0 +1,116 @@
+"""``captum-shared recording``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from captum_shared.cli.shared import add_command, add_common, add_explanation, add_network, where
+from captum_shared.study.settings import RecordingSettings
+
+if TYPE_CHECKING:
+    from argparse import _ActionsContainer as Choices
+
+    from captum_shared.cli.shared import Commands
+
+EXAMPLES = (
+    """
+    captum-shared recording --recording my_recording/ --model resnet50 --layer auto --out report
+        a whole population (my_recording/: responses.npy, stimuli.csv, stimuli/); open report/index.html
+    """,
+    r"""
+    captum-shared recording --recording session.nwb --stimuli images/ --model resnet50 \
+        --layer layer2,layer3 --neurons 0,3,7-9 --jobs 4 --out some
+        some neurons of an NWB file, two layers to choose from, four processes
+    """,
+)
+
+
+def add(commands: Commands) -> None:
+    """Add the command to those that there are."""
+    command = add_command(
+        commands, "recording", "explain a whole recording, from raw responses to a report", _run, EXAMPLES
+    )
+    required = command.add_argument_group("required")
+    required.add_argument(
+        "--recording", required=True, metavar="PATH",
+        help="folder (responses.npy or .csv, stimuli.csv with the columns file and category, stimuli/), or a .csv, .nc "
+        "or .nwb file",
+    )  # fmt: skip
+    layers = "one layer, several separated by commas, or auto (the network's blocks); nested cross-validation chooses"
+    add_network(required, command, None, "avg, max, or the side of a grid (default: choose among avg, 2, 4)", layers)
+    _add_data(command.add_argument_group("data"))
+    _add_selection(command.add_argument_group("choices"))
+    command.add_argument(
+        "--jobs", dest="n_jobs", type=int, metavar="N", help="processes; -1 for all cores (default: 1)"
+    )
+    parts = command.add_mutually_exclusive_group()
+    parts.add_argument("--shard", metavar="K/N", help="make the K-th of N parts of the maps, in a folder next to --out")
+    parts.add_argument("--gather", action="store_true", help="collect what the shards have made, and write the report")
+    add_common(command, out="report")
+
+
+def _add_data(data: Choices) -> None:
+    """How the recording is read."""
+    data.add_argument("--stimuli", metavar="DIR", help="folder of the images (default: stimuli, in or beside PATH)")
+    data.add_argument("--labels", metavar="CSV", help="label file, if the recording has no categories")
+    data.add_argument(
+        "--missing", choices=("raise", "drop"), default="raise",
+        help="if listed images do not exist: raise an error, or drop them (default: raise)",
+    )  # fmt: skip
+    data.add_argument(
+        "--window", type=float, nargs=2, metavar=("START", "STOP"),
+        help="NWB: seconds after a trial's start in which spikes are counted (default: 0.05 0.25)",
+    )  # fmt: skip
+    for flag, kind in (("--stimulus-column", "image file"), ("--category-column", "category")):
+        data.add_argument(
+            flag, metavar="NAME", help=f"NWB: column of the trials with the {kind} (default: {flag[2:].split('-')[0]})"
+        )
+    data.add_argument("--variable", metavar="NAME", help="netCDF: name of the responses (default: the only one)")
+
+
+def _add_selection(choices: Choices) -> None:
+    """Which neurons, drivers and references, and which maps."""
+
+    def number(flag: str, kind: type, text: str, name: str = "") -> None:
+        name = name or flag[2:].replace("-", "_")
+        default = getattr(RecordingSettings, name)
+        choices.add_argument(
+            flag, dest=name, type=kind, default=default, metavar="N", help=f"{text} (default: {default})"
+        )
+
+    choices.add_argument(
+        "--neurons", metavar="NAMES", help="neurons to study, by name or number, such as 0,3,7-9 (default: all)"
+    )
+    choices.add_argument(
+        "--preferred", metavar="NAME", help="category that all neurons prefer (default: for each, the largest d')"
+    )
+    number("--drivers", int, "how many out-of-category drivers to explain per neuron, at most")
+    number("--threshold", float, "level of a driver, in standard deviations above the mean, recorded and predicted")
+    number("--min-reliability", float, "lowest split-half reliability of a neuron to explain")
+    number("--min-r", float, "lowest cross-validated correlation", "min_cv_r")
+    number(
+        "--min-d-prime", float, "lowest d' of the preferred category; below 0.5 a neuron is explained with a warning"
+    )
+    add_explanation(choices, RecordingSettings)
+    number("--figures", int, "neurons whose figures are drawn in advance, the best predicted first")
+    number("--map-bits", int, "bits per number in the files of maps: 8, 16 or 32")
+    number("--map-reduction", int, "sum maps of pixels over blocks of N x N pixels")
+    number("--folds", int, "outer folds of cross-validation")
+    number("--pca", int, "components before the ridge regression; 0 for no PCA")
+
+
+def _run(**options: Any) -> str:
+    from captum_shared.report import run_recording
+    from captum_shared.report.arguments import check_recording
+
+    options = {**options, "pca": options["pca"] or None}
+    check_recording(**options)
+    summary = run_recording(**options)
+    if options["shard"]:
+        return f"shard {summary['shard']} is done, in {summary['folder']}; when all are, rerun with --gather"
+    said = [f"{summary['n_explained']} of {summary['n_neurons']} neurons explained, {summary['n_pairs']} pairs"]
+    if summary["median_cv_r"] is not None:
+        said.append(f"median cross-validated r {summary['median_cv_r']:.3f}")
+    if summary["median_cv_r_corrected"] is not None:
+        said.append(f"corrected for the noise ceiling {summary['median_cv_r_corrected']:.3f}")
+    return f"{'; '.join(said)}; {where(options)}"

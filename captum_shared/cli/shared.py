@@ -1,0 +1,133 @@
+"""What commands have in common: how they are added, and flags that several of them take."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from captum_shared.console import Parser
+from captum_shared.study.settings import ENGINES, Settings
+
+if TYPE_CHECKING:
+    from argparse import _ActionsContainer as Choices
+    from argparse import _SubParsersAction
+
+    Commands = _SubParsersAction[Parser]
+
+
+def add_command(
+    commands: Commands, name: str, summary: str, run: Callable[..., str], examples: Sequence[str]
+) -> argparse.ArgumentParser:
+    """A command without flags of its own yet; `run` takes what they are set to, and returns what is said at the end."""
+    command = commands.add_parser(
+        name, help=summary, description=summary.capitalize() + ".", epilog=examples_text(examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    command.set_defaults(run=run, command=command)
+    add_traceback(command)
+    return command
+
+
+def make_parser(**options: Any) -> Parser:
+    """A parser that prints its epilog as it stands."""
+    return Parser(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+
+def examples_text(examples: Sequence[str]) -> str:
+    """The examples as the last part of a help; each is a command and, indented, what it does."""
+    return "examples:\n" + "\n\n".join(textwrap.indent(textwrap.dedent(one).strip(), "  ") for one in examples) + "\n"
+
+
+def add_traceback(parser: argparse.ArgumentParser) -> None:
+    """``--traceback``, before or after the command's name."""
+    parser.add_argument(
+        "--traceback", action="store_true", default=argparse.SUPPRESS, help="show where an error occurred"
+    )
+
+
+def add_images(required: Choices) -> None:
+    """A folder of images with a label file."""
+    required.add_argument("--images", required=True, metavar="DIR", help="folder of images")
+    required.add_argument(
+        "--labels", required=True, metavar="CSV", help="label file with the columns file and category"
+    )
+
+
+def add_model(required: Choices, command: argparse.ArgumentParser) -> None:
+    """A network, its weights, and how images are prepared for it."""
+    required.add_argument(
+        "--model", required=True, metavar="NAME", help="torchvision name, or module:callable for your own"
+    )
+    command.add_argument(
+        "--weights", default="DEFAULT", metavar="PATH",
+        help="state dict (.pth or .safetensors), or the name of torchvision weights to download (default: DEFAULT)",
+    )  # fmt: skip
+    command.add_argument("--image-size", type=int, metavar="N", help="side length of the network's input in pixels")
+    for name in ("mean", "std"):
+        command.add_argument(
+            f"--{name}",
+            type=float,
+            nargs=3,
+            metavar=("R", "G", "B"),
+            help=f"{name} of the channels (default: ImageNet's)",
+        )
+
+
+def add_network(
+    required: Choices,
+    command: argparse.ArgumentParser,
+    pool: str | None = "avg",
+    pool_help: str = "avg, max, flatten, cls, or the side of a grid (default: avg)",
+    layer_help: str = "name of the layer, as in model.named_modules()",
+) -> None:
+    """A network cut at a layer, and how the layer is pooled."""
+    add_model(required, command)
+    required.add_argument("--layer", required=True, metavar="NAME", help=layer_help)
+    command.add_argument("--pool", type=_pool, default=pool, metavar="P", help=pool_help)
+
+
+def add_explanation(choices: Choices, defaults: type[Settings]) -> None:
+    """How references are chosen and maps made: what `category` and `recording` have in common."""
+
+    def choice(flag: str, text: str, metavar: str = "NAME", **options: Any) -> None:
+        default = getattr(defaults, options.get("dest", flag[2:].replace("-", "_")))
+        shown = ",".join(default) if isinstance(default, tuple) else default
+        choices.add_argument(flag, default=shown, metavar=metavar, help=f"{text} (default: {shown})", **options)
+
+    choice("--references", "choose references among the drivers in the category, or in the whole category",
+           metavar="WHERE", choices=("drivers", "category"))  # fmt: skip
+    choice("--references-averaged", "compare an image with the mean of its N most similar references", "N", type=int)
+    choice("--similarity", "how references are chosen: dot, as in the paper, or cosine", "KIND")
+    choice("--rule", "what counts as shared: product, as in the paper, dot, centered, contrast, matched or moments")
+    choice("--maps", "maps of pixels, of the layer, or both: pixel,layer", "KINDS")
+    choice("--format", "files of the figures: png,svg,pdf", "KINDS", dest="formats")
+    choice("--engine", f"Captum method for maps of pixels: {', '.join(ENGINES)}")
+    choice("--steps", "steps of integrated gradients", "N", type=int, dest="n_steps")
+    choices.add_argument(
+        "--no-standardize", dest="standardize", action="store_false",
+        help="leave the latents as they are (default: standardise them over all images)",
+    )  # fmt: skip
+
+
+def add_common(command: argparse.ArgumentParser, out: str) -> None:
+    """What every command takes that writes a report."""
+    command.add_argument("--out", default=out, metavar="DIR", help=f"folder for the results (default: {out})")
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace a report with another configuration in that folder"
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed for everything random (default: 0)")
+    command.add_argument("--device", metavar="NAME", help="cpu, cuda, mps ... (default: cuda if there is one)")
+    command.add_argument(
+        "--batch-size", type=int, default=32, metavar="N", help="images per forward pass (default: 32)"
+    )
+
+
+def where(options: Mapping[str, object]) -> str:
+    """Where the report is, as the end of what a command says."""
+    return f"open {options['out']}/index.html"
+
+
+def _pool(text: str) -> str | int:
+    return int(text) if text.isdigit() else text
