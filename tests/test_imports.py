@@ -19,7 +19,7 @@ GROUND = {"checks", "files", "folders", "images", "manifests", "store", "tables"
 # What each unit, a module or a folder, may import of the package besides itself and the ground floor.
 BELOW_STUDY = (
     "encoder", "readout", "similarity", "metrics", "matcher", "attribution", "selection", "recording", "synthetic",
-    "workers", "images", "labels", "files", "folders", "visualization",
+    "workers", "images", "labels", "files", "folders", "visualization", "interventions",
 )  # fmt: skip
 ALLOWED = {
     "checks": set(),
@@ -36,6 +36,7 @@ ALLOWED = {
     "readout": set(),
     "similarity": set(),
     "metrics": set(),
+    "interventions": {"metrics"},
     "recording": {"labels"},
     "visualization": set(),
     "matcher": {"similarity"},
