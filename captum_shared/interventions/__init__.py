@@ -7,15 +7,31 @@ from captum_shared.interventions.areas import hottest_area, moved_area, random_a
 from captum_shared.interventions.ascent import accentuate
 from captum_shared.interventions.fills import FILLS
 from captum_shared.interventions.images import keep, neutral, remove, transplant
+from captum_shared.interventions.scores import (
+    Contrast,
+    chance_level,
+    contrast_effects,
+    linear_scores,
+    necessity,
+    specificity,
+    sufficiency,
+)
 
 __all__ = [
     "FILLS",
+    "Contrast",
     "accentuate",
+    "chance_level",
+    "contrast_effects",
     "hottest_area",
     "keep",
+    "linear_scores",
     "moved_area",
+    "necessity",
     "neutral",
     "random_area",
     "remove",
+    "specificity",
+    "sufficiency",
     "transplant",
 ]
