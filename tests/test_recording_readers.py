@@ -195,9 +195,9 @@ def test_wrong_folders(folder: Path) -> None:
         Recording.load(folder, missing="skip")
     with pytest.raises(TypeError, match="a folder takes no option `window`"):
         Recording.load(folder, window=(0, 1))
-    (folder / "data.mat").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"cannot tell what .*data.mat is"):
-        Recording.load(folder / "data.mat")
+    (folder / "data.pkl").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"cannot tell what .*data.pkl is"):
+        Recording.load(folder / "data.pkl")
 
 
 def test_netcdf(folder: Path) -> None:
@@ -307,7 +307,7 @@ def test_an_nwb_file_without_trials_is_named(tmp_path: Path) -> None:
     pynwb = pytest.importorskip("pynwb")
     with pynwb.NWBHDF5IO(str(tmp_path / "empty.nwb"), "w") as file:
         file.write(pynwb.NWBFile("test", "test", datetime(2024, 1, 1, tzinfo=timezone.utc)))
-    with pytest.raises(ValueError, match=r"empty\.nwb must have a table of trials and one of units"):
+    with pytest.raises(ValueError, match=r"empty\.nwb must have a table of trials.*there are none"):
         Recording.load(tmp_path / "empty.nwb")
 
 

@@ -1,4 +1,4 @@
-"""Recordings in NWB files: spikes of units, counted in a window after the start of each trial."""
+"""Recordings in NWB files: spikes of units or traces of cells, in a window after the start of each presentation."""
 
 from __future__ import annotations
 
@@ -8,35 +8,53 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from captum_shared.recording.found import Found, by_stimulus, one_each, places_of, text_of
+from captum_shared.recording.properties import Selection, chosen
+from captum_shared.recording.traces import ids_of_cells, mean_traces, series_of
+
 if TYPE_CHECKING:
     from pynwb import NWBFile
+    from pynwb.core import DynamicTable
+    from pynwb.epoch import TimeIntervals
 
 WINDOW = (0.05, 0.25)
-"""Seconds after the trial's start; ours, for latencies of visual cortex. Say what fits your recording."""
+"""Seconds after the start of a presentation; ours, for latencies of visual cortex. Say what fits your recording."""
 
 
 def read_nwb(
     path: Path,
+    *,
     window: Sequence[float] = WINDOW,
     stimulus_column: str = "stimulus",
     category_column: str = "category",
-) -> tuple[np.ndarray, list[str], list[str] | None, list[str]]:
-    """Spike counts, files, categories and unit ids of an NWB file.
+    intervals: str | None = None,
+    traces: str | None = None,
+    select: Selection | None = None,
+) -> Found:
+    """Spike counts of units, or means of calcium traces; files, categories and ids.
 
     Parameters
     ----------
     path : Path
     window : (start, stop), default (0.05, 0.25)
-        Seconds after the trial's start, start included, stop excluded.
+        Seconds after the start of a presentation, start included, stop excluded.
     stimulus_column, category_column : str
-        Columns of the trials table: the image's file name, and its category, if there is one.
+        Columns of the table of presentations: the image's file name, and its category, if there is one.
+    intervals : str, optional
+        The table of presentations: trials, or the name of any other table of intervals. Default: trials, or the only
+        table there is.
+    traces : str, optional
+        Name of a RoiResponseSeries: responses are its means in the window. Default: spike counts of the units, or, if
+        there are none, the only such series there is.
+    select : mapping, optional
+        Values of columns of the units, or of the cells: {"location": "V4"}. Default: all.
 
     Raises
     ------
     ImportError
         If pynwb is not installed.
     ValueError
-        If there are no units or trials, columns are missing, the window is empty, or one image has two categories.
+        If tables or columns are missing, the window is empty, or one image has two categories.
     """
     try:
         from pynwb import NWBHDF5IO
@@ -47,42 +65,69 @@ def read_nwb(
         raise ValueError(f"`window` must be (start, stop) with start < stop, got {window}")
     try:
         with NWBHDF5IO(str(path), "r") as file:
-            return _read(file.read(), path, (start, stop), stimulus_column, category_column)
+            content = file.read()
+            table = _presentations(content, intervals, path)
+            if stimulus_column not in table.colnames:
+                raise ValueError(f"the {table.name} of {path} must have a column {stimulus_column!r}, got "
+                                 f"{list(table.colnames)}")  # fmt: skip
+            places = places_of(str(name) for name in table[stimulus_column][:])
+            starts = np.asarray(table["start_time"][:], dtype=float)
+            values, ids = _responses(content, starts, (start, stop), traces, select, path)
+            kinds = None
+            if category_column in table.colnames:
+                kinds = one_each([str(kind) for kind in table[category_column][:]], places, path)
+            return Found(by_stimulus(values, places), list(places), kinds, ids)
     except OSError as error:
         raise ValueError(f"{path} is not a readable NWB file: {error}") from error
 
 
-def _read(
-    content: NWBFile, path: Path, window: tuple[float, float], stimulus_column: str, category_column: str
-) -> tuple[np.ndarray, list[str], list[str] | None, list[str]]:
-    trials, units = content.trials, content.units
-    if trials is None or units is None or len(trials) == 0 or len(units) == 0:
-        raise ValueError(f"{path} must have a table of trials and one of units, got an empty one or none")
-    if stimulus_column not in trials.colnames:
-        raise ValueError(f"the trials of {path} must have a column {stimulus_column!r}, got {list(trials.colnames)}")
-    names = [str(name) for name in trials[stimulus_column][:]]
-    files = list(dict.fromkeys(names))
-    trials_of = {name: [t for t, other in enumerate(names) if other == name] for name in files}
-    starts = np.asarray(trials["start_time"][:], dtype=float)
-    counts = np.stack([_counts(np.asarray(units["spike_times"][u]), starts, window) for u in range(len(units))])
-    responses = np.full((len(units), len(files), max(map(len, trials_of.values()))), np.nan)
-    for stimulus, name in enumerate(files):
-        responses[:, stimulus, : len(trials_of[name])] = counts[:, trials_of[name]]
-    categories = None
-    if category_column in trials.colnames:
-        categories = _categories([str(kind) for kind in trials[category_column][:]], trials_of, path)
-    return responses, files, categories, [str(unit) for unit in units.id[:]]
+def _presentations(content: NWBFile, name: str | None, path: Path) -> TimeIntervals:
+    """The table of presentations."""
+    tables = {str(key): table for key, table in (content.intervals or {}).items()}
+    if content.trials is not None:
+        tables["trials"] = content.trials
+    if name is None:
+        name = "trials" if "trials" in tables else next(iter(tables), None) if len(tables) == 1 else None
+    if name not in tables or len(tables[name]) == 0:
+        known = ", ".join(f"{key} ({len(table)} rows)" for key, table in sorted(tables.items())) or "none"
+        raise ValueError(f"{path} must have a table of trials, or `intervals` must name another table of intervals "
+                         f"that is not empty; there are {known}")  # fmt: skip
+    return tables[name]
+
+
+def _responses(
+    content: NWBFile,
+    starts: np.ndarray,
+    window: tuple[float, float],
+    traces: str | None,
+    select: Selection | None,
+    path: Path,
+) -> tuple[np.ndarray, list[str]]:
+    """Responses (neurons, presentations), and the neurons' names."""
+    units = content.units
+    if traces is None and units is not None and len(units) > 0:
+        keep = _kept(units, select, path)
+        counts = [_counts(np.asarray(units["spike_times"][u], dtype=float), starts, window) for u in keep]
+        return np.stack(counts), [str(units.id[u]) for u in keep]
+    series = series_of(content, traces, path)
+    rows = np.asarray(series.rois.data[:], dtype=int)
+    keep = _kept(series.rois.table, select, path, rows)
+    return mean_traces(series, starts, window, path)[keep], [ids_of_cells(series)[k] for k in keep]
+
+
+def _kept(table: DynamicTable, select: Selection | None, path: Path, rows: np.ndarray | None = None) -> np.ndarray:
+    """The places, in a table or among some of its rows, of what is selected by its columns of text and numbers."""
+    rows = np.arange(len(table)) if rows is None else rows
+    properties: dict[str, list[str]] = {}
+    for name in table.colnames if select else ():
+        values = [] if hasattr(table[name], "target") else list(table[name].data[:])  # with a target, it is an index
+        if values and all(isinstance(value, (str, bytes, int, float, np.number, np.bool_)) for value in values):
+            properties[name] = [text_of(values[row]) for row in rows]
+    return np.flatnonzero(chosen(properties, select, len(rows), path))
 
 
 def _counts(spikes: np.ndarray, starts: np.ndarray, window: tuple[float, float]) -> np.ndarray:
-    """Spikes (n,) in the window after each start (trials,)."""
+    """Spikes (n,) in the window after each start (presentations,)."""
     ordered = np.sort(spikes)
     first, last = (np.searchsorted(ordered, starts + edge, side="left") for edge in window)
     return (last - first).astype(float)
-
-
-def _categories(kinds: list[str], trials_of: dict[str, list[int]], path: Path) -> list[str]:
-    mixed = [name for name, trials in trials_of.items() if len({kinds[t] for t in trials}) > 1]
-    if mixed:
-        raise ValueError(f"{path} must give each image one category, got several for {', '.join(mixed[:10])}")
-    return [kinds[trials[0]] for trials in trials_of.values()]

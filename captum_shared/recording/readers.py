@@ -1,45 +1,39 @@
-"""What is in the files of a recording: a folder, a table; netCDF and NWB have modules of their own."""
+"""What is in the files of a recording: a folder, a table; other formats have modules of their own."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import Any, TypedDict, cast
+from zipfile import is_zipfile
 
 import numpy as np
 
 from captum_shared.labels import check_fields, normal, read_label_file, repeated
+from captum_shared.recording.arrays import SUFFIXES
+from captum_shared.recording.found import Found, by_stimulus, places_of
+from captum_shared.recording.mapping import read_mapped
+from captum_shared.recording.properties import Selection
 from captum_shared.tables import Table, at_lines, named_rows, read_table
 
-
-@dataclass(frozen=True)
-class Found:
-    """What a reader returns: responses as in `Recording`, and the names of the stimuli."""
-
-    responses: np.ndarray
-    files: Sequence[str]
-    categories: Sequence[str] | None = None
-    neuron_ids: Sequence[str] | None = None
+EXPECTED = "a folder, or a .csv, .nc, .nwb, .mat, .h5, .hdf5 or .npz file"
 
 
-class NwbOptions(TypedDict, total=False):
-    """What `read_nwb` takes by name."""
+class ReaderOptions(TypedDict, total=False):
+    """What readers take by name; each takes some of it."""
 
     window: Sequence[float]
-    stimulus_column: str
+    select: Selection
     category_column: str
-
-
-class NetcdfOptions(TypedDict, total=False):
-    """What `read_netcdf` takes by name."""
-
     variable: str
-
-
-class ReaderOptions(NwbOptions, NetcdfOptions, total=False):
-    """What readers take by name."""
+    stimulus_set: str | Path
+    stimulus_column: str
+    intervals: str
+    traces: str
+    mapping: str | Path | Mapping[str, object]
+    areas: str
 
 
 def read_recording(
@@ -47,14 +41,22 @@ def read_recording(
 ) -> tuple[Found, Path]:
     """What is in a recording's files, and the folder of its stimuli; see `Recording.load`."""
     if not path.exists():
-        raise FileNotFoundError(f"no recording at {path}: expected a folder, or a .csv, .nc or .nwb file")
-    table = _read(path, options)
+        raise FileNotFoundError(f"no recording at {path}: expected {EXPECTED}")
+    found = _read(path, options)
     if labels is not None:
-        table = replace(table, categories=_categories_of(table.files, Path(labels)))
-    folder = Path(stimuli) if stimuli is not None else (path if path.is_dir() else path.parent) / "stimuli"
+        found = replace(found, categories=_categories_of(found.files, Path(labels)))
+    folder = Path(stimuli) if stimuli is not None else found.folder
+    return found, _check_folder(folder or (path if path.is_dir() else path.parent) / "stimuli")
+
+
+def _check_folder(folder: Path) -> Path:
+    if folder.is_file() and is_zipfile(folder):
+        target = folder.with_suffix("")
+        raise ValueError(f"the stimuli {folder} are still packed; unpack them with `python -m zipfile -e {folder} "
+                         f"{target}`, and give that folder")  # fmt: skip
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of stimuli at {folder}")
-    return table, folder
+    return folder
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -82,13 +84,25 @@ def _read(path: Path, options: ReaderOptions) -> Found:
         from captum_shared.recording.netcdf import read_netcdf
 
         _refuse(options, "a netCDF file", read_netcdf)
-        return Found(*read_netcdf(path, **cast(NetcdfOptions, options)))
+        return read_netcdf(path, **cast(Any, options))
     if path.suffix == ".nwb":
         from captum_shared.recording.nwb import read_nwb
 
         _refuse(options, "an NWB file", read_nwb)
-        return Found(*read_nwb(path, **cast(NwbOptions, options)))
-    raise ValueError(f"cannot tell what {path} is; expected a folder, or a .csv, .nc or .nwb file")
+        return read_nwb(path, **cast(Any, options))
+    if path.suffix in SUFFIXES:
+        return _read_arrays(path, options)
+    raise ValueError(f"cannot tell what {path} is; expected {EXPECTED}")
+
+
+def _read_arrays(path: Path, options: ReaderOptions) -> Found:
+    from captum_shared.recording.tvsd import is_tvsd, read_tvsd
+
+    if "mapping" not in options and path.suffix == ".mat" and is_tvsd(path):
+        _refuse(options, "a file of TVSD", read_tvsd)
+        return read_tvsd(path, **cast(Any, options))
+    _refuse(options, "a file of arrays", read_mapped)
+    return read_mapped(path, **cast(Any, options))
 
 
 def _read_folder(folder: Path) -> Found:
@@ -127,16 +141,9 @@ def read_responses(path: Path) -> Found:
         for line, row in zip(table.lines, table.rows, strict=True)
     ])  # fmt: skip
     check_fields(table, "file")
-    presented = [normal(name) for name in table.column("file")]
-    places: dict[str, list[int]] = {name: [] for name in presented}
-    for number, name in enumerate(presented):
-        places[name].append(number)
-    files = list(places)
-    responses = np.full((len(neurons), len(files), max(map(len, places.values()))), np.nan)
-    for stimulus, name in enumerate(files):
-        responses[:, stimulus, : len(places[name])] = values[places[name]].T
+    places = places_of(normal(name) for name in table.column("file"))
     categories = _one_category_each(table, places) if "category" in table.header else None
-    return Found(responses, files, categories, neurons)
+    return Found(by_stimulus(values.T, places), list(places), categories, neurons)
 
 
 def _neurons_of(table: Table) -> list[str]:

@@ -123,9 +123,14 @@ class Recording:
           order of the second axis) and images in ``stimuli/``.
         - ``.csv``: a row per stimulus or, for repeats, per presentation; columns `file`, `category` (optional) and one
           per neuron; an empty field is a missing repeat.
-        - ``.nc``: an xarray Dataset; `responses` (neuroid, stimulus[, repeat]), coordinates `file` and `category` along
-          stimulus, and `neuroid`; needs ``captum-shared[netcdf]``.
-        - ``.nwb``: units' spike times, counted in a window after each trial's start; needs ``captum-shared[nwb]``.
+        - ``.nc``: Brain-Score's assemblies, (neuroid, presentation[, time_bin]), with their stimulus set, a CSV; or an
+          xarray Dataset: `responses` (neuroid, stimulus[, repeat]), coordinates `file` and `category` along stimulus,
+          and `neuroid`. Needs ``captum-shared[netcdf]``.
+        - ``.nwb``: units' spike times, counted in a window after the start of each trial or other interval, or the mean
+          of cells' calcium traces in it. Needs ``captum-shared[nwb]``.
+        - ``THINGS_normMUA.mat`` of the THINGS ventral stream spiking dataset (TVSD). Needs ``captum-shared[hdf5]``.
+        - ``.mat``, ``.h5``, ``.hdf5``, ``.npz``: any arrays, with a `mapping` that says which is what. HDF5, also that
+          of MATLAB's v7.3, needs ``captum-shared[hdf5]``.
 
         Parameters
         ----------
@@ -139,8 +144,10 @@ class Recording:
             What to do if listed images do not exist: raise an error that names rows and files, or name them in a
             warning and leave them out.
         **options
-            For the reader: with NWB, `window` (start, stop) in seconds after the trial's start, `stimulus_column` and
-            `category_column`; with netCDF, `variable`.
+            For the reader. NWB: `window` (start, stop) in seconds after the start, `intervals`, `stimulus_column`,
+            `category_column`, `traces`. Brain-Score: `window` in milliseconds, `stimulus_set`, `category_column`,
+            `variable`. TVSD: `areas`, `stimulus_set`. Arrays: `mapping`. All four: `select`, values of properties of
+            the neurons, such as {"region": "IT"}.
 
         Returns
         -------

@@ -1,0 +1,200 @@
+"""Files that hold named arrays: .npz, HDF5, and MATLAB's .mat of either kind, in MATLAB's order of axes."""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from captum_shared.recording.found import text_of
+
+if TYPE_CHECKING:
+    import h5py
+
+SUFFIXES = (".mat", ".h5", ".hdf5", ".npz")
+
+
+class ArrayFile(Protocol):
+    """An open file of arrays. `numbers` and `texts` raise ValueError if the array is missing or of another kind."""
+
+    def names(self) -> list[str]:
+        """The names of all arrays; those in groups or structures have slashes."""
+
+    def numbers(self, name: str) -> np.ndarray:
+        """An array of real numbers."""
+
+    def texts(self, name: str) -> list[str]:
+        """A list of names, or of numbers as text."""
+
+
+@contextlib.contextmanager
+def open_arrays(path: Path) -> Iterator[ArrayFile]:
+    """Open a file of arrays; no code in it is ever executed.
+
+    Raises
+    ------
+    ImportError
+        If it is HDF5, and h5py is not installed.
+    ValueError
+        If it is damaged or of another kind.
+    """
+    if path.suffix == ".npz":
+        yield _open_npz(path)
+    elif path.suffix == ".mat" and not _is_hdf5(path):
+        yield _open_matlab5(path)
+    else:
+        with open_hdf5(path) as file:
+            yield Hdf5Arrays(file, path)
+
+
+@contextlib.contextmanager
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file; what is damaged raises a ValueError that names it."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError("reading HDF5 and .mat needs h5py: pip install 'captum-shared[hdf5]'") from error
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{path} is not a readable HDF5 file: {error}") from error
+
+
+class DictArrays:
+    """Arrays by name, as NumPy or SciPy have read them."""
+
+    def __init__(self, arrays: dict[str, np.ndarray], path: Path) -> None:
+        self._arrays, self._path = arrays, path
+
+    def names(self) -> list[str]:
+        """The names of all arrays."""
+        return sorted(self._arrays)
+
+    def numbers(self, name: str) -> np.ndarray:
+        """An array of real numbers."""
+        return check_numbers(self._found(name), name, self._path)
+
+    def texts(self, name: str) -> list[str]:
+        """A list of names: of strings, of MATLAB's cells, of the rows of a matrix of characters, or of numbers."""
+        array = self._found(name)
+        if array.dtype.kind == "O":
+            return [_text_of_cell(cell, name, self._path) for cell in array.ravel()]
+        if array.dtype.kind not in "biufSU":
+            raise ValueError(f"{name!r} in {self._path} must hold names, got an array of {array.dtype}")
+        return [text_of(value).rstrip() for value in array.ravel().tolist()]
+
+    def _found(self, name: str) -> np.ndarray:
+        if name.strip("/") not in self._arrays:
+            raise ValueError(f"{self._path} has no array {name!r}; there are {', '.join(self.names())}")
+        return self._arrays[name.strip("/")]
+
+
+class Hdf5Arrays:
+    """Arrays of an HDF5 file; if it is MATLAB's, with the axes as MATLAB has them."""
+
+    def __init__(self, file: h5py.File, path: Path) -> None:
+        self._file, self._path = file, path
+        self._matlab = path.suffix == ".mat"
+
+    def names(self) -> list[str]:
+        """The names of all arrays, except those that MATLAB hides."""
+        found: list[str] = []
+        self._file.visititems(lambda name, item: found.append(name) if hasattr(item, "dtype") else None)
+        return sorted(name for name in found if not name.startswith("#"))
+
+    def numbers(self, name: str) -> np.ndarray:
+        """An array of real numbers."""
+        dataset = self._found(name)
+        if dataset.dtype.kind not in "biuf":
+            raise ValueError(f"{name!r} in {self._path} must hold real numbers, got an array of {dataset.dtype}")
+        array = np.asarray(dataset[()])
+        return array.T if self._matlab else array
+
+    def texts(self, name: str) -> list[str]:
+        """A list of names: of strings, of MATLAB's cells, of the rows of a matrix of characters, or of numbers."""
+        dataset = self._found(name)
+        _refuse_objects(dataset, name, self._path)
+        if dataset.dtype.kind == "O" and self._matlab:
+            return [_letters(self._file[cell]) for cell in dataset[()].ravel()]
+        if dataset.attrs.get("MATLAB_class") == b"char":
+            return ["".join(map(chr, row)).rstrip() for row in np.atleast_2d(dataset[()]).T]
+        values = np.asarray(dataset[()])
+        return [text_of(value) for value in (values.T if self._matlab else values).ravel().tolist()]
+
+    def _found(self, name: str) -> h5py.Dataset:
+        item = self._file.get(name)
+        if not hasattr(item, "dtype"):
+            raise ValueError(f"{self._path} has no array {name!r}; there are {', '.join(self.names())}")
+        return item
+
+
+def check_numbers(array: np.ndarray, name: str, path: Path) -> np.ndarray:
+    """The array, if it holds real numbers."""
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name!r} in {path} must hold real numbers, got an array of {array.dtype}")
+    return array
+
+
+def _is_hdf5(path: Path) -> bool:
+    """Whether HDF5's signature is where it may be: at the start, or behind MATLAB's header of 512 bytes."""
+    with path.open("rb") as file:
+        head = file.read(520)
+    return b"\x89HDF\r\n\x1a\n" in (head[:8], head[512:])
+
+
+def _letters(dataset: h5py.Dataset) -> str:
+    """The text in a cell; an empty one holds its shape instead of letters."""
+    if "MATLAB_empty" in dataset.attrs:
+        return ""
+    return "".join(map(chr, np.asarray(dataset[()]).ravel().tolist()))
+
+
+def _refuse_objects(dataset: h5py.Dataset, name: str, path: Path) -> None:
+    if "MATLAB_object_decode" in dataset.attrs:
+        kind = text_of(dataset.attrs.get("MATLAB_class", "object"))
+        raise ValueError(f"{name!r} in {path} is a {kind} array, which only MATLAB can read; save it as "
+                         f"cellstr({name})")  # fmt: skip
+
+
+def _text_of_cell(cell: object, name: str, path: Path) -> str:
+    values = np.asarray(cell).ravel().tolist()
+    if len(values) > 1 or (values and not isinstance(values[0], (str, bytes, int, float))):
+        raise ValueError(f"{name!r} in {path} must hold one name in each cell, got {np.asarray(cell)!r}")
+    return text_of(values[0]) if values else ""
+
+
+def _open_npz(path: Path) -> DictArrays:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return DictArrays({name: archive[name] for name in archive.files}, path)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a readable .npz archive: {error}") from error
+
+
+def _open_matlab5(path: Path) -> DictArrays:
+    from scipy.io import loadmat
+
+    try:
+        content = loadmat(path)
+    except Exception as error:  # of a damaged file, SciPy raises whatever comes
+        raise ValueError(f"{path} is not a readable .mat file: {error}") from error
+    arrays: dict[str, np.ndarray] = {}
+    for name, value in content.items():
+        if not name.startswith("__"):
+            _collect(name, value, arrays)
+    return DictArrays(arrays, path)
+
+
+def _collect(name: str, value: object, arrays: dict[str, np.ndarray]) -> None:
+    """Put an array, or the fields of a structure, under their names."""
+    array = np.asarray(value)
+    if array.dtype.names and array.size == 1:
+        for field in array.dtype.names:
+            _collect(f"{name}/{field}", array.ravel()[0][field], arrays)
+    else:
+        arrays[name] = array
