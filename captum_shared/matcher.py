@@ -38,6 +38,14 @@ class Match:
     similarity: Tensor
     counts: Tensor
 
+    def __repr__(self) -> str:
+        *neurons, queries, k = self.index.shape
+        of = "".join(f"{n} neuron{'s'[: n != 1]}, " for n in neurons)
+        best = "best" if k == 1 else f"{k} best"
+        found = self.similarity
+        span = f", similarity {found.min():.3g} to {found.max():.3g}" if found.numel() else ""
+        return f"Match({of}{queries} quer{'y' if queries == 1 else 'ies'}, the {best} of {len(self.counts)} images{span})"
+
 
 class ReferenceMatcher:
     """Exact search for the reference y* = argmax s_w(x, y) over a gallery (Lappe et al. 2024).
@@ -64,6 +72,8 @@ class ReferenceMatcher:
     >>> match = matcher.match(torch.tensor([[0.0, 1.0]]), weight=torch.tensor([1.0, 1.0]), k=2)
     >>> match.index, match.similarity
     (tensor([[2, 1]]), tensor([[2., 1.]]))
+    >>> match
+    Match(1 query, the 2 best of 3 images, similarity 1 to 2)
     """
 
     def __init__(

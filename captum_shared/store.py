@@ -77,7 +77,7 @@ class Store:
     Parameters
     ----------
     folder : path
-        Made if need be. Files are named KIND_EXACT_PROBE.safetensors.
+        Made when the first result is written. Files are named KIND_EXACT_PROBE.safetensors.
 
     Examples
     --------
@@ -91,7 +91,6 @@ class Store:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
 
     def read(self, kind: str, identity: Identity) -> tuple[dict[str, Tensor], object] | None:
         """Tensors and notes that were written last, or None."""
@@ -107,6 +106,7 @@ class Store:
         path = next(same, self._path(kind, identity))
         texts = {"identity": json.dumps(identity.as_json()), "notes": json.dumps(notes)}
         whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        self.folder.mkdir(parents=True, exist_ok=True)
         write_bytes(path, save(whole, {**texts, "checksum": _checksum(texts, whole)}))
 
     def tensors(

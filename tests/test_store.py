@@ -196,6 +196,28 @@ def test_a_damaged_database_is_set_aside(content: bytes | None, cache: Path) -> 
     assert (cache / "latents.sqlite.damaged").read_bytes() == content
 
 
+def test_nothing_is_made_before_there_is_something_to_keep(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "cache"
+    with LatentCache(folder, WHAT) as opened:
+        assert opened.images() == set()
+        assert opened.get(["a"]) == {}
+        assert list(tmp_path.iterdir()) == []
+        opened.put({"a": torch.ones(3)})
+        assert [path.name for path in folder.iterdir()] == ["latents.sqlite"]
+        assert opened.get(["a"]).keys() == {"a"}
+    store = Store(tmp_path / "b")
+    assert store.read("square", WHAT) is None
+    assert not (tmp_path / "b").exists()
+    store.write("square", WHAT, {"x": torch.ones(2)})
+    assert store.read("square", WHAT) is not None
+
+
+def test_a_place_where_no_file_can_be_made_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"latents\.sqlite cannot be written: no file can be made in .*file$"):
+        LatentCache(tmp_path / "file" / "cache", WHAT)
+
+
 def test_an_empty_database_is_a_new_one(cache: Path) -> None:
     (cache / "latents.sqlite").write_bytes(b"")
     assert latents(cache) == {}

@@ -35,24 +35,28 @@ class LatentCache:
     Parameters
     ----------
     folder : path
-        Created if need be.
+        Made, with the file in it, when the first latents are put there.
     identity : Identity
         Of all that determines latents apart from the image.
 
     Raises
     ------
     OSError
-        If the file cannot be read or written, such as on a full disk; the message names it.
+        If the file cannot be made, read or written, such as on a full disk; the message names it.
     """
 
     def __init__(self, folder: str | os.PathLike[str], identity: Identity) -> None:
         self.path = Path(folder) / "latents.sqlite"
         self.identity = identity
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._warned = False
-        self._using = threading.Lock()  # one thread at a time
-        self._attempt(self._connect)
-        self._attempt(self._prepare)
+        self._using, self._opening = threading.Lock(), threading.Lock()  # one thread at a time
+        self._database = sqlite3.connect(":memory:", check_same_thread=False)  # until there is a file
+        self._opened = False
+        if self.path.exists():
+            self._open()
+        else:
+            self._attempt(self._prepare)
+            self._check_place()
 
     def __enter__(self) -> LatentCache:
         return self
@@ -78,9 +82,24 @@ class LatentCache:
 
     def put(self, latents: Mapping[str, Tensor]) -> None:
         """Keep latents (D,) by the digest of their image."""
+        self._open()
         blobs = {image: save({"z": z.contiguous().clone()}) for image, z in latents.items()}
         rows = [(self._name, image, blob, self._checksum(image, blob)) for image, blob in blobs.items()]
         self._attempt(lambda: self._write("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", rows))
+
+    def _open(self) -> None:
+        """Turn to the file, which is made if need be."""
+        with self._opening:
+            if not self._opened:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._attempt(self._connect)
+            self._opened = True
+
+    def _check_place(self) -> None:
+        """Refuse a folder in which the file could not be made, before any work."""
+        place = next(folder for folder in self.path.absolute().parents if folder.exists())
+        if not (place.is_dir() and os.access(place, os.W_OK)):
+            raise OSError(f"the latents kept in {self.path} cannot be written: no file can be made in {place}")
 
     def _prepare(self) -> None:
         with self._database as database:
@@ -122,7 +141,9 @@ class LatentCache:
             raise OSError(f"the latents kept in {self.path} cannot be read or written: {error}") from error
 
     def _connect(self) -> None:
+        self._database.close()
         self._database = sqlite3.connect(self.path, timeout=60, check_same_thread=False)
+        self._prepare()
 
     def _set_aside(self, error: Exception) -> None:
         """Continue with an empty database in place of a damaged one."""
@@ -133,7 +154,6 @@ class LatentCache:
             self.path.with_name(self.path.name + end).unlink(missing_ok=True)
         warnings.warn(f"{self.path} is damaged ({error}); it is set aside as {aside.name} and remade", stacklevel=5)
         self._connect()
-        self._prepare()
 
     def _checked(self, image: str, blob: object, checksum: object) -> Tensor | None:
         if isinstance(blob, bytes) and checksum == self._checksum(image, blob):

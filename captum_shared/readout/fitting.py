@@ -58,6 +58,13 @@ class ReadoutFit:
     predictions: np.ndarray
     estimator: Estimator
 
+    def __repr__(self) -> str:
+        n, k = self.predictions.shape
+        known = self.cv_r[np.isfinite(self.cv_r)]
+        r = f"{np.median(known):.3f}" if len(known) else "unknown"
+        neurons, name = ("1 neuron", "cv_r") if k == 1 else (f"{k} neurons", "median cv_r")
+        return f"ReadoutFit({neurons}, {n} stimuli, {self.readout.n_latents} latents, {name} {r})"
+
 
 def fit_readout(
     latents: ArrayLike, responses: ArrayLike, estimator: Estimator | None = None, cv: Folds = 5, seed: int = 0
@@ -101,6 +108,8 @@ def fit_readout(
     >>> fit = fit_readout(latents, responses)
     >>> fit.readout.weight.shape, bool(0.7 < fit.cv_r[0] < 1)
     (torch.Size([1, 10]), True)
+    >>> fit
+    ReadoutFit(1 neuron, 100 stimuli, 10 latents, cv_r 0.859)
     """
     from sklearn.base import clone, is_classifier
 

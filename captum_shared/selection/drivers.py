@@ -33,8 +33,12 @@ class Drivers:
     candidates: np.ndarray
     everywhere: np.ndarray
 
+    def __repr__(self) -> str:
+        counts = f"{len(self.outside)} to explain, {len(self.candidates)} candidates, {len(self.everywhere)} in all"
+        return f"{type(self).__name__}({counts})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Partners(Drivers):
     """Drivers that are paired with one another, whatever their categories, if they have any.
 

@@ -35,6 +35,11 @@ class Pairs:
     similarity: np.ndarray
     plain: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        m, k = self.references.shape
+        span = f", similarity {self.similarity.min():.3g} to {self.similarity.max():.3g}" if m else ""
+        return f"Pairs({m} images, {k} reference{'s'[: k != 1]} each{span})"
+
 
 def find_pairs(
     latents: Tensor, drivers: Drivers, weight: Tensor, *, similarity: str = "dot", n_references: int = 1

@@ -40,7 +40,7 @@ class Checkpoint:
     Parameters
     ----------
     folder : path
-        Made if need be.
+        Made when it is first written to.
     identity : Identity
         Of the pass.
     """

@@ -164,11 +164,12 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 
 def assert_untouched(before: dict[str, bytes]) -> None:
-    """Nothing but the report has changed, and no temporary file is left in it."""
+    """Nothing but the report has changed, and no temporary file or empty folder is left in it."""
     assert snapshot(Path()) == before
     out = Path("out")
     if out.is_dir():
         assert [path.name for path in out.rglob(".*.tmp")] == []
+        assert [path for path in out.rglob("*") if path.is_dir() and not any(path.iterdir())] == []
 
 
 def assert_alike(one: Path, other: Path) -> None:
