@@ -40,11 +40,11 @@ class Match:
 
     def __repr__(self) -> str:
         *neurons, queries, k = self.index.shape
-        of = "".join(f"{n} neuron{'s'[: n != 1]}, " for n in neurons)
-        best = "best" if k == 1 else f"{k} best"
-        found = self.similarity
-        span = f", similarity {found.min():.3g} to {found.max():.3g}" if found.numel() else ""
-        return f"Match({of}{queries} quer{'y' if queries == 1 else 'ies'}, the {best} of {len(self.counts)} images{span})"
+        parts = [*(f"{n} neuron{'s'[: n != 1]}" for n in neurons), f"{queries} quer{'y' if queries == 1 else 'ies'}"]
+        parts.append(f"the {'best' if k == 1 else f'{k} best'} of {len(self.counts)} images")
+        if self.similarity.numel():
+            parts.append(f"similarity {self.similarity.min():.3g} to {self.similarity.max():.3g}")
+        return f"Match({', '.join(parts)})"
 
 
 class ReferenceMatcher:

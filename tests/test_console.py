@@ -152,7 +152,7 @@ def test_a_closed_pipe_takes_nothing_from_the_work(monkeypatch: pytest.MonkeyPat
 def test_the_status_is_that_of_the_work_also_with_a_closed_pipe(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("captum_shared.report.run_demo", lambda **_: None)
+    monkeypatch.setattr("captum_shared.report.run_demo", lambda **_: {"pairs": 0})
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as stream:
@@ -160,7 +160,51 @@ def test_the_status_is_that_of_the_work_also_with_a_closed_pipe(
         assert cli.main(["demo", "--out", str(tmp_path)]) == 0
 
 
-def test_every_command_says_where_its_report_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
-    monkeypatch.setattr("captum_shared.report.run_demo", lambda **_: None)
-    assert cli.main(["demo", "--out", str(tmp_path)]) == 0
-    assert f"open {tmp_path}/index.html" in capsys.readouterr().out
+INDICES = {"color_selectivity": {"mean": 0.2}, "class_selectivity_normalized": {"mean": 0.9}}
+SAID: dict[str, tuple[str, dict[str, Any], str]] = {
+    "demo": (
+        "captum_shared.report.run_demo",
+        {"pairs": 6, "mean_share": {"ParallelBackprop": 0.812, "Saliency": 0.3}, "mean_area": 0.0612},
+        "6 pairs; share of heat on what both images share 0.81, which is 0.06 of the image; open out/index.html",
+    ),
+    "category": (
+        "captum_shared.report.run_category",
+        {"reference_counts": {"a.png": 1}, "cv_auc": 0.9312},
+        "1 pair; cross-validated area under the ROC curve 0.931; open out/index.html",
+    ),
+    "selectivity": (
+        "captum_shared.report.run_selectivity",
+        {"layers": {"a": {"n_units": 8, "indices": INDICES}, "b": {"n_units": 4, "indices": {key: {} for key in INDICES}}}},
+        "12 units of 2 layers; mean colour selectivity 0.20 in a, unknown in b; mean class selectivity 0.90 in a, unknown in b; "
+        "open out/index.html",
+    ),
+    "recording": (
+        "captum_shared.report.run_recording",
+        {"n_explained": 1, "n_neurons": 1, "n_pairs": 5, "median_cv_r": 0.51239, "median_cv_r_corrected": 0.7},
+        "1 of 1 neuron explained, 5 pairs; median cross-validated r 0.512; corrected for the noise ceiling 0.700; "
+        "open out/index.html",
+    ),
+    "figure": (
+        "captum_shared.report.published.run_figure",
+        {},
+        "2 pairs of dog, for one column; open out/figure.pdf",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", SAID)
+def test_every_command_ends_with_its_headline_and_where_its_report_is(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    name, summary, text = SAID[command]
+    monkeypatch.setattr(name, lambda **_: summary or Path("out/figure.pdf"))
+    for check in ("category", "demo", "recording", "selectivity"):
+        monkeypatch.setattr(f"captum_shared.report.arguments.check_{check}", lambda **_: None)
+    required = {
+        "category": ["--images", "i", "--labels", "l", "--preferred", "dog", "--model", "m", "--layer", "x"],
+        "selectivity": ["--images", "i", "--labels", "l", "--model", "m", "--layers", "x"],
+        "recording": ["--recording", "r", "--model", "m", "--layer", "x"],
+        "figure": ["--report", "r", "--neuron", "dog", "--pairs", "1,3", "--width", "single"],
+    }
+    assert cli.main([command, *required.get(command, []), "--out", "out"]) == 0
+    assert capsys.readouterr().out == f"{text}\n"

@@ -405,6 +405,7 @@ def test_neurons_that_are_named(recording: Path) -> None:
     assert [row["neuron"] for row in read(Path("report/neurons.csv"))] == ["0", "2", "3"]
 
 
+@pytest.mark.pictures
 @pytest.mark.filterwarnings("ignore:the third moments of")
 def test_choices_on_the_command_line(recording: Path) -> None:
     choices = {
@@ -414,7 +415,10 @@ def test_choices_on_the_command_line(recording: Path) -> None:
         "maps": "layer,pixel",
         "neurons": "0",
     }
-    assert cli.main(command(recording, **choices)) == 0
+    assert cli.main(command(recording, **choices, format="svg,png")) == 0
+    assert {path.name for path in Path("report/figures").glob("neuron_*")} == {"neuron_0.svg", "neuron_0.png"}
+    with np.load("report/maps/neuron_0.npz") as maps:
+        assert set(maps) == {"layer", "layer_scale", "pixel", "pixel_scale"}
     settings = json.loads(Path("report/manifest.json").read_text())["configuration"]["settings"]
     assert (
         settings.items() >= {**choices, "references_averaged": 2, "maps": ["layer", "pixel"], "neurons": ["0"]}.items()

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from captum_shared.cli.shared import add_command, add_common, add_explanation, add_images, add_network, where
+from captum_shared.cli.shared import (
+    add_command,
+    add_common,
+    add_explanation,
+    add_images,
+    add_network,
+    counted,
+    where,
+)
 from captum_shared.study.settings import CategorySettings
 
 if TYPE_CHECKING:
@@ -52,5 +60,5 @@ def _run(**options: Any) -> str:
 
     check_category(**options)
     summary = run_category(**options)
-    pairs = sum(summary["reference_counts"].values())
-    return f"{pairs} pairs; cross-validated area under the ROC curve {summary['cv_auc']:.3f}; {where(options)}"
+    pairs = counted(sum(summary["reference_counts"].values()), "pair")
+    return f"{pairs}; cross-validated area under the ROC curve {summary['cv_auc']:.3f}; {where(options)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from captum_shared.cli.shared import add_command, add_common, where
+from captum_shared.cli.shared import add_command, add_common, counted, where
 
 if TYPE_CHECKING:
     from captum_shared.cli.shared import Commands
@@ -42,5 +42,9 @@ def _run(**options: Any) -> str:
     from captum_shared.report.arguments import check_demo
 
     check_demo(**options)
-    run_demo(**options)
-    return where(options)
+    summary = run_demo(**options)
+    said = counted(summary["pairs"], "pair")
+    if summary["pairs"]:
+        said += f"; share of heat on what both images share {summary['mean_share']['ParallelBackprop']:.2f}, "
+        said += f"which is {summary['mean_area']:.2f} of the image"
+    return f"{said}; {where(options)}"

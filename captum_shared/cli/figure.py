@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from captum_shared.cli.shared import add_command
+from captum_shared.cli.shared import add_command, counted
 
 if TYPE_CHECKING:
     from captum_shared.cli.shared import Commands
+
+COLUMNS = {"single": "one column", "double": "two columns"}
 
 EXAMPLES = (
     """
@@ -28,7 +30,7 @@ def add(commands: Commands) -> None:
     command.add_argument("--neuron", required=True, metavar="NAME", help="the neuron, by its name in the report")
     command.add_argument("--pairs", default="1", metavar="N,N", help="its pairs, from 1 (default: 1)")
     command.add_argument(
-        "--width", default="double", choices=("single", "double"),
+        "--width", default="double", choices=tuple(COLUMNS),
         help="one column, 3.5 inches, or two, 7.2 inches (default: double)",
     )  # fmt: skip
     command.add_argument(
@@ -40,4 +42,6 @@ def add(commands: Commands) -> None:
 def _run(**options: Any) -> str:
     from captum_shared.report.published import run_figure
 
-    return f"open {run_figure(**options)}"
+    path = run_figure(**options)
+    pairs = counted(options["pairs"].count(",") + 1, "pair")
+    return f"{pairs} of {options['neuron']}, for {COLUMNS[options['width']]}; open {path}"

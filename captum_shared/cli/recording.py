@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from captum_shared.cli.shared import add_command, add_common, add_explanation, add_network, where
+from captum_shared.cli.shared import add_command, add_common, add_explanation, add_network, counted, where
 from captum_shared.study.settings import RecordingSettings
 
 if TYPE_CHECKING:
@@ -79,7 +79,10 @@ def _add_selection(choices: Choices) -> None:
         )
 
     choices.add_argument(
-        "--neurons", metavar="NAMES", help="neurons to study, by name or number, such as 0,3,7-9 (default: all)"
+        "--neurons",
+        metavar="NAMES",
+        help="neurons to study, by name, such as unit_3,unit_8 or 0,3,7-9; where no name is a number, numbers are "
+        "positions from 0 (default: all)",
     )
     choices.add_argument(
         "--preferred", metavar="NAME", help="category that all neurons prefer (default: for each, the largest d')"
@@ -108,7 +111,8 @@ def _run(**options: Any) -> str:
     summary = run_recording(**options)
     if options["shard"]:
         return f"shard {summary['shard']} is done, in {summary['folder']}; when all are, rerun with --gather"
-    said = [f"{summary['n_explained']} of {summary['n_neurons']} neurons explained, {summary['n_pairs']} pairs"]
+    neurons, pairs = counted(summary["n_neurons"], "neuron"), counted(summary["n_pairs"], "pair")
+    said = [f"{summary['n_explained']} of {neurons} explained, {pairs}"]
     if summary["median_cv_r"] is not None:
         said.append(f"median cross-validated r {summary['median_cv_r']:.3f}")
     if summary["median_cv_r_corrected"] is not None:

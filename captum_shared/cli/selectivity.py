@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from captum_shared.cli.shared import add_command, add_common, add_images, add_model, where
+from captum_shared.cli.shared import add_command, add_common, add_images, add_model, counted, where
 
 if TYPE_CHECKING:
     from captum_shared.cli.shared import Commands
@@ -62,8 +62,15 @@ def _run(**options: Any) -> str:
 
     check_selectivity(**options)
     summary = run_selectivity(**options)
-    units = sum(layer["n_units"] for layer in summary["layers"].values())
-    return f"{units} units of {len(summary['layers'])} layers; {where(options)}"
+    layers = summary["layers"]
+    units = counted(sum(layer["n_units"] for layer in layers.values()), "unit")
+    said = [f"{units} of {counted(len(layers), 'layer')}"]
+    for name, what in (("color_selectivity", "colour"), ("class_selectivity_normalized", "class")):
+        ends = list(dict.fromkeys([next(iter(layers)), list(layers)[-1]]))
+        means = [layers[layer]["indices"][name].get("mean") for layer in ends]
+        shown = ["unknown" if mean is None else f"{mean:.2f}" for mean in means]
+        said.append(f"mean {what} selectivity {', '.join(map('{} in {}'.format, shown, ends))}")
+    return f"{'; '.join(said)}; {where(options)}"
 
 
 def _names(text: str) -> list[str]:

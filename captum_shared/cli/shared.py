@@ -124,6 +124,15 @@ def add_common(command: argparse.ArgumentParser, out: str) -> None:
     )
 
 
+def counted(n: int, noun: str) -> str:
+    """A number of things in words.
+
+    >>> counted(1, "pair"), counted(2, "pair")
+    ('1 pair', '2 pairs')
+    """
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def where(options: Mapping[str, object]) -> str:
     """Where the report is, as the end of what a command says."""
     return f"open {options['out']}/index.html"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from captum_shared.checks import check_choice
+from captum_shared.recording.neurons import find_neurons
 from captum_shared.recording.readers import ReaderOptions, read_recording
 from captum_shared.tables import named_rows
 
@@ -106,6 +107,36 @@ class Recording:
         index = np.arange(self.n_stimuli)[keep]
         categories = None if self.categories is None else [self.categories[i] for i in index]
         return Recording(self.responses[:, index], [self.stimuli[i] for i in index], categories, self.neuron_ids)
+
+    def select_neurons(self, neurons: Sequence[str | int]) -> Recording:
+        """The recording with only these neurons, in the order in which they are given.
+
+        Parameters
+        ----------
+        neurons : sequence of str or int
+            Names, or positions from 0 as integers. Text that is a number, such as "7", is a name; only where no neuron
+            has a number for its name is it a position.
+
+        Returns
+        -------
+        Recording
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such neuron, none is given, or one is given twice.
+
+        Examples
+        --------
+        >>> recording = Recording(np.eye(3), ["a.png", "b.png", "c.png"], neuron_ids=["unit_4", "unit_7", "unit_9"])
+        >>> recording.select_neurons(["unit_9", 0]).neuron_ids
+        ('unit_9', 'unit_4')
+        >>> recording.select_neurons(["1"]).neuron_ids
+        ('unit_7',)
+        """
+        index = find_neurons(self.neuron_ids, neurons)
+        names = [self.neuron_ids[k] for k in index]
+        return Recording(self.responses[index], self.stimuli, self.categories, names)
 
     @classmethod
     def load(

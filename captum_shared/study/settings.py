@@ -120,7 +120,7 @@ class RecordingSettings(Settings):
     Attributes
     ----------
     neurons : tuple of str or None
-        Names of the neurons to study. Default: all.
+        Names of the neurons to study or, where no name is a number, positions from 0. Default: all.
     preferred : str, tuple of K str, or None
         The category that all neurons prefer, or one for each. Default: for each, the one with the largest d'.
     pca : int or None

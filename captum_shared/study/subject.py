@@ -139,14 +139,8 @@ def _chosen_neurons(recording: Recording, names: Sequence[str] | None) -> Record
     """The recording with only these neurons, in the order of the recording."""
     if names is None:
         return recording
-    unknown = [name for name in names if name not in recording.neuron_ids]
-    if unknown or not names:
-        shown = ", ".join(recording.neuron_ids[:10]) + (" ..." if recording.n_neurons > 10 else "")
-        raise ValueError(f"`neurons` must be names of the recording's neurons ({shown}), got {unknown or 'none'}")
-    index = [k for k, name in enumerate(recording.neuron_ids) if name in names]
-    return Recording(
-        recording.responses[index], recording.stimuli, recording.categories, [recording.neuron_ids[k] for k in index]
-    )
+    chosen = recording.select_neurons(list(dict.fromkeys(names)))
+    return chosen.select_neurons([name for name in recording.neuron_ids if name in chosen.neuron_ids])
 
 
 def _readable(recording: Recording, unreadable: dict[str, str]) -> Recording:
