@@ -14,7 +14,7 @@ from other_device import traffic
 from PIL import Image
 
 from captum_shared import LayerParallelBackprop, ParallelBackprop, cli, load_encoder
-from captum_shared.encoder.registry import preprocessing
+from captum_shared.encoder.preprocessing import preprocessing
 from captum_shared.labels import read_labels
 from captum_shared.report.pictures import black_and_white, pictures_of
 from captum_shared.selection import rule_names

@@ -17,7 +17,8 @@ from torch.utils.data import Dataset, TensorDataset
 
 from captum_shared import LatentEncoder, encode_images, load_encoder
 from captum_shared.encoder.identity import PASSES
-from captum_shared.encoder.registry import load_network, load_weights
+from captum_shared.encoder.registry import load_network
+from captum_shared.encoder.weights import load_weights
 from captum_shared.images import decode_rgb
 
 
@@ -290,11 +291,14 @@ def test_own_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_load_encoder_mistakes(weights: Path, tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(ValueError, match=r"unknown model 'resnet19'; expected a torchvision name such as .*'resnet1"):
+    with pytest.raises(
+        ValueError,
+        match=r"unknown model 'resnet19'; expected a torchvision name, 'module:callable', 'timm:NAME', .* such as .*'resnet1",
+    ):
         load_encoder("resnet19", "layer4")
     with pytest.raises(
         FileNotFoundError,
-        match="no weights at nowhere.pth: expected the path of a state dict or a name such as",
+        match=r"no weights at nowhere.pth: expected the path of a state dict, 'none' or a name such as \['IMAGENET1K_V1', 'DEFAULT'\]",
     ):
         load_encoder("resnet18", "layer4", weights="nowhere.pth")
     with pytest.raises(ValueError, match="do not fit ResNet"):

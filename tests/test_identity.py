@@ -21,7 +21,7 @@ from torchvision import transforms as T
 
 from captum_shared import LatentEncoder, encode_images
 from captum_shared.encoder.identity import PASSES, identify, identify_network, identify_transform
-from captum_shared.encoder.registry import preprocessing
+from captum_shared.encoder.preprocessing import preprocessing
 from captum_shared.store import Identity
 
 IMAGE = Image.new("RGB", (40, 30), (10, 200, 30))

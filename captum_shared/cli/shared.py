@@ -58,11 +58,13 @@ def add_images(required: Choices) -> None:
 def add_model(required: Choices, command: argparse.ArgumentParser) -> None:
     """A network, its weights, and how images are prepared for it."""
     required.add_argument(
-        "--model", required=True, metavar="NAME", help="torchvision name, or module:callable for your own"
-    )
+        "--model", required=True, metavar="NAME",
+        help="torchvision name, timm:NAME, hf:NAME (transformers), open_clip:NAME, or module:callable for your own",
+    )  # fmt: skip
     command.add_argument(
         "--weights", default="DEFAULT", metavar="PATH",
-        help="state dict (.pth or .safetensors), or the name of torchvision weights to download (default: DEFAULT)",
+        help="state dict (.pth or .safetensors), for hf:NAME also a folder with config.json; none for random weights; "
+        "DEFAULT, or a name that torchvision or open_clip has for the network, to download (default: DEFAULT)",
     )  # fmt: skip
     command.add_argument("--image-size", type=int, metavar="N", help="side length of the network's input in pixels")
     for name in ("mean", "std"):
@@ -71,7 +73,7 @@ def add_model(required: Choices, command: argparse.ArgumentParser) -> None:
             type=float,
             nargs=3,
             metavar=("R", "G", "B"),
-            help=f"{name} of the channels (default: ImageNet's)",
+            help=f"{name} of the channels (default: the network's own, or ImageNet's)",
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Sequence
 
 import torch
@@ -22,9 +22,10 @@ def candidate_layers(model: nn.Module, example: Tensor, most: int = MOST_LAYERS)
     """Name the layers worth trying: the network's blocks, in the order in which they run.
 
     Blocks are the members of the network's containers (`Sequential`, `ModuleList`) that have parts themselves, such as
-    residual blocks, Fire modules, transformer layers. A network with fewer than four of them is treated as a plain
-    stack, whose activation and pooling layers count instead. Only layers with positions that are called once in a
-    forward pass are returned; if there are more than `most`, that many evenly spaced ones, including the last.
+    residual blocks, Fire modules, transformer layers. Where a member returns no tensor, what is directly inside it
+    counts instead. A network with fewer than four blocks is treated as a plain stack, whose activation and pooling
+    layers count instead. Only layers with positions that are called once in a forward pass are returned; if there are
+    more than `most`, that many evenly spaced ones, including the last.
 
     Parameters
     ----------
@@ -38,7 +39,11 @@ def candidate_layers(model: nn.Module, example: Tensor, most: int = MOST_LAYERS)
         If there is none.
     """
     members = _members(model)
-    called = _called_once_with_positions(model, example, members)
+    called, closed = _called_once_with_positions(model, example, members)
+    if closed:
+        inside = [_members(members.pop(name), f"{name}.") for name in closed]
+        members = dict(ChainMap(members, *inside))
+        called, _ = _called_once_with_positions(model, example, members)
     blocks = [name for name in called if any(True for _ in members[name].children())]
     quiet = [name for name in called if not any(True for _ in members[name].parameters())]
     layers = blocks if len(blocks) >= FEWEST_BLOCKS else (quiet or called)
@@ -140,18 +145,22 @@ def _holds_a_row(module: nn.Module) -> bool:
     return any(max(count.values(), default=0) >= FEWEST_BLOCKS for count in kinds)
 
 
-def _called_once_with_positions(model: nn.Module, example: Tensor, members: dict[str, nn.Module]) -> list[str]:
-    """Names in the order of the calls."""
-    run = Pass(model, members, lambda name, output: _has_positions(output, example.shape[-2:]))
+def _called_once_with_positions(
+    model: nn.Module, example: Tensor, members: dict[str, nn.Module]
+) -> tuple[list[str], list[str]]:
+    """Names in the order of the calls; and names of those that return something else than a tensor."""
+    run = Pass(model, members, lambda name, output: (isinstance(output, Tensor), _has_positions(output, example)))
     with torch.no_grad():
         run.run(example)
-    return [name for name, has_positions in run.taken.items() if has_positions and run.calls[name] == 1]
+    called = [name for name, (_, has_positions) in run.taken.items() if has_positions and run.calls[name] == 1]
+    return called, [name for name, (is_tensor, _) in run.taken.items() if not is_tensor]
 
 
-def _has_positions(output: object, image_size: torch.Size) -> bool:
-    if not isinstance(output, Tensor) or output.ndim not in (3, 4):
+def _has_positions(output: object, example: Tensor) -> bool:
+    """A single number per token, as pooling along the tokens leaves it, is none."""
+    if not isinstance(output, Tensor) or output.ndim not in (3, 4) or (output.ndim == 3 and output.shape[2] == 1):
         return False
     try:
-        return as_map(output, image_size).shape[-2:].numel() > 1
+        return as_map(output, example.shape[-2:]).shape[-2:].numel() > 1
     except ValueError:
         return False

@@ -1,28 +1,41 @@
-"""`load_encoder`: encoders from torchvision's registry or a user's own network."""
+"""`load_encoder`: encoders by name, from torchvision, timm, transformers, open_clip or the user's own module."""
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
-from importlib import import_module
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision import models
-from torchvision.models import WeightsEnum
-from torchvision.transforms import v2
 
 from captum_shared.checks import check_integer
-from captum_shared.encoder.identity import ImageTransform
+from captum_shared.encoder.identity import ImageTransform, random_state_kept
 from captum_shared.encoder.latents import LatentEncoder, Pool
-from captum_shared.encoder.memory_format import channels_last
+from captum_shared.encoder.sources import hf, open_clip, own, timm, torchvision
+from captum_shared.encoder.sources.wanted import Wanted
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+
+class Source(NamedTuple):
+    """Where networks come from: two functions of a `Wanted` network."""
+
+    check: Callable[[Wanted], None]
+    load: Callable[[Wanted], tuple[nn.Module, ImageTransform]]
+
+
+SOURCES = {
+    "timm": Source(timm.check, timm.load),
+    "hf": Source(hf.check, hf.load),
+    "open_clip": Source(open_clip.check, open_clip.load),
+}
+"""By prefix. The prefixes are reserved: a module of the user's cannot have one of these names."""
+
+TORCHVISION = Source(torchvision.check, torchvision.load)
+OWN = Source(own.check, own.load)
 
 
 def load_encoder(
@@ -35,24 +48,35 @@ def load_encoder(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     transform: Callable[[Tensor], Tensor] | None = None,
+    seed: int | None = None,
 ) -> tuple[LatentEncoder, ImageTransform]:
     """Load an encoder, in evaluation mode, and the image transform that belongs to it.
 
     Parameters
     ----------
     name : str
-        A name in torchvision's registry, such as "resnet50", or "module:callable" for a function or class that
-        returns a network, imported from the working directory or the Python path.
+        One of
+
+        - a name in torchvision's registry, such as "resnet50",
+        - "timm:NAME", with a name from ``timm.list_models()``; needs ``captum-shared[timm]``,
+        - "hf:NAME", with an id on the Hugging Face Hub, a local folder such as ``save_pretrained`` writes, or a type
+          such as "dinov2"; of a network with two towers, the one for images; needs ``captum-shared[hf]``,
+        - "open_clip:NAME", with a name from ``open_clip.list_models()``: the tower for images; needs
+          ``captum-shared[open_clip]``,
+        - "module:callable" for a function or class that returns a network, imported from the working directory or the
+          Python path. A module cannot be called timm, hf or open_clip.
     layer, pool, transform
         As in `LatentEncoder`.
     weights : str, Path or None, default "DEFAULT"
-        The path of a state dict (``.pth``, ``.safetensors``), read without executing code; or the name of weights in
-        torchvision's registry, which are downloaded; or None for random weights.
+        The path of a state dict (``.pth``, ``.safetensors``), read without executing code; or "DEFAULT", which
+        downloads; or None or "none" for random weights. Also the name of weights in torchvision's registry, a tag that
+        open_clip has for `name`, and for "hf:NAME" the path of a folder with ``config.json``.
     image_size : int, optional
-        Side in pixels of the square images given to the network. Default: what torchvision uses for `name`, 224
-        otherwise.
-    mean, std : sequences of float
-        Normalisation of the channels, for "module:callable" or with `image_size`; ImageNet's by default.
+        Side in pixels of the square images given to the network. Default: the network's own, or 224.
+    mean, std : sequences of float, optional
+        Normalisation of the channels. Default: the network's own, or ImageNet's.
+    seed : int, optional
+        Of random weights. Default: the state of torch's generator.
 
     Returns
     -------
@@ -66,6 +90,8 @@ def load_encoder(
         If the name, the layer or the weights are unknown, or the weights do not fit the network.
     FileNotFoundError
         If there is no file at the path `weights`.
+    ImportError
+        If the package is not installed.
 
     Examples
     --------
@@ -73,7 +99,7 @@ def load_encoder(
     >>> encoder(transform(torch.rand(3, 300, 400))[None]).shape
     torch.Size([1, 512])
     """
-    model, image_transform = load_network(name, weights, image_size=image_size, mean=mean, std=std)
+    model, image_transform = load_network(name, weights, image_size=image_size, mean=mean, std=std, seed=seed)
     return LatentEncoder(model, layer, pool, transform), image_transform
 
 
@@ -84,25 +110,19 @@ def load_network(
     image_size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    seed: int | None = None,
 ) -> tuple[nn.Module, ImageTransform]:
     """Load a whole network, in evaluation mode, and its image transform; arguments and errors as for `load_encoder`.
 
     The convolutions of torchvision's networks are laid out with the channels last (`torch.channels_last`): this is
     faster on a CPU and changes the latents only by rounding.
     """
-    custom = ":" in name
-    known = None if custom else _known_weights(name, weights)
-    state = None if weights is None or known is not None else _read_state(Path(weights))  # before any work
-    model = _call(name) if custom else models.get_model(name, weights=known)
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"{name!r} must return an nn.Module, got {type(model).__name__}")
-    if state is not None:
-        _fill(model, state, weights)
-    if not custom:  # other networks may use `view` on what the layout makes non-contiguous
-        channels_last(model)
-    if custom or image_size is not None:
-        return model.eval(), preprocessing(224 if image_size is None else image_size, mean, std)
-    return model.eval(), (known or _default_weights(name)).transforms()
+    if image_size is not None:
+        check_integer("image_size", image_size)
+    source, wanted = _find(name, weights)
+    with _seeded(seed):
+        model, transform = source.load(replace(wanted, image_size=image_size, mean=mean, std=std))
+    return model.eval(), transform
 
 
 def check_model(name: str, weights: str | Path | None) -> None:
@@ -115,130 +135,29 @@ def check_model(name: str, weights: str | Path | None) -> None:
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        If there is no such network, or no file of weights.
+    FileNotFoundError, ImportError, ValueError
+        If there is no such network, or no file of weights, or its package is not installed.
     """
-    custom = ":" in name
-    if custom:
-        _import_factory(name)
-    known = None if custom else _known_weights(name, weights)
-    if weights is not None and known is None:
-        _weights_file(weights)
+    source, wanted = _find(name, weights)
+    source.check(wanted)
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load a state dict from `path` into `model`, without executing code.
-
-    What training scripts wrap around it is removed: a "state_dict" or "model" entry, a "module." prefix.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the file does not exist, holds no state dict, or does not fit the network.
-    """
-    _fill(model, _read_state(Path(path)), path)
-
-
-def _fill(model: nn.Module, state: Mapping[str, Tensor], path: str | Path | None) -> None:
-    try:
-        model.load_state_dict({key.removeprefix("module."): value for key, value in state.items()})
-    except RuntimeError as error:
-        raise ValueError(f"the weights in {path} do not fit {type(model).__name__}: {error}") from error
-
-
-def preprocessing(size: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> ImageTransform:
-    """Resize the shorter side to `size`, crop the centre, scale to [0, 1], normalise: PIL image -> (3, size, size)."""
-    check_integer("image_size", size)
-    mean, std = IMAGENET_MEAN if mean is None else mean, IMAGENET_STD if std is None else std
-    if not all(math.isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
-        raise ValueError(f"`mean` and `std` must be finite and `std` positive, got {mean} and {std}")
-    result: ImageTransform = v2.Compose(
-        [
-            v2.ToImage(),
-            v2.Resize(size, antialias=True),
-            v2.CenterCrop(size),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(list(mean), list(std)),
-        ]
-    )
-    return result
-
-
-def _known_weights(name: str, weights: str | Path | None) -> WeightsEnum | None:
-    """The registry's entry for `weights`, or None if `weights` is None or a path."""
-    if name not in models.list_models():
-        near = get_close_matches(name, models.list_models(), n=3) or ["resnet50"]
-        raise ValueError(f"unknown model {name!r}; expected a torchvision name such as {near} or 'module:callable'")
-    entries = models.get_model_weights(name)
-    if isinstance(weights, str) and weights in entries.__members__:
-        return entries[weights]
-    return None
-
-
-def _default_weights(name: str) -> WeightsEnum:
-    return models.get_model_weights(name)["DEFAULT"]
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    _weights_file(path)
-    try:
-        state = _read_file(path)
-    except Exception as error:
-        raise ValueError(f"{path} is not a readable state dict (.pth or .safetensors): {error}") from error
-    for key in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds a {type(state).__name__}, expected a state dict of tensors")
-    if not all(isinstance(key, str) for key in state):
-        keys = [key for key in state if not isinstance(key, str)][:3]
-        raise ValueError(f"{path} must hold tensors by the names of a network's parameters, got keys such as {keys}")
-    return state
-
-
-def _weights_file(path: str | Path) -> Path:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no weights at {path}: expected the path of a state dict or a name such as 'DEFAULT'")
-    return Path(path)
-
-
-def _read_file(path: Path) -> object:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _call(name: str) -> object:
-    """What the user's own function returns."""
-    factory = _import_factory(name)
-    try:
-        return factory()
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{name!r} does not return a network: {type(error).__name__}: {error}") from error
-
-
-def _import_factory(name: str) -> Callable[[], object]:
-    module_name, _, attribute = name.partition(":")
-    with _working_directory_importable():
-        try:
-            factory: object = getattr(import_module(module_name), attribute, None)
-        except Exception as error:  # whatever the user's module does
-            reason = error if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
-            raise ValueError(f"cannot import {module_name!r} for model {name!r}: {reason}") from error
-    if not callable(factory):
-        raise ValueError(f"{module_name!r} has no callable {attribute!r}; expected 'module:callable', got {name!r}")
-    return factory
+def _find(name: str, weights: str | Path | None) -> tuple[Source, Wanted]:
+    prefix, colon, rest = name.partition(":")
+    weights = None if weights == "none" else weights
+    if prefix in SOURCES and colon:
+        return SOURCES[prefix], Wanted(rest, weights)
+    return (OWN if colon else TORCHVISION), Wanted(name, weights)
 
 
 @contextmanager
-def _working_directory_importable() -> Iterator[None]:
-    """Console scripts, unlike ``python -m``, do not have the working directory on the path."""
-    sys.path.insert(0, str(Path.cwd()))
-    try:
+def _seeded(seed: int | None) -> Iterator[None]:
+    """Random numbers from a seed, the state of the generators restored afterwards; without one, as they come."""
+    if seed is None:
         yield
-    finally:
-        sys.path.remove(str(Path.cwd()))
+        return
+    with random_state_kept(torch.device("cpu")):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        yield

@@ -75,7 +75,9 @@ def run_category(
     **options: Unpack[CategoryArguments],
 ) -> CategorySummary:
     """`load_encoder`, then `explain_category` with the rest of the options."""
-    encoder, transform = load_encoder(model, layer, pool, weights, image_size=image_size, mean=mean, std=std)
+    encoder, transform = load_encoder(
+        model, layer, pool, weights, image_size=image_size, mean=mean, std=std, seed=options.get("seed", 0)
+    )
     encoder.to(find_device(device))
     network = {"model": model, "weights": str(weights), "layer": layer, "pool": pool}
     return explain_category(encoder=encoder, transform=transform, about=network, **options)

@@ -92,7 +92,9 @@ def run_selectivity(
     **options: Unpack[SelectivityArguments],
 ) -> SelectivitySummary:
     """`load_network`, then `index_selectivity` with the rest of the options."""
-    network, transform = load_network(model, weights, image_size=image_size, mean=mean, std=std)
+    network, transform = load_network(
+        model, weights, image_size=image_size, mean=mean, std=std, seed=options.get("seed", 0)
+    )
     network.to(find_device(device))
     about = {"model": model, "weights": str(weights)}
     return index_selectivity(network=network, transform=transform, layers=layers, about=about, **options)

@@ -212,14 +212,17 @@ def run_recording(
     parse_shard(others.get("shard"))
     where = find_device(device)
     data = Recording.load(recording, stimuli=stimuli, labels=labels, missing=missing, **cast(ReaderOptions, asked))
-    subject = open_subject(data, make_settings(RecordingSettings, settings, "run_recording"))
+    made = make_settings(RecordingSettings, settings, "run_recording")
+    subject = open_subject(data, made)
     others["about"] = {"model": model, "weights": Path(weights).name if weights else None, "image_size": image_size,
                        "device": where.type}  # fmt: skip
     layers = [name.strip() for name in layer.split(",")]
     if pool is not None and layers != ["auto"] and len(layers) == 1:
-        encoder, transform = load_encoder(model, layers[0], pool, weights, image_size=image_size, mean=mean, std=std)
+        encoder, transform = load_encoder(
+            model, layers[0], pool, weights, image_size=image_size, mean=mean, std=std, seed=made.seed
+        )
         return _explain(subject, encoder.to(where), transform, **others)
-    network, transform = load_network(model, weights, image_size=image_size, mean=mean, std=std)
+    network, transform = load_network(model, weights, image_size=image_size, mean=mean, std=std, seed=made.seed)
     pools = POOLS if pool is None else (pool,)
     chosen = "auto" if layers == ["auto"] else layers
     return _explain(subject, network.to(where), transform, layers=chosen, pools=pools, **others)

@@ -1,0 +1,97 @@
+"""Images as an image processor of transformers prepares them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from captum_shared.encoder.preprocessing import check_normalisation
+from captum_shared.encoder.sources.wanted import Foreign, Wanted, optional_package
+
+FILE = "preprocessor_config.json"
+
+
+class Processed:
+    """An image as a processor returns it: PIL image or tensor in [0, 1] -> (3, H, W).
+
+    Parameters
+    ----------
+    processor : transformers.BaseImageProcessor
+    options : mapping
+        Of each call, such as `size`, in place of the processor's own.
+    """
+
+    def __init__(self, processor: Foreign, options: Mapping[str, object]) -> None:
+        self.processor = processor
+        self.options = dict(options)
+
+    def __call__(self, image: object) -> Tensor:
+        """The image as the network takes it."""
+        scaled = {"do_rescale": False} if isinstance(image, Tensor) else {}
+        result: Tensor = self.processor(images=image, return_tensors="pt", **scaled, **self.options)["pixel_values"][0]
+        return result
+
+
+def find_transform(origin: str, config: Foreign, wanted: Wanted, local: bool) -> Processed:
+    """The transform that belongs to a network.
+
+    Parameters
+    ----------
+    origin : str
+        Where the configuration comes from: a folder, an id on the Hub, or a type of networks.
+    config : transformers.PretrainedConfig
+    wanted : Wanted
+    local : bool
+        Whether nothing may be downloaded.
+    """
+    check_normalisation(wanted.mean, wanted.std)
+    given = {"image_mean": wanted.mean, "image_std": wanted.std}
+    options: dict[str, object] = {name: tuple(value) for name, value in given.items() if value is not None}
+    if local and not (Path(origin) / FILE).is_file():
+        processor = _default(config)
+        size = wanted.image_size or getattr(getattr(config, "vision_config", config), "image_size", None)
+        if wanted.weights is not None and not {"image_mean", "image_std"} <= set(options):
+            warnings.warn(
+                f"no {FILE} beside the weights of {wanted.name!r}: images are prepared as {type(processor).__name__} "
+                "does by default; pass `mean` and `std` if the network was trained with others",
+                stacklevel=2,
+            )
+    else:
+        auto = optional_package("transformers", "hf").AutoImageProcessor
+        processor, size = (
+            auto.from_pretrained(origin, trust_remote_code=False, local_files_only=local),
+            wanted.image_size,
+        )
+    return Processed(processor, {**options, **_sizes(processor, size)})
+
+
+def _default(config: Foreign) -> Foreign:
+    """Of the longest type that the network's begins with: of clip for clip_vision_model."""
+    names = optional_package("transformers.models.auto.image_processing_auto", "hf").IMAGE_PROCESSOR_MAPPING_NAMES
+    fitting = [name for name in names if config.model_type.startswith(name)]
+    if not fitting:
+        raise ValueError(
+            f"transformers has no image processor for {config.model_type!r}; expected a folder with {FILE}"
+        )
+    found = names[max(fitting, key=len)]
+    name = found["torchvision"] if isinstance(found, dict) else [one for one in found if one][-1]
+    return getattr(optional_package("transformers", "hf"), name)()
+
+
+def _sizes(processor: Foreign, size: int | None) -> dict[str, object]:
+    """The processor's sizes for square images of `size`; where it crops, in the same proportion."""
+    if size is None:
+        return {}
+    own = {name: value for name, value in dict(processor.size).items() if value is not None}
+    crop = dict(getattr(processor, "crop_size", None) or {}) if getattr(processor, "do_center_crop", False) else {}
+    square = {"height": size, "width": size}
+    if crop and "shortest_edge" in own:
+        return {"size": {"shortest_edge": round(own["shortest_edge"] * size / crop["height"])}, "crop_size": square}
+    if "shortest_edge" in own:
+        return {"size": {"shortest_edge": size}}
+    if {"height", "width"} <= set(own):
+        return {"size": square, **({"crop_size": square} if crop else {})}
+    raise ValueError(f"`image_size` cannot be set for {type(processor).__name__}, whose size is {own}")

@@ -1,0 +1,70 @@
+"""The user's own networks: "module:callable"."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+from torch import nn
+
+from captum_shared.encoder.identity import ImageTransform
+from captum_shared.encoder.preprocessing import preprocessing
+from captum_shared.encoder.sources.wanted import Wanted
+from captum_shared.encoder.weights import fill_network, read_state, weights_file
+
+
+def check(wanted: Wanted) -> None:
+    """Import the module, and look for the file of weights."""
+    _import_factory(wanted.name)
+    if wanted.weights is not None:
+        weights_file(wanted.weights, "the path of a state dict, or 'none'")
+
+
+def load(wanted: Wanted) -> tuple[nn.Module, ImageTransform]:
+    """What the callable returns, with the weights of the file."""
+    check(wanted)
+    state = None if wanted.weights is None else read_state(wanted.weights)  # before any work
+    model = _call(wanted.name)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{wanted.name!r} must return an nn.Module, got {type(model).__name__}")
+    if state is not None:
+        fill_network(model, state, wanted.weights or "")
+    size = 224 if wanted.image_size is None else wanted.image_size
+    return model, preprocessing(size, wanted.mean, wanted.std)
+
+
+def _call(name: str) -> object:
+    """What the user's own function returns."""
+    factory = _import_factory(name)
+    try:
+        return factory()
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{name!r} does not return a network: {type(error).__name__}: {error}") from error
+
+
+def _import_factory(name: str) -> Callable[[], object]:
+    module_name, _, attribute = name.partition(":")
+    with _working_directory_importable():
+        try:
+            factory: object = getattr(import_module(module_name), attribute, None)
+        except Exception as error:  # whatever the user's module does
+            reason = error if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+            raise ValueError(f"cannot import {module_name!r} for model {name!r}: {reason}") from error
+    if not callable(factory):
+        raise ValueError(f"{module_name!r} has no callable {attribute!r}; expected 'module:callable', got {name!r}")
+    return factory
+
+
+@contextmanager
+def _working_directory_importable() -> Iterator[None]:
+    """Console scripts, unlike ``python -m``, do not have the working directory on the path."""
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(Path.cwd()))

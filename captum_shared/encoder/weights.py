@@ -1,0 +1,86 @@
+"""State dicts: read without executing code, and loaded into a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load a state dict from `path` into `model`, without executing code.
+
+    What training scripts wrap around it is removed: a "state_dict" or "model" entry, a "module." prefix.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file does not exist, holds no state dict, or does not fit the network.
+    """
+    fill_network(model, read_state(path), path)
+
+
+def fill_network(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Load the state that was read from `path`.
+
+    Raises
+    ------
+    ValueError
+        If it does not fit.
+    """
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(misfit(path, model, str(error))) from error
+
+
+def misfit(path: str | Path, model: nn.Module, why: str) -> str:
+    """What to say about weights that do not fit."""
+    return f"the weights in {path} do not fit {type(model).__name__}: {why}"
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """The state dict in a file, without executing code.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file does not exist, or holds no state dict.
+    """
+    path = weights_file(path)
+    try:
+        state = _read_file(path)
+    except Exception as error:
+        raise ValueError(f"{path} is not a readable state dict (.pth or .safetensors): {error}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds a {type(state).__name__}, expected a state dict of tensors")
+    if not all(isinstance(key, str) for key in state):
+        keys = [key for key in state if not isinstance(key, str)][:3]
+        raise ValueError(f"{path} must hold tensors by the names of a network's parameters, got keys such as {keys}")
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def weights_file(path: str | Path, expected: str = "the path of a state dict") -> Path:
+    """The path of a file of weights.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none; the message says what was `expected`.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no weights at {path}: expected {expected}")
+    return Path(path)
+
+
+def _read_file(path: Path) -> object:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
