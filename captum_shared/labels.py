@@ -6,17 +6,27 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from captum_shared.tables import MOST_NAMED, Table, at_lines, read_table
+
+FOLDERS = "folders"
+"""Instead of a label file: categories are the names of folders."""
+SEPARATOR = ";"
+"""Between the categories of an image that is in several, as in ``dog;outdoors``."""
 
 
 def read_labels(images: str | Path, labels: str | Path) -> tuple[list[Path], list[str]]:
     """Paths and categories of the images in a label file: CSV with the columns `file` and `category`.
 
+    With "folders" instead, those of all images in the folders below `images`, see `folder_labels`.
+
     Parameters
     ----------
     images : path
         The folder to which the names in the column `file` are relative.
-    labels : path
+    labels : path, or "folders"
 
     Raises
     ------
@@ -27,6 +37,11 @@ def read_labels(images: str | Path, labels: str | Path) -> tuple[list[Path], lis
     folder, path = Path(images), Path(labels)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of images at {folder}")
+    if labels == FOLDERS:
+        names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*/*")) if is_image(path)]
+        if not names:
+            raise FileNotFoundError(f"no images in the folders below {folder}, expected such as {folder}/dog/1.jpg")
+        return [folder / name for name in names], folder_labels(names)
     table = read_label_file(path)
     paths = [folder / name for name in table.column("file")]
     missing = [(line, row["file"]) for line, row, one in zip(table.lines, table.rows, paths, strict=True)
@@ -36,6 +51,57 @@ def read_labels(images: str | Path, labels: str | Path) -> tuple[list[Path], lis
             f"{len(missing)} of {len(paths)} listed images are not in {folder}: {at_lines(missing)}"
         )
     return paths, table.column("category")
+
+
+def split_labels(category: str) -> tuple[str, ...]:
+    """The categories in a field of a label file, each once: those between semicolons.
+
+    Examples
+    --------
+    >>> split_labels("dog; outdoors"), split_labels("")
+    (('dog', 'outdoors'), ())
+    """
+    names = (name.strip() for name in category.split(SEPARATOR))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def members(categories: Sequence[str] | np.ndarray, name: str) -> np.ndarray:
+    """Which images are in a category, (n,) bool: those with its name among theirs.
+
+    Examples
+    --------
+    >>> members(["dog;outdoors", "hotdog", "dog"], "dog")
+    array([ True, False,  True])
+    """
+    return np.array([name in split_labels(str(category)) for category in categories], dtype=bool)
+
+
+def folder_labels(files: Sequence[str]) -> list[str]:
+    """The categories of images by the folders that they are in: each folder's name is one.
+
+    Raises
+    ------
+    ValueError
+        If an image is in no folder.
+
+    Examples
+    --------
+    >>> folder_labels(["dog/1.jpg", "animals/cat/2.jpg"])
+    ['dog', 'animals;cat']
+    """
+    folders = [[part for part in Path(normal(name)).parent.parts if part not in ("..", os.sep)] for name in files]
+    lacking = [name for name, own in zip(files, folders, strict=True) if not own]
+    if lacking:
+        raise ValueError(
+            f"each image must be in a folder that names its category, such as dog/1.jpg, got {len(lacking)} that are "
+            f"not: {', '.join(lacking[:MOST_NAMED])}"
+        )
+    return [SEPARATOR.join(own) for own in folders]
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name ends like that of an image that Pillow can read, and it is not hidden."""
+    return path.suffix.lower() in Image.registered_extensions() and not path.name.startswith(".") and path.is_file()
 
 
 def read_label_file(path: Path) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from captum_shared.cli.shared import add_command, add_common, add_explanation, add_network, counted, where
-from captum_shared.study.settings import RecordingSettings
+from captum_shared.study.settings import PAIRS, POLES, RecordingSettings
 
 if TYPE_CHECKING:
     from argparse import _ActionsContainer as Choices
@@ -21,6 +21,11 @@ EXAMPLES = (
     captum-shared recording --recording session.nwb --stimuli images/ --model resnet50 \
         --layer layer2,layer3 --neurons 0,3,7-9 --jobs 4 --out some
         some neurons of an NWB file, two layers to choose from, four processes
+    """,
+    r"""
+    captum-shared recording --recording natural_images/ --model resnet50 --layer layer3 \
+        --pairs drivers --maps layer --out natural
+        a recording without categories: pairs of images that drive a neuron and are otherwise unlike
     """,
 )
 
@@ -52,7 +57,11 @@ def add(commands: Commands) -> None:
 def _add_data(data: Choices) -> None:
     """How the recording is read."""
     data.add_argument("--stimuli", metavar="DIR", help="folder of the images (default: stimuli, in or beside PATH)")
-    data.add_argument("--labels", metavar="CSV", help="label file, if the recording has no categories")
+    data.add_argument(
+        "--labels", metavar="CSV",
+        help="label file, if the recording has no categories; or folders: an image is in the categories named by the "
+        "folders it is in, below that of the images",
+    )  # fmt: skip
     data.add_argument(
         "--missing", choices=("raise", "drop"), default="raise",
         help="if listed images do not exist: raise an error, or drop them (default: raise)",
@@ -85,9 +94,20 @@ def _add_selection(choices: Choices) -> None:
         "positions from 0 (default: all)",
     )
     choices.add_argument(
+        "--pairs", choices=PAIRS, default=RecordingSettings.pairs,
+        help="compare drivers outside the preferred category with those inside it, or, without categories, a neuron's "
+        f"drivers with one another: alike for the neuron and unlike otherwise (default: {RecordingSettings.pairs})",
+    )  # fmt: skip
+    choices.add_argument(
+        "--pole",
+        choices=POLES,
+        default=RecordingSettings.pole,
+        help=f"explain what excites the neurons, or what silences them (default: {RecordingSettings.pole})",
+    )
+    choices.add_argument(
         "--preferred", metavar="NAME", help="category that all neurons prefer (default: for each, the largest d')"
     )
-    number("--drivers", int, "how many out-of-category drivers to explain per neuron, at most")
+    number("--drivers", int, "how many drivers (outside the preferred category) to explain per neuron, at most")
     number("--threshold", float, "level of a driver, in standard deviations above the mean, recorded and predicted")
     number("--min-reliability", float, "lowest split-half reliability of a neuron to explain")
     number("--min-r", float, "lowest cross-validated correlation", "min_cv_r")

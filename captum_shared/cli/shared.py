@@ -51,8 +51,10 @@ def add_images(required: Choices) -> None:
     """A folder of images with a label file."""
     required.add_argument("--images", required=True, metavar="DIR", help="folder of images")
     required.add_argument(
-        "--labels", required=True, metavar="CSV", help="label file with the columns file and category"
-    )
+        "--labels", required=True, metavar="CSV",
+        help="label file with the columns file and category; or folders: an image is in the categories named by the "
+        "folders it is in, below --images",
+    )  # fmt: skip
 
 
 def add_model(required: Choices, command: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from zipfile import is_zipfile
 
 import numpy as np
 
-from captum_shared.labels import check_fields, normal, read_label_file, repeated
+from captum_shared.labels import FOLDERS, check_fields, folder_labels, normal, read_label_file, repeated
 from captum_shared.recording.arrays import SUFFIXES
 from captum_shared.recording.found import Found, by_stimulus, places_of
 from captum_shared.recording.mapping import read_mapped
@@ -44,7 +44,8 @@ def read_recording(
         raise FileNotFoundError(f"no recording at {path}: expected {EXPECTED}")
     found = _read(path, options)
     if labels is not None:
-        found = replace(found, categories=_categories_of(found.files, Path(labels)))
+        names = folder_labels(found.files) if labels == FOLDERS else _categories_of(found.files, Path(labels))
+        found = replace(found, categories=names)
     folder = Path(stimuli) if stimuli is not None else found.folder
     return found, _check_folder(folder or (path if path.is_dir() else path.parent) / "stimuli")
 

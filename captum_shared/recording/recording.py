@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from captum_shared.checks import check_choice
+from captum_shared.labels import split_labels
 from captum_shared.recording.neurons import find_neurons
 from captum_shared.recording.readers import ReaderOptions, read_recording
 from captum_shared.tables import named_rows
@@ -31,7 +32,7 @@ class Recording:
     stimuli : sequence of n_stimuli paths
         Image files, in the order of the second axis. They are opened only when needed.
     categories : sequence of n_stimuli str, optional
-        The category of each stimulus.
+        The category of each stimulus, or several, separated by semicolons: ``dog;outdoors``.
     neuron_ids : sequence of n_neurons str, optional
         Default: "0", "1", ...
 
@@ -99,7 +100,8 @@ class Recording:
         return names if len(set(names)) == len(names) else tuple(str(path) for path in self.stimuli)
 
     def __repr__(self) -> str:
-        kinds = "no categories" if self.categories is None else f"{len(set(self.categories))} categories"
+        labels = {name for category in self.categories or () for name in split_labels(category)}
+        kinds = "no categories" if self.categories is None else f"{len(labels)} categories"
         return f"Recording({self.n_neurons} neurons, {self.n_stimuli} stimuli, {self.n_repeats} repeats, {kinds})"
 
     def select(self, keep: np.ndarray) -> Recording:
@@ -169,8 +171,9 @@ class Recording:
             A folder or a file, as above.
         stimuli : path, optional
             Folder of the images. Default: ``stimuli`` next to the file, or in the folder.
-        labels : path, optional
-            CSV with the columns `file` and `category`, if the categories are not in the recording itself.
+        labels : path or "folders", optional
+            CSV with the columns `file` and `category`, if the categories are not in the recording itself. "folders":
+            an image is in the categories named by the folders of its path, such as ``dog/1.jpg``.
         missing : {"raise", "drop"}, default "raise"
             What to do if listed images do not exist: raise an error that names rows and files, or name them in a
             warning and leave them out.

@@ -132,17 +132,20 @@ def hub_warnings(references: Sequence[int]) -> dict[int, str]:
     }
 
 
-def preference(category: str, d_prime: float) -> str:
-    """What a neuron prefers, in words no stronger than the preference."""
+def preference(category: str, d_prime: float, pole: str = "excite") -> str:
+    """What a neuron prefers, or is silenced by, in words no stronger than the preference."""
     if d_prime < WEAK_D_PRIME:
         return f"no clear preference: d' is {d_prime:.2f} for {category}"
-    return f"prefers {category} (d' {d_prime:.2f})"
+    return f"{'prefers' if pole == 'excite' else 'least driven by'} {category} (d' {d_prime:.2f})"
 
 
-def preference_warnings(preferred: str, d_prime: float, r: float | None = None) -> list[str]:
-    """Warnings for a neuron with a weak preference, or with a model that predicts it badly."""
+def preference_warnings(preferred: str | None, d_prime: float, r: float | None = None) -> list[str]:
+    """Warnings for a neuron with a weak preference, or with a model that predicts it badly.
+
+    Without a preferred category, or where categories play no part, there is no preference to warn of.
+    """
     said = []
-    if d_prime < WEAK_D_PRIME:
+    if preferred is not None and d_prime < WEAK_D_PRIME:
         said.append(
             f"Weak preference: d\u2032 for {preferred} is {d_prime:.2f}, below {WEAK_D_PRIME:g}. The neuron hardly "
             f"tells {preferred} from the rest, so that \u201cout of category\u201d means little here."

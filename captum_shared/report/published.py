@@ -129,7 +129,7 @@ def _row(report: SavedReport, pair: Sequence[Any], reference: dict[str, Any], ki
     if chosen not in maps:
         raise ValueError(f"`kind` must be one of {', '.join(map(repr, maps))}, got {kind!r}")
     images = pair[0], reference["image"]
-    labels = [f"{report.index['images'][i][2]}" for i in images]
+    labels = [f"{report.index['images'][i][2] or report.index['images'][i][1]}" for i in images]
     if pair[3] is not None:
         labels[0] += f", response {pair[3]:.2g}"
     labels[1] += f", similarity {reference['similarity']:.2g}"

@@ -23,6 +23,7 @@ from captum_shared.selection.centers import (
     rule_names,
 )
 from captum_shared.selection.drivers import (
+    MOST_PARTNERS,
     REFERENCES,
     Drivers,
     Partners,
@@ -35,6 +36,7 @@ from captum_shared.selection.preference import d_prime
 
 __all__ = [
     "MOMENTS",
+    "MOST_PARTNERS",
     "NEEDS_DRIVERS",
     "N_STRONGEST",
     "REFERENCES",

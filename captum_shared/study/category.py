@@ -17,7 +17,7 @@ from captum_shared.attribution import LayerParallelBackprop, ParallelBackprop
 from captum_shared.attribution.inputs import Pair
 from captum_shared.encoder import LatentEncoder, encode_images
 from captum_shared.encoder.identity import ImageTransform
-from captum_shared.labels import read_labels
+from captum_shared.labels import members, read_labels, split_labels
 from captum_shared.readout import fit_readout, latent_transform
 from captum_shared.selection import Drivers, Pairs, find_drivers, find_pairs, is_crossed, make_rule, rule_center
 from captum_shared.study.contents import describe_images, describe_network
@@ -138,7 +138,7 @@ def open_category(
     return CategoryStudy(
         [path for path, good in zip(paths, readable, strict=True) if good],
         kept,
-        np.array([name == preferred for name in kept]),
+        members(kept, preferred),
         standardized(encoder, latents) if settings.standardize else latents,
         encoder,
         transform,
@@ -250,7 +250,7 @@ def area_under_curve(member: np.ndarray, responses: np.ndarray) -> float:
 
 def check_membership(categories: Sequence[str], preferred: str, folds: int) -> None:
     """Refuse a category that is unknown, or too small, or too large, for `folds` folds."""
-    counts = Counter(categories)
+    counts = Counter(name for category in categories for name in split_labels(category))
     if preferred not in counts:
         raise ValueError(
             f"`preferred` must be a category of the label file, got {preferred!r}; expected one of {sorted(counts)}"

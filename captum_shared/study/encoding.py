@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from captum_shared.encoder import LatentEncoder, encode_images
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.folders import WORK
+from captum_shared.labels import members
 from captum_shared.readout import LinearReadout, latent_transform
 from captum_shared.readout.fitting import Splits, pearson
 from captum_shared.readout.folding import linear_output
@@ -47,7 +48,8 @@ class EncodingModels:
     generalization : (n, K) array
         Predictions of out-of-category stimuli by readouts fitted within the category.
     weights : list of K arrays (D,) or None
-        On the standardised latents of the chosen candidate.
+        On the standardised latents of the chosen candidate, of the pole that is explained: of what silences a neuron
+        they are the negative of its readout.
     """
 
     candidate: np.ndarray
@@ -161,7 +163,10 @@ def fit_models(study: Study, tuning: Tuning, latents: Latents, run: Run) -> Enco
     ]
     run.carry_out(jobs, "fits")
     fits = [[load_file(path(c, b)) for c in range(n_candidates)] for b in range(len(blocks))]
-    return _assembled(blocks, fits, responses, fold_of, n_candidates)
+    models = _assembled(blocks, fits, responses, fold_of, n_candidates)
+    if settings.sign > 0:
+        return models
+    return replace(models, weights=[None if weight is None else -weight for weight in models.weights])
 
 
 def blocks_of(responses: np.ndarray, usable: np.ndarray, most: int = 64) -> list[Block]:
@@ -209,7 +214,7 @@ def _fit_within(x: np.ndarray, data: FitData) -> tuple[np.ndarray, np.ndarray]:
     predictions = np.full(data.responses.shape, np.nan)
     for category in sorted({name for name in data.preferred if name is not None}):
         neurons = np.array([k for k, name in enumerate(data.preferred) if name == category])
-        member = data.categories == category
+        member = members(data.categories, category)
         if MIN_IMAGES <= member.sum() < len(member):
             inside = fit_candidate(x[member], data.responses[member][:, neurons], [], data.estimator, data.pca)
             score[neurons] = inside.score

@@ -138,19 +138,23 @@ class References:
         """Shared weights of m pairs, (m, 4, D): of the driver and the reference, and those of their controls."""
         center = rule_center(self.rule, self.latents, drivers)
         z, z_ref = self.latents[images], self.latents[references]
-        others_ref = self._means_without(drivers.candidates, references)
-        others = self._means_without(drivers.outside, images)
+        others_ref = self._means_without(drivers.candidates, references, images)
+        others = self._means_without(drivers.outside, images, references)
         back = transposed(self.rule)  # for the reference, from the driver
         sides = [(z, z_ref, self.rule), (z_ref, z, back), (z, others_ref, self.rule), (z_ref, others, back)]
         if not is_crossed(self.rule):  # one constant for both, made from driver and reference in this order
             sides = [(a, b, self.rule) for a, b in ((z, z_ref), (z, z_ref), (z, others_ref), (others, z_ref))]
         return torch.stack([shared_weights(a, b, weight.to(a), rule, center) for a, b, rule in sides], dim=1)
 
-    def _means_without(self, places: np.ndarray, left_out: np.ndarray) -> Tensor:
-        """For each image at `places`, the mean latents of the others; its own if there are no others."""
-        if len(places) < 2:
-            return self.latents[left_out]
-        return (self.latents[places].sum(0) - self.latents[left_out]) / (len(places) - 1)
+    def _means_without(self, places: np.ndarray, left_out: np.ndarray, partners: np.ndarray) -> Tensor:
+        """For each image at `places`, the mean latents of the others but its partner; its own if there are no others.
+
+        A partner is at `places`, too, if drivers are paired with one another.
+        """
+        inside = torch.from_numpy(np.isin(partners, places)).to(self.latents)[:, None]
+        total = self.latents[places].sum(0) - self.latents[left_out] - inside * self.latents[partners]
+        count = len(places) - 1 - inside
+        return torch.where(count > 0, total / count.clamp(min=1), self.latents[left_out])
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from captum_shared.selection import Drivers, Pairs, find_drivers, find_pairs
+from captum_shared.labels import members
+from captum_shared.selection import Drivers, Pairs, find_drivers, find_pairs, find_partners
 from captum_shared.study.encoding import EncodingModels, Latents
 from captum_shared.study.settings import RecordingSettings
 from captum_shared.study.study import Study
@@ -24,8 +25,9 @@ class NeuronFindings:
         Its index in the recording.
     name : str
     preferred : str or None
-        Its category.
+        Its category, if it has one.
     d_prime : float
+        NaN without a category.
     reason : str
         Why it is not explained, or empty.
     drivers : Drivers or None
@@ -61,7 +63,8 @@ def select_neurons(
     """Drivers and references of each neuron, or the reason why there are none.
 
     A driver's recorded response and its cross-validated prediction both lie at least `threshold` standard deviations
-    above their means over all stimuli; see `find_drivers`.
+    above their means over all stimuli, or below them for what silences the neuron; see `find_drivers`. Without
+    categories, drivers are compared with one another; see `find_driver_pairs`.
     """
     neurons = [_with_drivers(study, tuning, models, k) for k in range(study.recording.n_neurons)]
     for candidate in sorted({int(models.candidate[n.index]) for n in neurons if n.drivers is not None}):
@@ -78,12 +81,20 @@ def _with_drivers(study: Study, tuning: Tuning, models: EncodingModels, k: int) 
     neuron = NeuronFindings(k, study.recording.neuron_ids[k], tuning.preferred[k], float(tuning.d_prime[k]), reason)
     if reason:
         return neuron
-    member, predicted = study.categories == neuron.preferred, models.predictions[:, k]
-    drivers = find_drivers(
-        study.responses[k], member, predicted=predicted, threshold=s.threshold, top=s.drivers, references=s.references
-    )
+    drivers = _drivers(study, neuron, models)
     reason = _nothing_to_pair(drivers, neuron.preferred, s)
     return replace(neuron, reason=reason) if reason else replace(neuron, drivers=drivers)
+
+
+def _drivers(study: Study, neuron: NeuronFindings, models: EncodingModels) -> Drivers:
+    s, drive, k = study.settings, study.drive[neuron.index], neuron.index
+    predicted = s.sign * models.predictions[:, k]
+    if s.pairs == "drivers":
+        return find_partners(drive, predicted=predicted, threshold=s.threshold, top=s.drivers, contents=study.contents)
+    member = members(study.categories, str(neuron.preferred))
+    return find_drivers(
+        drive, member, predicted=predicted, threshold=s.threshold, top=s.drivers, references=s.references
+    )
 
 
 def _pairs(drivers: Drivers, z: torch.Tensor, weight: np.ndarray | None, s: RecordingSettings) -> Pairs:
@@ -98,13 +109,16 @@ def _failed(reliability: float, cv_r: float, d_prime: float, s: RecordingSetting
         return f"reliability {reliability:.2f} below {s.min_reliability:g}"
     if not cv_r >= s.min_cv_r:
         return f"cross-validated r {cv_r:.2f} below {s.min_cv_r:g}"
-    if not d_prime >= s.min_d_prime:
+    if s.pairs == "category" and not d_prime >= s.min_d_prime:
         return f"d' {d_prime:.2f} below {s.min_d_prime:g}"
     return ""
 
 
 def _nothing_to_pair(drivers: Drivers, preferred: str | None, s: RecordingSettings) -> str:
-    above = f"recorded and predicted response {s.threshold:g} standard deviations above the mean"
+    side = "above" if s.sign > 0 else "below"
+    above = f"recorded and predicted response {s.threshold:g} standard deviations {side} the mean"
+    if s.pairs == "drivers":
+        return "" if len(drivers.outside) > 1 else f"fewer than two different stimuli with {above}"
     if not len(drivers.outside):
         return f"no out-of-category stimulus with {above}"
     if not len(drivers.candidates):

@@ -14,6 +14,8 @@ POOLS: tuple[str | int, ...] = ("avg", 2, 4)
 ENGINES = ("IntegratedGradients", "Saliency", "InputXGradient", "GuidedBackprop", "Deconvolution", "DeepLift")
 MAPS = ("pixel", "layer")
 FORMATS = ("png", "svg", "pdf")
+PAIRS = ("category", "drivers")
+POLES = ("excite", "suppress")
 MIN_IMAGES = 5
 """A category with fewer images is never chosen as preferred."""
 WEAK_D_PRIME = 0.5
@@ -121,6 +123,12 @@ class RecordingSettings(Settings):
     ----------
     neurons : tuple of str or None
         Names of the neurons to study or, where no name is a number, positions from 0. Default: all.
+    pairs : {"category", "drivers"}
+        Whether drivers outside the preferred category are compared with drivers inside it, or drivers with one another,
+        whatever their categories, if they have any: see `find_driver_pairs`.
+    pole : {"excite", "suppress"}
+        Whether to explain what excites a neuron, or what silences it: the same with its responses negated, so that
+        its drivers are the stimuli with the weakest responses, and its preferred category the one with the lowest d'.
     preferred : str, tuple of K str, or None
         The category that all neurons prefer, or one for each. Default: for each, the one with the largest d'.
     pca : int or None
@@ -149,6 +157,8 @@ class RecordingSettings(Settings):
 
     n_steps: int = 16
     neurons: tuple[str, ...] | None = None
+    pairs: str = "category"
+    pole: str = "excite"
     preferred: str | tuple[str, ...] | None = None
     pca: int | None = 256
     folds: int = 5
@@ -172,12 +182,18 @@ class RecordingSettings(Settings):
         for name in ("n_splits", "drivers", "map_reduction", "images_per_job", "maps_per_job"):
             check_integer(name, getattr(self, name))
         check_integer("figures", self.figures, 0)
-        check_choice("map_bits", self.map_bits, (8, 16, 32))
+        for name, among in (("map_bits", (8, 16, 32)), ("pairs", PAIRS), ("pole", POLES)):
+            check_choice(name, getattr(self, name), among)
         check_integer("folds", self.folds, 2)
         if self.pca is not None:
             check_integer("pca", self.pca, also="None")
         for name in ("min_reliability", "min_cv_r", "min_d_prime", "threshold"):
             check_number(name, getattr(self, name))
+
+    @property
+    def sign(self) -> float:
+        """By which responses and readouts are multiplied: -1 for what silences neurons."""
+        return -1.0 if self.pole == "suppress" else 1.0
 
 
 class Options(TypedDict, total=False):
@@ -207,6 +223,8 @@ class RecordingOptions(Options, total=False):
     """`RecordingSettings` as a user gives them, by name; see there."""
 
     neurons: str | Sequence[str] | None
+    pairs: str
+    pole: str
     preferred: str | Sequence[str] | None
     pca: int | None
     folds: int

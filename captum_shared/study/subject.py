@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from captum_shared.labels import split_labels
 from captum_shared.recording import Recording
 from captum_shared.study.contents import inspect_stimuli
 from captum_shared.study.settings import MIN_IMAGES, RecordingSettings
@@ -43,14 +44,23 @@ class Subject:
 
     @cached_property
     def categories(self) -> np.ndarray:
-        """(n,) array of str."""
-        return np.array(self.recording.categories)
+        """(n,) array of str, as `split_labels` takes them; empty where there are none."""
+        return np.array(self.recording.categories or [""] * self.recording.n_stimuli)
+
+    @cached_property
+    def drive(self) -> np.ndarray:
+        """How much each stimulus drives the pole that is explained, (K, n): the responses, or their negative."""
+        return self.settings.sign * self.responses
+
+    @cached_property
+    def contents(self) -> list[str]:
+        """Equal where stimuli have the same content, (n,)."""
+        return [self.hashes.get(name, name) for name in self.recording.stimulus_names]
 
     @cached_property
     def fold_of(self) -> np.ndarray:
         """The outer fold of each stimulus, (n,)."""
-        contents = [self.hashes.get(name, name) for name in self.recording.stimulus_names]
-        return folds_of(contents, self.settings.folds, self.settings.seed)
+        return folds_of(self.contents, self.settings.folds, self.settings.seed)
 
     @property
     def notes(self) -> list[str]:
@@ -58,8 +68,11 @@ class Subject:
         notes = []
         if self.unreadable:
             notes.append(f"Left out because they cannot be read: {', '.join(self.unreadable)}.")
-        small = sorted(name for name, n in Counter(self.recording.categories).items() if n < MIN_IMAGES)
-        if small:
+        counts = count_labels(self.categories)
+        small = sorted(name for name, n in counts.items() if n < MIN_IMAGES)
+        if sum(counts.values()) > self.recording.n_stimuli:
+            notes.append("Stimuli may be in several categories: their shares do not sum to 1.")
+        if small and self.settings.pairs == "category":
             notes.append(f"Categories with fewer than {MIN_IMAGES} stimuli are never chosen as preferred: "
                          f"{', '.join(small)}.")  # fmt: skip
         if self.recording.n_repeats == 1:
@@ -73,26 +86,33 @@ def open_subject(recording: Recording, settings: RecordingSettings) -> Subject:
     Raises
     ------
     FileNotFoundError, TypeError, ValueError
-        If it has no categories, neurons or a preferred category are unknown, or its stimuli do not suffice.
+        If it has no categories, and pairs need them, neurons or a preferred category are unknown, or its stimuli do not
+        suffice.
 
     Warns
     -----
     UserWarning
         If stimuli are left out because they cannot be read.
     """
-    _check_recording(recording)
+    _check_recording(recording, settings)
     recording = _chosen_neurons(recording, settings.neurons)
     hashes, unreadable = inspect_stimuli(recording)
     subject = Subject(_readable(recording, unreadable), settings, hashes, unreadable)
-    given_categories(choosable(subject.categories), settings.preferred, recording.n_neurons)
+    if settings.pairs == "category" or settings.preferred is not None:
+        given_categories(choosable(subject.categories), settings.preferred, recording.n_neurons)
     _ = subject.fold_of
     return subject
 
 
 def choosable(categories: Sequence[str] | np.ndarray) -> list[str]:
     """The categories (n,) that may be preferred: with at least `MIN_IMAGES` images, and others beside them."""
-    counts = Counter(str(name) for name in categories)
+    counts = count_labels(categories)
     return [name for name in sorted(counts) if MIN_IMAGES <= counts[name] < len(categories)]
+
+
+def count_labels(categories: Sequence[str] | np.ndarray) -> Counter[str]:
+    """How many images are in each category; an image may be in several, or in none."""
+    return Counter(name for category in categories for name in split_labels(str(category)))
 
 
 def given_categories(known: Sequence[str], given: str | Sequence[str] | None, n_neurons: int) -> list[str] | None:
@@ -128,11 +148,14 @@ def folds_of(contents: Sequence[str], folds: int, seed: int) -> np.ndarray:
     return (np.random.default_rng(seed).permutation(n) % folds)[place]
 
 
-def _check_recording(recording: Any) -> None:
+def _check_recording(recording: Any, settings: RecordingSettings) -> None:
     if not isinstance(recording, Recording):
         raise TypeError(f"`recording` must be a Recording, got {type(recording).__name__}; see Recording.load")
-    if recording.categories is None:
-        raise ValueError("`recording` must have categories, one per stimulus, to know what is out of category")
+    if recording.categories is None and settings.pairs == "category":
+        raise ValueError(
+            "`recording` must have categories, one per stimulus, to know what is out of category; without categories, "
+            "set `pairs` to 'drivers', which compares each neuron's drivers with one another"
+        )
 
 
 def _chosen_neurons(recording: Recording, names: Sequence[str] | None) -> Recording:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from captum_shared.labels import members
 from captum_shared.readout import split_half_reliability
 from captum_shared.selection import d_prime
-from captum_shared.study.subject import Subject, choosable, given_categories
+from captum_shared.study.subject import Subject, choosable, count_labels, given_categories
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Tuning:
     reliability : (K,) array
         Split-half, corrected to all repeats; NaN where there are no repeats.
     preferred : list of K str or None
+        Of the pole that is explained: for what silences neurons, the category with the weakest responses.
     d_prime : (K,) array
         Of the preferred category; NaN where there is none.
     unusable : list of K str
@@ -41,7 +43,7 @@ class Tuning:
 def find_tuning(study: Subject) -> Tuning:
     """Compute the reliability and the preferred category of each neuron."""
     settings = study.settings
-    d_primes = category_d_primes(study.responses, study.categories)
+    d_primes = category_d_primes(study.drive, study.categories)
     preferred = preferred_categories(d_primes, settings.preferred, study.recording.n_neurons)
     return Tuning(
         split_half_reliability(study.recording.responses, settings.n_splits, settings.seed),
@@ -59,8 +61,9 @@ def category_d_primes(responses: np.ndarray, categories: np.ndarray) -> dict[str
     responses : (K, n) array
         Means over repeats; NaN where there are none.
     categories : (n,) array of str
+        As `split_labels` takes them.
     """
-    return {name: d_prime(responses.T, categories == name) for name in choosable(categories)}
+    return {name: d_prime(responses.T, members(categories, name)) for name in choosable(categories)}
 
 
 def preferred_categories(
@@ -73,9 +76,10 @@ def preferred_categories(
     ValueError
         If a given category is unknown or too small, or their number is not that of the neurons.
     """
-    chosen = given_categories(list(d_primes), given, n_neurons)
-    if chosen is not None:
-        return list(chosen)
+    if given is not None:
+        return list(given_categories(list(d_primes), given, n_neurons) or [])
+    if not d_primes:
+        return [None] * n_neurons
     table = np.stack(list(d_primes.values()))
     names = list(d_primes)
     return [None if np.isnan(column).all() else names[int(np.nanargmax(column))] for column in table.T]
@@ -87,8 +91,8 @@ def category_means(responses: np.ndarray, categories: np.ndarray) -> list[tuple[
     The standard error of a single response is 0.
     """
     rows = []
-    for name in sorted(set(categories.tolist())):
-        inside = responses[(categories == name) & np.isfinite(responses)]
+    for name in sorted(count_labels(categories)):
+        inside = responses[members(categories, name) & np.isfinite(responses)]
         if len(inside):
             error = float(inside.std(ddof=1) / np.sqrt(len(inside))) if len(inside) > 1 else 0.0
             rows.append((name, float(inside.mean()), error))

@@ -30,10 +30,12 @@ class NeuronPicture:
     ----------
     heading : str
     tuning : list of (category, mean, standard error)
+        Empty without categories: then all responses are shown, ranked.
     preferred : str
+        What the stimuli of `member` are called: a category, or drivers.
     recorded, predicted : (n,) arrays
     member : (n,) bool array
-        Of the preferred category.
+        Of the preferred category, or the drivers.
     images : list of P pairs of Tensor (3, H, W)
         Drivers and references in [0, 1].
     titles : list of P pairs of str
@@ -58,7 +60,8 @@ def neuron_figure(picture: NeuronPicture) -> Figure:
     width, height = n * PITCH + 0.75, TOP + LABELS + (2 + 2 * len(picture.maps)) * PITCH + 0.26
     figure = new_figure(width, height)
     figure.text(0.12 / width, 1 - 0.14 / height, picture.heading, va="top", **_text(11))
-    _tuning(figure.add_axes(_box(figure, 0.65, height - TOP, width * 0.5 - 0.95, TOP - 0.95)), picture)
+    draw = _tuning if picture.tuning else _ranked
+    draw(figure.add_axes(_box(figure, 0.65, height - TOP, width * 0.5 - 0.95, TOP - 0.95)), picture)
     _prediction(figure.add_axes(_box(figure, width * 0.5 + 0.6, height - TOP, width * 0.5 - 0.9, TOP - 0.95)), picture)
     _pairs(figure, 0.6, height - TOP - LABELS, picture)
     return figure
@@ -95,7 +98,7 @@ def drivers_figure(means: Sequence[float], responses: Sequence[Sequence[float]])
     ax = figure.add_axes((0.15, 0.16, 0.81, 0.66))
     x = np.repeat(np.asarray(means, dtype=float), [len(values) for values in responses])
     y = np.array([value for values in responses for value in values], dtype=float)
-    ax.scatter(x, y, s=14, color=PREFERRED, alpha=0.6, linewidths=0, label="out-of-category driver")
+    ax.scatter(x, y, s=14, color=PREFERRED, alpha=0.6, linewidths=0, label="driver")
     low, high = _limits(np.concatenate([x, y, [0.0]]))
     ax.plot([low, high], [low, high], color=INK, linewidth=0.8, linestyle=":", label="equal")
     _dress(ax, "neuron's mean response", "response to driver", "Drivers against the mean response")
@@ -145,6 +148,16 @@ def _tuning(ax: Axes, picture: NeuronPicture) -> None:
     ax.bar(range(len(names)), means, yerr=errors, color=colours, error_kw={"elinewidth": 0.8, "ecolor": INK})
     _name_bars(ax, [short(name, 14) for name in names], 35 if len(names) > 5 else 0)
     _dress(ax, "", "mean response", "Tuning by category (mean, s.e.m.)")
+
+
+def _ranked(ax: Axes, picture: NeuronPicture) -> None:
+    """Every response, the largest first, without categories."""
+    order = np.argsort(-picture.recorded, kind="stable")
+    for part, colour, label in ((~picture.member, OTHER, "other"), (picture.member, PREFERRED, picture.preferred)):
+        places = np.flatnonzero(part[order])
+        ax.scatter(places + 1, picture.recorded[order][places], s=7, color=colour, linewidths=0, label=label)
+    _dress(ax, "rank of the stimulus", "response", "Every response")
+    _legend(ax)
 
 
 def _prediction(ax: Axes, picture: NeuronPicture) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_shared.labels import split_labels
 from captum_shared.report.html import LinkedPicture, Section
 from captum_shared.report.pair_views import ImageShelf, hub_warnings, preference_warnings, reference_view
 from captum_shared.report.pictures import black_and_white, pictures_of
@@ -48,6 +49,8 @@ COLUMNS = (
     ColumnView("reason", "reason", "text"),
 )
 
+OF_CATEGORIES = ("preferred_category", "d_prime", "generalization_r")
+
 
 def write_views(
     study: Study,
@@ -60,9 +63,7 @@ def write_views(
 
     `rows` are those of ``neurons.csv``, with a thumbnail each, or None where a neuron has no figure.
     """
-    views, columns = _Views(study, findings, run), list(COLUMNS)
-    if study.settings.preferred is not None:
-        columns[0] = replace(columns[0], name="category")
+    views, columns = _Views(study, findings, run), _columns(study)
     run.carry_out(views.jobs(), "views")
     entries = [
         views.entry(neuron, row, picture)
@@ -70,6 +71,19 @@ def write_views(
     ]
     run.folder.write_text("data/index.js", index_script(views.shelf.views, columns, entries, study.settings.rule))
     return viewer_section()
+
+
+def _columns(study: Study) -> list[ColumnView]:
+    """Those of the table of neurons: without categories none of a preferred one."""
+    columns = list(COLUMNS)
+    if study.recording.categories is None:
+        return [column for column in columns if column.key not in OF_CATEGORIES]
+    if study.settings.preferred is not None:
+        columns[0] = replace(columns[0], name="category")
+    elif study.settings.pole == "suppress":
+        columns[0] = replace(columns[0], name="lowest d\u2032 for")
+        columns[1] = replace(columns[1], name="d\u2032, negated")
+    return columns
 
 
 class _Views:
@@ -81,7 +95,7 @@ class _Views:
         self.shelf = ImageShelf(
             lambda place: pictures_of(transform_image(transform, stimuli.stimuli[place]), ends),
             stimuli.stimulus_names,
-            study.categories.tolist(),
+            [", ".join(split_labels(category)) for category in study.categories.tolist()],
             run.folder.write,
         )
 
@@ -146,7 +160,8 @@ class _Views:
         if not neuron.explained:
             return neuron_entry(NeuronView(neuron.name, values))
         r = float(self.findings.models.cv_r[neuron.index])
-        said = preference_warnings(str(neuron.preferred), neuron.d_prime, r)
+        by_category = self.study.settings.pairs == "category"
+        said = preference_warnings(neuron.preferred if by_category else None, neuron.d_prime, r)
         figure = picture.target if picture else None
         small = (picture.source, *(picture.size or (293, 144))) if picture else None
         entry = neuron_entry(NeuronView(neuron.name, values, (), said, figure, small))

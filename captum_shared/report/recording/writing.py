@@ -15,13 +15,14 @@ from torch import Tensor
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.files import figure_bytes
 from captum_shared.folders import ReportFolder
+from captum_shared.labels import members, split_labels
 from captum_shared.manifests import versions
 from captum_shared.readout import ceiling_corrected
 from captum_shared.report.html import LinkedPicture, linked_gallery, numbers, page, table, text
 from captum_shared.report.pair_views import preference
 from captum_shared.report.pictures import black_and_white, pictures_of
 from captum_shared.report.recording import figures
-from captum_shared.report.recording.methods import methods_text
+from captum_shared.report.recording.methods import lead_text, methods_text, title_text
 from captum_shared.report.recording.views import write_views
 from captum_shared.study.findings import Findings
 from captum_shared.study.maps import file_stem, load_maps, map_path
@@ -48,11 +49,9 @@ if TYPE_CHECKING:
 
     Panel = tuple[str, Callable[[], Figure], str, str]
 
-LEAD = (
-    "Heat marks what a stimulus outside the preferred category and its reference within it share for the neuron. "
-    "Where there is no heat, nothing is said: the neuron may still respond to it. A map explains the model of the "
-    "neuron: look at its correlations first."
-)
+
+DRIVERS = "its drivers"
+"""What figures call the stimuli that are set apart, if that is not a category."""
 
 
 def write_report(study: Study, findings: Findings, run: Run) -> RecordingSummary:
@@ -74,19 +73,19 @@ def write_report(study: Study, findings: Findings, run: Run) -> RecordingSummary
     )
     settings = {**study.settings.as_json(), **study.about, **packages}
     sections = [
-        numbers(_numbers(summary)),
+        numbers(_numbers(study, summary)),
         text(study.notes),
         views,
         linked_gallery("Population", population),
         text(methods_text(study, summary, packages), "Methods"),
         table("Settings and versions", ("setting", "value"), [(key, str(value)) for key, value in settings.items()]),
     ]
-    title = f"What out-of-category stimuli share with the preferred category: {len(findings.neurons)} neurons"
-    folder.write_text("index.html", page(title, [LEAD], sections))
+    title = f"{title_text(study.settings)}: {len(findings.neurons)} neurons"
+    folder.write_text("index.html", page(title, [lead_text(study.settings)], sections))
     return summary
 
 
-def _numbers(s: RecordingSummary) -> list[tuple[str, object]]:
+def _numbers(study: Study, s: RecordingSummary) -> list[tuple[str, object]]:
     shown: list[tuple[str, object]] = [
         ("neurons explained", f"{s['n_explained']} of {s['n_neurons']}"),
         (f"of these with d\u2032 below {WEAK_D_PRIME:g}", s["n_weak_preference"]), ("stimuli", s["n_stimuli"]),
@@ -95,6 +94,8 @@ def _numbers(s: RecordingSummary) -> list[tuple[str, object]]:
         ("median generalization r", s["median_generalization_r"]),
         ("median generalization r / ceiling", s["median_generalization_r_corrected"]),
     ]  # fmt: skip
+    if study.recording.categories is None:
+        shown = [(name, value) for name, value in shown if "generalization" not in name and "d\u2032" not in name]
     return [(name, "unknown" if value is None else value) for name, value in shown]
 
 
@@ -127,23 +128,30 @@ def drawn(study: Study, findings: Findings) -> list[NeuronFindings]:
 
 def _plots(study: Study, findings: Findings, n: NeuronFindings) -> dict[str, Any]:
     """What the figure of a neuron shows, apart from images and maps."""
-    k, models, responses, categories = n.index, findings.models, study.responses[n.index], study.categories
+    k, models, responses, s = n.index, findings.models, study.responses[n.index], study.settings
     corrected = ceiling_corrected(models.cv_r, findings.tuning.reliability)[k]
+    liked = "" if n.preferred is None else f"   ·   {preference(n.preferred, n.d_prime, s.pole)}"
     heading = (
-        f"neuron {n.name}   ·   {preference(str(n.preferred), n.d_prime)}   ·   r {models.cv_r[k]:.2f}"
+        f"neuron {n.name}{liked}   ·   r {models.cv_r[k]:.2f}"
         + (f", {corrected:.2f} of the noise ceiling" if np.isfinite(corrected) else "")
         + f"   ·   {model_name(study.network, int(models.candidate[k]))}"
     )
     known = np.isfinite(responses) & np.isfinite(models.predictions[:, k])
-    titles = [
-        (f"{categories[image]}, {responses[image]:.3g}", f"{categories[reference]}, {responses[reference]:.3g}")
-        for image, reference, _ in n.shown
-    ]
+    titles = [(_caption(study, image, k), _caption(study, reference, k)) for image, reference, _ in n.shown]
+    member, name = members(study.categories, str(n.preferred)), str(n.preferred)
+    if s.pairs == "drivers" and n.drivers is not None:
+        member, name = np.isin(np.arange(len(responses)), n.drivers.everywhere), DRIVERS
     return {
-        "heading": heading, "tuning": category_means(responses, categories), "preferred": str(n.preferred),
-        "recorded": responses[known], "predicted": models.predictions[known, k],
-        "member": categories[known] == n.preferred, "titles": titles,
+        "heading": heading, "tuning": category_means(responses, study.categories), "preferred": name,
+        "recorded": responses[known], "predicted": models.predictions[known, k], "member": member[known],
+        "titles": titles,
     }  # fmt: skip
+
+
+def _caption(study: Study, place: int, k: int) -> str:
+    """Categories of a stimulus, or its name, and the response of neuron `k` to it."""
+    labels = ", ".join(split_labels(str(study.categories[place]))) or study.recording.stimulus_names[place]
+    return f"{labels}, {study.responses[k, place]:.3g}"
 
 
 def _draw(
@@ -192,15 +200,16 @@ def _panels(study: Study, findings: Findings, summary: RecordingSummary) -> list
     general = models.generalization_r
     means = [float(np.nanmean(responses[n.index])) for n in findings.explained]
     driven = [[float(responses[n.index, image]) for image, _, _ in n.shown] for n in findings.explained]
-    above = sum(value > mean for mean, values in zip(means, driven, strict=True) for value in values)
+    sign, side = study.settings.sign, "above" if study.settings.sign > 0 else "below"
+    beyond = sum(sign * (value - mean) > 0 for mean, values in zip(means, driven, strict=True) for value in values)
     reuse = Counter(summary["reference_counts"]).most_common()
     explained = np.array([n.explained for n in findings.neurons])
-    return [
+    panels: list[Panel] = [
         ("generalization", partial(figures.generalization_figure, general, ceiling_corrected(general, reliability)),
          "Readouts fitted on the preferred category alone predict the responses to all other stimuli; one count per "
          "neuron.", f"Histogram of generalization correlations, median {summary['median_generalization_r']}"),
         ("drivers", partial(figures.drivers_figure, means, driven),
-         f"Responses to the chosen drivers against the neuron's mean; {above} of {summary['n_pairs']} lie above.",
+         f"Responses to the chosen drivers against the neuron's mean; {beyond} of {summary['n_pairs']} lie {side}.",
          "Scatter of driver responses against mean responses, with the line of equality"),
         ("reliability", partial(figures.reliability_figure, reliability, models.cv_r, explained),
          "Only by chance can a model lie above the noise ceiling.",
@@ -210,13 +219,16 @@ def _panels(study: Study, findings: Findings, summary: RecordingSummary) -> list
          f"{summary['n_pairs']} pairs use {len(reuse)} references. A reference reused for most drivers is a hub.",
          "Bars: how often each reference was chosen"),
     ]  # fmt: skip
+    return panels if study.recording.categories is not None else panels[1:]
 
 
 def _thumbnail(neuron: NeuronFindings, study: Study) -> LinkedPicture:
     image, reference = (study.recording.stimulus_names[place] for place in neuron.shown[0][:2])
+    of = f" of {neuron.preferred}" if study.settings.pairs == "category" else ""
+    what = "drives" if study.settings.pole == "excite" else "silences"
     alt = (
-        f"Neuron {neuron.name}: heat on {image} and on its reference {reference} of {neuron.preferred}, where they "
-        "share what drives the neuron"
+        f"Neuron {neuron.name}: heat on {image} and on its reference {reference}{of}, where they share what {what} "
+        "the neuron"
     )
     name, kind = _picture_path(Path(), "", neuron), study.settings.formats[0]
     return LinkedPicture(f"thumbnails/{name}", f"figures/{name.with_suffix('.' + kind)}", alt, size=(293, 144))

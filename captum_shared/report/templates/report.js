@@ -106,7 +106,7 @@ function startViewer(index) {
       { name: "neuron", kind: "text", value: (row) => row.entry.name },
       { name: "driver", kind: "text", value: (row) => row.driver, show: (row) => open(row.driver, () => pickPair(row)) },
       { name: "pair", kind: "picture", show: (row) => two(index, row.image, row.reference) },
-      { name: "category", kind: "choice", value: (row) => row.category }, { name: "reference", kind: "text", value: (row) => row.other },
+      ...(index.images.some((image) => image[2]) ? [{ name: "category", kind: "choice", value: (row) => row.category }] : []), { name: "reference", kind: "text", value: (row) => row.other },
       { name: "similarity", kind: "number", value: (row) => row.similarity }, { name: "response", kind: "number", value: (row) => row.response },
       hub, { name: "warnings", kind: "text", value: (row) => row.warnings },
     ],

@@ -230,10 +230,10 @@ class Viewer {
     [row[0], view.image].forEach((number, side) => {
       const [source, name, category, width, height] = index.images[number], { image, frame, caption } = this.sides[side];
       image.src = source;
-      image.alt = `${SIDES[side]}: ${name} (${category})`;
+      image.alt = `${SIDES[side]}: ${name}${category ? ` (${category})` : ""}`;
       frame.style.aspectRatio = `${width} / ${height}`;
       const response = side ? view.response : row[3], role = side === 0 ? "Driver" : this.reference ? `Reference ${this.reference + 1}` : "Reference";
-      caption.replaceChildren(make("b", {}, role), ` ${name}, ${category}${response === null ? "" : `; response ${digits(response)}`}${side ? `; similarity ${digits(view.similarity)}` : ""}`);
+      caption.replaceChildren(make("b", {}, role), ` ${name}${category ? `, ${category}` : ""}${response === null ? "" : `; response ${digits(response)}`}${side ? `; similarity ${digits(view.similarity)}` : ""}`);
     });
     this.writeKinds();
     byId("references").replaceChildren(...this.references.map((other, i) => {
