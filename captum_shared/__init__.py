@@ -9,8 +9,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
-
 _HOMES = {
     "encoder": ("LatentEncoder", "encode_images", "fast_encoder", "load_encoder"),
     "readout": ("LinearReadout", "ReadoutFit", "fit_readout", "latent_transform"),
@@ -28,6 +26,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [*_HOME_OF, "interventions", "metrics", "selectivity", "synthetic"]
 
 if TYPE_CHECKING:
+    __version__: str
+
     from captum_shared import interventions as interventions
     from captum_shared import metrics as metrics
     from captum_shared import selectivity as selectivity
@@ -65,11 +65,23 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return _version()
     if name in _HOME_OF:
         return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
     if name in _MODULES:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _version() -> str:
+    """That of the installed package, which takes it from a tag; a source tree that nobody installed has none."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("captum-shared")
+    except PackageNotFoundError:
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

@@ -9,11 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+import torchvision
+
+import captum_shared
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-ROOT_PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
+ROOT_PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SLOW = {
     "quickstart.md",
@@ -22,6 +26,7 @@ SLOW = {
     "howto/memory.md",
     "howto/layer.md",
     "howto/cluster.md",
+    "howto/selectivity.md",
 }  # maps and fits
 
 sys.path.insert(0, str(DOCS / "making"))
@@ -67,6 +72,23 @@ def test_blocks_of_a_page(page: Path) -> None:
     for kind, code in FENCE.findall(page.read_text()):
         assert kind in ("python", "text")
         assert max(map(len, code.splitlines())) <= 98
+
+
+def test_an_index_of_your_own_in_three_lines() -> None:
+    code = [code for kind, code in FENCE.findall((DOCS / "howto" / "selectivity.md").read_text()) if kind == "python"][
+        1
+    ]
+    assert len(code.strip().splitlines()) == 3
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 11, bias=False), torch.nn.ReLU()).eval()
+    model[0].weight.data[0] = 1 - 2 * (torch.arange(11.0) % 2)
+    model[0].weight.data[1] = 1
+    stripes = torch.zeros(4, 3, 40, 40)
+    stripes[..., ::2] = torch.tensor([1.0, 0.9, 0.8, 0.7])[:, None, None, None]
+    names = {"cs": captum_shared, "torchvision": torchvision, "model": model, "images": stripes, "transform": None}
+    exec(code.replace('"features.17"', '"1"').replace("k=100", "k=4"), names)
+    fine, smooth = names["index"].tolist()
+    assert fine > 0.7  # a detector of fine stripes loses its response; one of the mean keeps it
+    assert abs(smooth) < 0.3
 
 
 def anchors_of(text: str) -> set[str]:

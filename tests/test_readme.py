@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-import torchvision
+import pytest
 from PIL import Image
 
-import captum_shared
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+
+def share_of_heat(path: Path) -> float:
+    """Of the middle of a figure, since what is plain is at the sides: pixels as red and yellow as nothing grey is."""
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    middle = pixels[:, pixels.shape[1] // 4 : 3 * pixels.shape[1] // 4]
+    return float(((middle[..., 0] > 180) & (middle[..., 2] < 80)).mean())
 
 
 def test_two_commands_of_one_line() -> None:
@@ -23,56 +27,44 @@ def test_two_commands_of_one_line() -> None:
     assert README.count("```sh") == 2
 
 
-def test_ten_lines_of_python_run(tmp_path: Path) -> None:
-    code = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[0]
-    assert len(code.strip().splitlines()) <= 11
-    paths = []
-    for k in range(8):
-        pixels = np.random.default_rng(k).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-        paths.append(tmp_path / f"{k}.png")
-        Image.fromarray(pixels).save(paths[-1])
-    names: dict[str, Any] = {
-        "paths": paths,
-        "responses": np.arange(8.0),
-        "within": torch.arange(5),
-        "odd": 6,
-        "Image": Image,
-    }
-    # Random weights and few steps: a download, and minutes, are not for tests.
-    small = (
-        code.replace('"resnet50"', '"squeezenet1_1"')
-        .replace('"layer4"', '"features.6"')
-        .replace("n_steps=32", "n_steps=2")
-    )
-    exec(small.replace('weights="DEFAULT"', "weights=None"), names)
-    assert names["map_x"].shape == (1, 3, 224, 224)
-    assert names["figure"].get_size_inches()[0] > 0
+def test_at_most_a_thousand_words() -> None:
+    assert len(README.split()) <= 1000
 
 
-def test_an_index_of_your_own_in_three_lines() -> None:
-    code = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[1]
-    assert len(code.strip().splitlines()) == 3
-    model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 11, bias=False), torch.nn.ReLU()).eval()
-    model[0].weight.data[0] = 1 - 2 * (torch.arange(11.0) % 2)
-    model[0].weight.data[1] = 1
-    stripes = torch.zeros(4, 3, 40, 40)
-    stripes[..., ::2] = torch.tensor([1.0, 0.9, 0.8, 0.7])[:, None, None, None]
-    names = {"cs": captum_shared, "torchvision": torchvision, "model": model, "paths": stripes, "transform": None}
-    exec(code.replace('"layer1"', '"1"').replace("k=100", "k=4"), names)
-    fine, smooth = names["index"].tolist()
-    assert fine > 0.7  # a detector of fine stripes loses its response; one of the mean keeps it
-    assert abs(smooth) < 0.3
+def test_ten_lines_of_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they stand, and the figure that they write has heat."""
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len([line for line in code.splitlines() if line and not line.startswith("import ")]) == 10
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert 0.003 < share_of_heat(tmp_path / "pair.png") < 0.1
+
+
+def test_what_a_pair_costs_is_the_range_of_the_table() -> None:
+    rows = re.findall(r"^\| (.+?) \| (.*) \|$", (ROOT / "docs" / "speed.md").read_text(), re.MULTILINE)
+    ratios = [
+        float(ratio) for ratio in re.findall(r"\d\.\d\d", dict(rows)["pair gradient"])[:-1]
+    ]  # the last is the bound
+    assert f"takes {min(ratios)} to {max(ratios)} times as long" in " ".join(README.split())
+
+
+def test_figures_are_those_of_the_benchmark() -> None:
+    """Every interval in the README is one of the benchmark's table."""
+    table = (ROOT / "docs" / "benchmark.md").read_text()
+    rows = dict(re.findall(r"^\| (.+?) \| (.*) \|$", table, re.MULTILINE)[::-1])  # of the first table
+    found = re.findall(r"\d\.\d\d \[\d\.\d\d, \d\.\d\d\]", " ".join(README.split()))
+    assert found == [
+        cell for rule in ("`product`, the paper's", "`moments`, contrast 0.5") for cell in rows[rule].split(" | ")[:2]
+    ]
 
 
 def test_the_first_screen_shows_heat() -> None:
     """A picture among the first lines, sharp, of which a part is as red and yellow as heat and as nothing grey is."""
-    source = re.findall(r"!\[[^]]+\]\(([^)]+)\)", "\n".join(README.splitlines()[:40]))[0]
-    pixels = np.asarray(Image.open(Path(__file__).parents[1] / source).convert("RGB")).astype(int)
-    assert pixels.shape[1] >= 1200
-    heat = pixels[:, pixels.shape[1] // 4 : 3 * pixels.shape[1] // 4]  # its middle: what is plain is at the sides
-    assert 0.003 < ((heat[..., 0] > 180) & (heat[..., 2] < 80)).mean() < 0.1
+    source = re.findall(r"!\[[^]]+\]\((?!http)([^)]+)\)", "\n".join(README.splitlines()[:40]))[0]
+    assert Image.open(ROOT / source).width >= 1200
+    assert 0.003 < share_of_heat(ROOT / source) < 0.1
 
 
 def test_links_to_files_exist() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (Path(__file__).parents[1] / target).exists(), target
+        assert (ROOT / target).exists(), target
