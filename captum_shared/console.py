@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
 def check_spelling(parser: Parser, words: Sequence[str]) -> None:
     """Exit with a suggestion if a command or a flag is unknown: argparse would complain about other flags first."""
     name = next((word for word in words if not word.startswith("-")), None)
-    if name is None:
+    if name is None or words[0].startswith("--print"):  # whose value is no command
         return
     command = parser.commands.get(name) or parser.error(f"unknown command {name!r}; {_nearest(name, parser.commands)}")
     known = [*re.findall(r"--[\w-]+", command.format_usage()), "--help"]

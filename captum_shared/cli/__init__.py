@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from captum_shared import __version__
 from captum_shared.cli import category, demo, figure, recording, selectivity
+from captum_shared.cli.completion import SHELLS, PrintCompletion
 from captum_shared.cli.shared import add_traceback, examples_text, make_parser
 from captum_shared.console import Parser, check_spelling, closing_pipes, complain, warnings_in_one_line
 
@@ -50,6 +51,10 @@ def build_parser() -> Parser:
         epilog=examples_text([command.EXAMPLES[0] for command in COMMANDS]),
     )
     parser.add_argument("--version", action="version", version=f"captum-shared {__version__}")
+    parser.add_argument(
+        "--print-completion", action=PrintCompletion, metavar="SHELL",
+        help=f"print a script that completes words at the prompt of {', '.join(SHELLS)}, and exit",
+    )  # fmt: skip
     add_traceback(parser)
     commands = parser.add_subparsers(metavar="command", required=True)
     parser.commands = commands.choices
