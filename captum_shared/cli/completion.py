@@ -6,8 +6,6 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from captum_shared.study.settings import ENGINES
-
 SHELLS = ("bash", "zsh", "tcsh")
 FOLDERS, FILES = ("DIR",), ("PATH", "CSV", "FILE")
 """What values are called in the help: by it flags are known whose values are folders or files."""
@@ -25,22 +23,22 @@ class PrintCompletion(argparse.Action):
             import shtab
         except ImportError:
             parser.error('--print-completion needs shtab: pip install "captum-shared[completion]"')
-        from captum_shared.selection import rule_names
-        from captum_shared.similarity import SIMILARITIES
+        from captum_shared.report.arguments import known_choices
 
-        choices = {"rule": rule_names(), "similarity": SIMILARITIES, "engine": ENGINES}
-        _annotate(parser, choices, shtab.DIRECTORY, shtab.FILE)
+        _annotate(parser, known_choices(), shtab.DIRECTORY, shtab.FILE)
         print(shtab.complete(parser, shell=values))
         parser.exit()
 
 
-def _annotate(parser: argparse.ArgumentParser, choices: dict[str, Any], folder: object, file: object) -> None:
+def _annotate(
+    parser: argparse.ArgumentParser, choices: dict[str, tuple[str, ...]], folder: object, file: object
+) -> None:
     """Note at each flag, where shtab looks for it, what its values are."""
     for action in vars(parser)["_actions"]:
         if isinstance(action.choices, dict):
             for command in action.choices.values():
                 _annotate(command, choices, folder, file)
         elif action.dest in choices:
-            action.choices = tuple(choices[action.dest])
+            action.choices = choices[action.dest]
         elif action.metavar in (*FOLDERS, *FILES):
             action.complete = folder if action.metavar in FOLDERS else file

@@ -14,9 +14,18 @@ from captum_shared.encoder.registry import check_model
 from captum_shared.folders import MANIFEST, ReportFolder
 from captum_shared.labels import read_labels
 from captum_shared.report.device import find_device
+from captum_shared.selection import rule_names
+from captum_shared.similarity import SIMILARITIES
 from captum_shared.study.category import check_membership
 from captum_shared.study.contents import example_of
-from captum_shared.study.settings import CategorySettings, RecordingSettings, Settings, make_settings, split_options
+from captum_shared.study.settings import (
+    ENGINES,
+    CategorySettings,
+    RecordingSettings,
+    Settings,
+    make_settings,
+    split_options,
+)
 
 Chosen = TypeVar("Chosen", bound=Settings)
 
@@ -25,6 +34,11 @@ LEAST = {
 }  # fmt: skip
 MOST_CELLS = 64
 """The longest side of a grid: if it had more cells than the map, latents would be repeated and memory would fill up."""
+
+
+def known_choices() -> dict[str, tuple[str, ...]]:
+    """The names that an option may have, by option: those that are known only once torch is there."""
+    return {"rule": tuple(rule_names()), "similarity": tuple(SIMILARITIES), "engine": ENGINES}
 
 
 def check_demo(**options: Any) -> None:
