@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
 
 SHELLS = ("bash", "zsh", "tcsh")
 FOLDERS, FILES = ("DIR",), ("PATH", "CSV", "FILE")
@@ -14,10 +13,14 @@ FOLDERS, FILES = ("DIR",), ("PATH", "CSV", "FILE")
 class PrintCompletion(argparse.Action):
     """Print the script for all commands of the parser, and exit."""
 
-    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
-        super().__init__(option_strings, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, choices=SHELLS, **options)
+    def __init__(self, option_strings: Sequence[str], dest: str, metavar: str, help: str) -> None:
+        super().__init__(
+            option_strings, argparse.SUPPRESS, default=argparse.SUPPRESS, choices=SHELLS, metavar=metavar, help=help
+        )
 
-    def __call__(self, parser: argparse.ArgumentParser, namespace: object, values: Any, option: object = None) -> None:
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: object, values: object, option: object = None
+    ) -> None:
         """As argparse calls it."""
         try:
             import shtab
@@ -26,7 +29,7 @@ class PrintCompletion(argparse.Action):
         from captum_shared.report.arguments import known_choices
 
         _annotate(parser, known_choices(), shtab.DIRECTORY, shtab.FILE)
-        print(shtab.complete(parser, shell=values))
+        print(shtab.complete(parser, shell=str(values)))
         parser.exit()
 
 
