@@ -575,5 +575,6 @@ def test_the_package_exports_what_it_says() -> None:
         "fit_readout",
         "latent_transform",
         "noise_ceiling",
+        "reliability_of_means",
         "split_half_reliability",
     ]

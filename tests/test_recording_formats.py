@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 import zipfile
@@ -89,6 +90,20 @@ def test_the_report_is_that_of_the_folder(
         assert (tmp_path / "report" / name).read_text() == (folder / "report" / name).read_text()
     assert summary == json.loads((folder / "report" / "summary.json").read_text())
     assert summary["n_explained"] >= 3
+    assert "Only 30 of the 90 stimuli have two or more repeats" in (tmp_path / "report" / "index.html").read_text()
+
+
+@pytest.mark.slow  # shares the report of the test above
+def test_the_ceiling_is_that_of_all_means(reference: tuple[Recording, torch.nn.Module, Path]) -> None:
+    recording, _, folder = reference
+    with (folder / "report" / "neurons.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        reliability = float(row["reliability"])  # of 30 stimuli with 4 repeats; 60 have one
+        noise = 4 * (1 - reliability) / reliability
+        ceiling = 1 / np.sqrt(1 + noise * (60 + 30 / 4) / 90)
+        assert float(row["cv_r_corrected"]) == pytest.approx(float(row["cv_r"]) / ceiling, rel=1e-4)
+    assert recording.n_repeated == 30
 
 
 # Brain-Score -------------------------------------------------------------------------------------------------------

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from captum_shared.readout import ceiling_corrected, noise_ceiling, split_half_reliability
+from captum_shared.readout import (
+    ceiling_corrected,
+    noise_ceiling,
+    reliability_of_means,
+    split_half_reliability,
+)
 
 
 def simulate(signal: float, noise: float, n: int = 4000, repeats: int = 6, neurons: int = 3) -> np.ndarray:
@@ -54,6 +59,32 @@ def test_what_cannot_be_known_is_nan() -> None:
     responses[0], responses[1] = np.nan, 3.0
     responses[2, 2:, 1:] = np.nan
     assert np.isnan(split_half_reliability(responses)).all()
+
+
+def test_stimuli_of_one_repeat_lower_the_ceiling() -> None:
+    """A hundred stimuli thirty times, thousands once: a perfect model reaches the ceiling of the means of all."""
+    rng = np.random.default_rng(4)
+    signal = rng.normal(size=(1, 4100, 1))
+    responses = signal + 1.5 * rng.normal(size=(1, 4100, 30))
+    responses[:, 100:, 1:] = np.nan
+    reliability = split_half_reliability(responses, 20)
+    assert reliability == pytest.approx(1 / (1 + 1.5**2 / 30), abs=0.03)
+    ceiling = noise_ceiling(reliability_of_means(reliability, responses))
+    mean = np.nanmean(responses[0], axis=1)
+    assert ceiling == pytest.approx(np.corrcoef(signal[0, :, 0], mean)[0, 1], abs=0.05)
+    assert ceiling < noise_ceiling(reliability) - 0.3
+
+
+def test_reliability_of_means_is_exact() -> None:
+    responses = simulate(1.0, 1.0, n=6, repeats=4)
+    reliability = np.array([0.8, -0.2, np.nan])
+    assert np.array_equal(reliability_of_means(reliability, responses), reliability, equal_nan=True)
+    responses[0, 3:, 1:] = np.nan  # three of four repeats, three of one: E[1 / n] is 1/4 and 5/8
+    responses[0, 0] = np.nan  # not shown: three of one, two of four, 1/4 and 7/10
+    expected = 1 / (1 + 0.25 / 0.25 * 0.7)  # noise of 1 in each response, signal of 1
+    assert reliability_of_means(reliability, responses)[0] == pytest.approx(expected)
+    with pytest.raises(ValueError, match=r"must be \(K, n, R\) and `reliability` \(K,\), got \(3, 6, 4\) and \(2,\)"):
+        reliability_of_means([0.5, 0.5], responses)
 
 
 def test_ceiling() -> None:

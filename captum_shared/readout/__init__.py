@@ -2,7 +2,12 @@
 
 from captum_shared.readout.fitting import ReadoutFit, fit_readout
 from captum_shared.readout.linear import LinearReadout
-from captum_shared.readout.reliability import ceiling_corrected, noise_ceiling, split_half_reliability
+from captum_shared.readout.reliability import (
+    ceiling_corrected,
+    noise_ceiling,
+    reliability_of_means,
+    split_half_reliability,
+)
 from captum_shared.readout.transform import latent_transform
 
 __all__ = [
@@ -12,5 +17,6 @@ __all__ = [
     "fit_readout",
     "latent_transform",
     "noise_ceiling",
+    "reliability_of_means",
     "split_half_reliability",
 ]

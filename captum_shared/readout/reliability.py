@@ -53,6 +53,46 @@ def split_half_reliability(responses: ArrayLike, n_splits: int = 100, seed: int 
     return np.array([_reliability(neuron, keys) for neuron in array])
 
 
+def reliability_of_means(reliability: ArrayLike, responses: ArrayLike) -> np.ndarray:
+    r"""Reliability of the mean responses to all stimuli, from that of the stimuli that have repeats.
+
+    Where stimuli differ in their repeats, such as many shown once and some shown thirty times, the reliability comes
+    from those shown several times, but predictions are compared with the mean responses to all. With n the numbers of
+    repeats, a = E[1 / n] over the first, b = E[1 / n] over all and k = a / b, the Spearman-Brown formula gives
+    k r / (1 + (k - 1) r). It takes the responses to both to have the same variance without noise, and the same noise.
+
+    Parameters
+    ----------
+    reliability : (K,) array
+        Of the mean responses to the stimuli with two or more repeats, as from `split_half_reliability`.
+    responses : (K, n, R) array
+        NaN where a repeat is missing.
+
+    Returns
+    -------
+    (K,) float64 array
+        The reliability itself if all stimuli have several repeats; NaN where it is NaN.
+
+    Examples
+    --------
+    Half of the stimuli have four repeats, the other half one.
+
+    >>> responses = np.ones((1, 10, 4))
+    >>> responses[:, :5, 1:] = np.nan
+    >>> reliability_of_means([0.8], responses)  # signal 1, noise 1: 1 / (1 + (1 + 1 / 4) / 2)
+    array([0.61538462])
+    """
+    array, values = _numbers("responses", responses), _numbers("reliability", reliability)
+    if array.ndim != 3 or values.shape != array.shape[:1]:
+        raise ValueError(f"`responses` must be (K, n, R) and `reliability` (K,), got {array.shape} and {values.shape}")
+    count = np.isfinite(array).sum(axis=2)
+    inverse = 1 / np.maximum(count, 1)
+    shares = [np.where(part, inverse, 0).sum(1) / np.maximum(part.sum(1), 1) for part in (count > 1, count > 0)]
+    ratio = np.divide(shares[0], shares[1], out=np.ones(len(array)), where=shares[1] > 0)
+    result: np.ndarray = ratio * values / (1 + (ratio - 1) * values)
+    return result
+
+
 def noise_ceiling(reliability: ArrayLike) -> np.ndarray:
     """The correlation with the mean responses that a perfect model reaches: the square root of the reliability.
 

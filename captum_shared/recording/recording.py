@@ -86,6 +86,11 @@ class Recording:
         return int(self.responses.shape[2])
 
     @property
+    def n_repeated(self) -> int:
+        """Number of stimuli that a neuron has two or more responses to."""
+        return int((np.isfinite(self.responses).sum(axis=2) > 1).any(axis=0).sum())
+
+    @property
     def mean_responses(self) -> np.ndarray:
         """Means over repeats, (n_neurons, n_stimuli); NaN where there is none."""
         there = np.isfinite(self.responses)

@@ -75,8 +75,11 @@ class Subject:
         if small and self.settings.pairs == "category":
             notes.append(f"Categories with fewer than {MIN_IMAGES} stimuli are never chosen as preferred: "
                          f"{', '.join(small)}.")  # fmt: skip
-        if self.recording.n_repeats == 1:
+        repeated, n = self.recording.n_repeated, self.recording.n_stimuli
+        if repeated == 0:
             notes.append("There are no repeats: reliability and noise ceiling are unknown, and correlations are raw.")
+        elif repeated < n:
+            notes.append(f"Reliability and noise ceiling come from the {repeated} of {n} stimuli that have repeats.")
         return notes
 
 

@@ -51,7 +51,7 @@ class RecordingSummary(TypedDict, total=False):
 def neuron_rows(study: Study, findings: Findings) -> list[list[float | str]]:
     """A row per neuron; an empty field is an unknown number. `n_drivers` counts the drivers that are explained."""
     models, reliability = findings.models, findings.tuning.reliability
-    corrected = ceiling_corrected(models.cv_r, reliability)
+    corrected = ceiling_corrected(models.cv_r, findings.tuning.ceiling)
     return [
         [
             n.name, "explained" if n.explained else "excluded", n.reason, _number(reliability[n.index]),
@@ -91,7 +91,7 @@ def summarise(study: Study, findings: Findings) -> RecordingSummary:
     network, models, neurons = study.network, findings.models, findings.neurons
     reliability = findings.tuning.reliability
     chosen = [int(candidate) for candidate in models.candidate if candidate >= 0]
-    corrected, general = (ceiling_corrected(r, reliability) for r in (models.cv_r, models.generalization_r))
+    corrected, general = (ceiling_corrected(r, findings.tuning.ceiling) for r in (models.cv_r, models.generalization_r))
     used = Counter(study.recording.stimulus_names[reference] for n in neurons for _, reference, _ in n.shown)
     return {
         "command": "recording",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from captum_shared.labels import members
-from captum_shared.readout import split_half_reliability
+from captum_shared.readout import reliability_of_means, split_half_reliability
 from captum_shared.selection import d_prime
 from captum_shared.study.subject import Subject, choosable, count_labels, given_categories
 
@@ -20,7 +20,10 @@ class Tuning:
     Attributes
     ----------
     reliability : (K,) array
-        Split-half, corrected to all repeats; NaN where there are no repeats.
+        Split-half, corrected to all repeats, of the stimuli that have several; NaN where there are none.
+    ceiling : (K,) array
+        The reliability of the mean responses to all stimuli, which sets the noise ceiling: the same if all have several
+        repeats.
     preferred : list of K str or None
         Of the pole that is explained: for what silences neurons, the category with the weakest responses.
     d_prime : (K,) array
@@ -30,6 +33,7 @@ class Tuning:
     """
 
     reliability: np.ndarray
+    ceiling: np.ndarray
     preferred: list[str | None]
     d_prime: np.ndarray
     unusable: list[str]
@@ -45,8 +49,11 @@ def find_tuning(study: Subject) -> Tuning:
     settings = study.settings
     d_primes = category_d_primes(study.drive, study.categories)
     preferred = preferred_categories(d_primes, settings.preferred, study.recording.n_neurons)
+    responses = study.recording.responses
+    reliability = split_half_reliability(responses, settings.n_splits, settings.seed)
     return Tuning(
-        split_half_reliability(study.recording.responses, settings.n_splits, settings.seed),
+        reliability,
+        reliability_of_means(reliability, responses),
         preferred,
         np.array([np.nan if name is None else d_primes[name][k] for k, name in enumerate(preferred)]),
         [_unusable(neuron, settings.folds) for neuron in study.responses],

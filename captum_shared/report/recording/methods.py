@@ -39,7 +39,7 @@ def _acts(s: RecordingSettings) -> str:
 def methods_text(study: Study, summary: RecordingSummary, versions: dict[str, str]) -> list[str]:
     """Paragraphs on the recording, the encoding model, the selection, the explanation, and versions."""
     return [
-        _responses(study.settings, summary),
+        _responses(study.settings, summary, study.recording.n_repeated),
         _model(study),
         _selection(study.settings),
         explanation(study.settings),
@@ -49,12 +49,19 @@ def methods_text(study: Study, summary: RecordingSummary, versions: dict[str, st
     ]
 
 
-def _responses(s: RecordingSettings, summary: RecordingSummary) -> str:
-    return (
+def _responses(s: RecordingSettings, summary: RecordingSummary, n_repeated: int) -> str:
+    text = (
         f"Responses of {summary['n_neurons']} neurons to {summary['n_stimuli']} stimuli were averaged over repeats. "
         f"Reliability is the mean correlation of random halves of the repeats over {s.n_splits} splits, corrected by "
         "the Spearman-Brown formula; the noise ceiling of a correlation with the mean responses is its square root, "
         "and a ceiling-corrected correlation is r divided by it."
+    )
+    if not 0 < n_repeated < summary["n_stimuli"]:
+        return text
+    return (
+        f"{text} Only {n_repeated} of the {summary['n_stimuli']} stimuli have two or more repeats: reliability was "
+        "measured on these, and carried over to the mean responses to all stimuli, from which the noise ceiling was "
+        "taken, by the Spearman-Brown formula for their numbers of repeats, as if responses to both varied as much."
     )
 
 

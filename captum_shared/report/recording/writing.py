@@ -129,7 +129,7 @@ def drawn(study: Study, findings: Findings) -> list[NeuronFindings]:
 def _plots(study: Study, findings: Findings, n: NeuronFindings) -> dict[str, Any]:
     """What the figure of a neuron shows, apart from images and maps."""
     k, models, responses, s = n.index, findings.models, study.responses[n.index], study.settings
-    corrected = ceiling_corrected(models.cv_r, findings.tuning.reliability)[k]
+    corrected = ceiling_corrected(models.cv_r, findings.tuning.ceiling)[k]
     liked = "" if n.preferred is None else f"   ·   {preference(n.preferred, n.d_prime, s.pole)}"
     heading = (
         f"neuron {n.name}{liked}   ·   r {models.cv_r[k]:.2f}"
@@ -196,7 +196,7 @@ def _draw_population(
 
 def _panels(study: Study, findings: Findings, summary: RecordingSummary) -> list[Panel]:
     """Name, drawing, caption and description of each figure of the population."""
-    responses, models, reliability = study.responses, findings.models, findings.tuning.reliability
+    responses, models, reliability = study.responses, findings.models, findings.tuning.ceiling
     general = models.generalization_r
     means = [float(np.nanmean(responses[n.index])) for n in findings.explained]
     driven = [[float(responses[n.index, image]) for image, _, _ in n.shown] for n in findings.explained]
