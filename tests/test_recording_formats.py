@@ -26,9 +26,9 @@ from formats import (
     write_tvsd,
 )
 from PIL import Image
-from recordings import explain, make_network, make_recording, undraw
+from recordings import SIZE, explain, make_network, make_recording, undraw
 
-from captum_shared import Recording
+from captum_shared import Recording, cli
 
 NAMES = [f"{letter}.png" for letter in "abcdef"]
 
@@ -93,7 +93,35 @@ def test_the_report_is_that_of_the_folder(
     assert "Only 30 of the 90 stimuli have two or more repeats" in (tmp_path / "report" / "index.html").read_text()
 
 
-@pytest.mark.slow  # shares the report of the test above
+FLAGS = {
+    "Brain-Score": ["--window", "70", "90", "--select", "region=IT,V4", "--select", "animal=Tito"],
+    "TVSD": ["--stimuli", "stimuli", "--areas", "V4=1-2,IT=3-5", "--select", "region=IT,V4"],
+    "npz": ["--mapping", "mapping.json"],
+    "NWB spikes": ["--intervals", "image_presentations", "--select", "region=V4,IT"],
+    "NWB traces": ["--traces", "responses", "--window", "0.05", "0.25"],
+}
+
+
+@pytest.mark.slow  # a whole report for each format, 2 s each
+@pytest.mark.parametrize("kind", FLAGS)
+def test_the_command_reads_each_format(
+    kind: str, reference: tuple[Recording, torch.nn.Module, Path], tmp_path: Path, undrawn: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    recording, _, folder = reference
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stimuli").symlink_to(folder / "recording" / "stimuli")
+    path, options = WRITERS[kind](recording, tmp_path)
+    (tmp_path / "mapping.json").write_text(json.dumps(options.get("mapping")))
+    network = ["--model", "tiny_network:make", "--weights", str(folder / "tiny.pth"), "--image-size", str(SIZE)]
+    choices = ["--layer", "auto", "--steps", "2", "--drivers", "2"]
+    for recorded, flags, out in ((folder / "recording", [], "expected"), (path, FLAGS[kind], "out")):
+        assert cli.main(["recording", "--recording", str(recorded), *network, *choices, *flags, "--out", out]) == 0
+    for name in ("neurons.csv", "pairs.csv"):
+        assert (tmp_path / "out" / name).read_text() == (tmp_path / "expected" / name).read_text()
+
+
+@pytest.mark.slow  # shares the report of the tests above
 def test_the_ceiling_is_that_of_all_means(reference: tuple[Recording, torch.nn.Module, Path]) -> None:
     recording, _, folder = reference
     with (folder / "report" / "neurons.csv").open(newline="") as file:

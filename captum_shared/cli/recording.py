@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING, Any
 
 from captum_shared.cli.shared import add_command, add_common, add_explanation, add_network, counted, where
@@ -27,6 +28,11 @@ EXAMPLES = (
         --pairs drivers --maps layer --out natural
         a recording without categories: pairs of images that drive a neuron and are otherwise unlike
     """,
+    r"""
+    captum-shared recording --recording assembly.nc --select region=IT --window 70 170 \
+        --stimulus-set stimulus_set.csv --stimuli images/ --model resnet50 --layer auto --out it
+        the neurons of one area in an assembly of Brain-Score, the mean from 70 to 170 ms
+    """,
 )
 
 
@@ -38,8 +44,8 @@ def add(commands: Commands) -> None:
     required = command.add_argument_group("required")
     required.add_argument(
         "--recording", required=True, metavar="PATH",
-        help="folder (responses.npy or .csv, stimuli.csv with the columns file and category, stimuli/), or a .csv, .nc "
-        "or .nwb file",
+        help="folder (responses.npy or .csv, stimuli.csv with the columns file and category, stimuli/), or a file: "
+        ".csv, .nc (also Brain-Score's), .nwb, THINGS_normMUA.mat, or .mat, .h5 or .npz with --mapping",
     )  # fmt: skip
     layers = "one layer, several separated by commas, or auto (the network's blocks); nested cross-validation chooses"
     add_network(required, command, None, "avg, max, or the side of a grid (default: choose among avg, 2, 4)", layers)
@@ -67,14 +73,37 @@ def _add_data(data: Choices) -> None:
         help="if listed images do not exist: raise an error, or drop them (default: raise)",
     )  # fmt: skip
     data.add_argument(
-        "--window", type=float, nargs=2, metavar=("START", "STOP"),
-        help="NWB: seconds after a trial's start in which spikes are counted (default: 0.05 0.25)",
+        "--select", metavar="NAME=VALUE", action="append", type=_property,
+        help="only neurons with this property, such as region=IT or region=V4,IT; repeat it for others (default: all)",
     )  # fmt: skip
-    for flag, kind in (("--stimulus-column", "image file"), ("--category-column", "category")):
-        data.add_argument(
-            flag, metavar="NAME", help=f"NWB: column of the trials with the {kind} (default: {flag[2:].split('-')[0]})"
-        )
-    data.add_argument("--variable", metavar="NAME", help="netCDF: name of the responses (default: the only one)")
+    data.add_argument(
+        "--window", type=float, nargs=2, metavar=("START", "STOP"),
+        help="NWB: seconds after the start in which spikes are counted or traces averaged (default: 0.05 0.25); "
+        "Brain-Score: milliseconds, the time bins to average (default: the only one)",
+    )  # fmt: skip
+
+    def name(flag: str, text: str, metavar: str = "NAME") -> None:
+        data.add_argument(flag, metavar=metavar, help=text)
+
+    name("--intervals", "NWB: table of the presentations (default: trials, or the only one)")
+    name("--traces", "NWB: name of the calcium traces (default: spikes, or the only traces)")
+    name("--stimulus-column", "NWB: column of the presentations with the image file (default: stimulus)")
+    name("--category-column", "NWB: column of the presentations with the category (default: category); Brain-Score: "
+         "coordinate, or column of the stimulus set (default: category_name, category or object_name)")  # fmt: skip
+    name("--stimulus-set", "Brain-Score: CSV of the stimulus set (default: the one beside the file); TVSD: "
+         "things_imgs.mat (default: in _logs beside the file)", "FILE")  # fmt: skip
+    name("--variable", "netCDF: name of the responses (default: the only one)")
+    name("--areas", "TVSD: monkeyN, monkeyF or ranges of channels, such as V1=1-512,V4=513-1024 (default: by the name "
+         "of the file's folder)", "RANGES")  # fmt: skip
+    name("--mapping", "arrays in .mat, .h5 or .npz: which is what", "JSON")
+
+
+def _property(text: str) -> tuple[str, list[str]]:
+    """Name and values of a property."""
+    name, mark, values = text.partition("=")
+    if not (name and mark and values):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, such as region=IT, got {text!r}")
+    return name, values.split(",")
 
 
 def _add_selection(choices: Choices) -> None:
@@ -126,7 +155,7 @@ def _run(**options: Any) -> str:
     from captum_shared.report import run_recording
     from captum_shared.report.arguments import check_recording
 
-    options = {**options, "pca": options["pca"] or None}
+    options = {**options, "pca": options["pca"] or None, "select": dict(options["select"] or ()) or None}
     check_recording(**options)
     summary = run_recording(**options)
     if options["shard"]:

@@ -36,6 +36,13 @@ class ReaderOptions(TypedDict, total=False):
     areas: str
 
 
+def reader_options(options: Mapping[str, Any]) -> tuple[ReaderOptions, dict[str, Any]]:
+    """The options of readers that are given, not None; and all that are not of readers."""
+    given = {name: options[name] for name in ReaderOptions.__annotations__ if options.get(name) is not None}
+    others = {name: value for name, value in options.items() if name not in ReaderOptions.__annotations__}
+    return cast(ReaderOptions, given), others
+
+
 def read_recording(
     path: Path, stimuli: str | Path | None, labels: str | Path | None, options: ReaderOptions
 ) -> tuple[Found, Path]:

@@ -15,7 +15,7 @@ from captum_shared.encoder.registry import load_network
 from captum_shared.folders import report_folder
 from captum_shared.readout.steps import Estimator
 from captum_shared.recording import Recording
-from captum_shared.recording.readers import ReaderOptions
+from captum_shared.recording.readers import ReaderOptions, reader_options
 from captum_shared.report.device import find_device
 from captum_shared.report.recording.writing import write_report
 from captum_shared.study.encoding import encode_stimuli, fit_models
@@ -33,7 +33,7 @@ from captum_shared.study.tuning import find_tuning
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    class RecordingArguments(RecordingOptions, total=False):
+    class RecordingArguments(RecordingOptions, ReaderOptions, total=False):
         """What `explain_recording` takes by name, apart from the recording and the network."""
 
         estimator: Estimator | None
@@ -196,22 +196,18 @@ def run_recording(
     stimuli: str | Path | None = None,
     labels: str | Path | None = None,
     missing: str = "raise",
-    window: Sequence[float] | None = None,
-    stimulus_column: str | None = None,
-    category_column: str | None = None,
-    variable: str | None = None,
     **options: Unpack[RecordingArguments],
 ) -> RecordingSummary:
     """`Recording.load`, and, once it is known to be sound, `load_encoder` and `explain_recording`, with other options.
 
-    `layer` is "auto", one layer, or several separated by commas; `pool` is one pooling, by default all of `POOLS`.
+    Options of readers may be None, which is to say not given. `layer` is "auto", one layer, or several separated by
+    commas; `pool` is one pooling, by default all of `POOLS`.
     """
-    given = {"window": window, "stimulus_column": stimulus_column, "category_column": category_column}
-    asked = {name: value for name, value in {**given, "variable": variable}.items() if value is not None}
-    settings, others = split_options(RecordingSettings, options)
+    asked, rest = reader_options(options)
+    settings, others = split_options(RecordingSettings, rest)
     parse_shard(others.get("shard"))
     where = find_device(device)
-    data = Recording.load(recording, stimuli=stimuli, labels=labels, missing=missing, **cast(ReaderOptions, asked))
+    data = Recording.load(recording, stimuli=stimuli, labels=labels, missing=missing, **asked)
     made = make_settings(RecordingSettings, settings, "run_recording")
     subject = open_subject(data, made)
     others["about"] = {"model": model, "weights": Path(weights).name if weights else None, "image_size": image_size,
