@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from captum_shared import LatentEncoder, ParallelBackprop, load_encoder
+from captum_shared import LatentEncoder, ParallelBackprop, cli, load_encoder
 from captum_shared.encoder.identity import identify
 from captum_shared.encoder.layers import candidate_layers
 from captum_shared.encoder.registry import check_model, load_network
@@ -327,6 +328,46 @@ def test_defaults_of_an_image_processor_are_announced(named: Callable[[str], str
         match="no preprocessor_config.json beside the weights of './vit': images are prepared as ViTImageProcessor does",
     ):
         load_network("hf:./vit", "DEFAULT")
+
+
+def test_a_file_of_another_size_is_refused_in_one_line(
+    named: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import transformers
+
+    other = transformers.ViTModel(transformers.ViTConfig(**{**PATCHES, "hidden_size": 32}))
+    torch.save(other.state_dict(), tmp_path / "other.pth")
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "nothing.pth")
+    for name, kind in (
+        ("hf:./vit", "ViTModel"),
+        ("timm:test_vit", "VisionTransformer"),
+        ("open_clip:tiny-vit", "VisionTransformer"),
+    ):
+        for file in ("other", "nothing"):
+            assert cli.main(["layers", "--model", name, "--weights", str(tmp_path / f"{file}.pth")]) == 2
+            said = capsys.readouterr().err
+            assert said.count("\n") == 1
+            assert f"{file}.pth do not fit {kind}" in said
+
+
+def test_layers_of_each_source(named: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
+    lines = {
+        "timm:swin_tiny_patch4_window7_224": "* layers.1 SwinTransformerStage 28 x 28 x 192 map avg, max, grid",
+        "hf:./dinov2_with_registers": "* encoder.layer.3 Dinov2WithRegistersLayer 21 x 16 tokens avg, max, cls, grid",
+        "hf:./swin": "* encoder.layers.2.downsample SwinPatchMerging 4 x 96 tokens avg, max, grid",
+        "open_clip:tiny-rn": "* layer3.0 Bottleneck 256 x 4 x 4 map avg, max, grid",
+    }
+    for name, line in lines.items():
+        size = ["--image-size", "64"] if name == "open_clip:tiny-rn" else []
+        assert cli.main(["layers", "--model", name, *size]) == 0
+        assert line in [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()], name
+    assert cli.main(["layers", "--model", "hf:./swin", "--all"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"   encoder.layers.0  +SwinStage  +returns a tuple, not a tensor\n", out)
+    assert re.search(r"   encoder  +SwinEncoder  +returns a SwinEncoderOutput, not a tensor\n", out)
+    assert re.search(
+        r"   encoder.layers.0.blocks.0.attention.q_proj +Linear  .*its first dimension is not that of the images\n", out
+    )
 
 
 @pytest.mark.parametrize("weights", ["DEFAULT", "none"])

@@ -57,18 +57,23 @@ def add_images(required: Choices) -> None:
     )  # fmt: skip
 
 
-def add_model(required: Choices, command: argparse.ArgumentParser) -> None:
-    """A network, its weights, and how images are prepared for it."""
+def add_weights(required: Choices, command: argparse.ArgumentParser, default: str = "DEFAULT") -> None:
+    """A network, its weights, and the size of its images."""
     required.add_argument(
         "--model", required=True, metavar="NAME",
         help="torchvision name, timm:NAME, hf:NAME (transformers), open_clip:NAME, or module:callable for your own",
     )  # fmt: skip
     command.add_argument(
-        "--weights", default="DEFAULT", metavar="PATH",
+        "--weights", default=default, metavar="PATH",
         help="state dict (.pth or .safetensors), for hf:NAME also a folder with config.json; none for random weights; "
-        "DEFAULT, or a name that torchvision or open_clip has for the network, to download (default: DEFAULT)",
+        f"DEFAULT, or a name that torchvision or open_clip has for the network, to download (default: {default})",
     )  # fmt: skip
     command.add_argument("--image-size", type=int, metavar="N", help="side length of the network's input in pixels")
+
+
+def add_model(required: Choices, command: argparse.ArgumentParser) -> None:
+    """A network, its weights, and how images are prepared for it."""
+    add_weights(required, command)
     for name in ("mean", "std"):
         command.add_argument(
             f"--{name}",

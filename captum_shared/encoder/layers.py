@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import ChainMap, Counter
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,10 @@ def candidate_layers(model: nn.Module, example: Tensor, most: int = MOST_LAYERS)
     """Name the layers worth trying: the network's blocks, in the order in which they run.
 
     Blocks are the members of the network's containers (`Sequential`, `ModuleList`) that have parts themselves, such as
-    residual blocks, Fire modules, transformer layers. Where a member returns no tensor, what is directly inside it
-    counts instead. A network with fewer than four blocks is treated as a plain stack, whose activation and pooling
-    layers count instead. Only layers with positions that are called once in a forward pass are returned; if there are
-    more than `most`, that many evenly spaced ones, including the last.
+    residual blocks, Fire modules, transformer layers. Where a member returns a tuple, the part of it that made the
+    first tensor counts instead. A network with fewer than four blocks is treated as a plain stack, whose activation and
+    pooling layers count instead. Only layers with positions that are called once in a forward pass are returned; if
+    there are more than `most`, that many evenly spaced ones, including the last.
 
     Parameters
     ----------
@@ -41,8 +41,7 @@ def candidate_layers(model: nn.Module, example: Tensor, most: int = MOST_LAYERS)
     members = _members(model)
     called, closed = _called_once_with_positions(model, example, members)
     if closed:
-        inside = [_members(members.pop(name), f"{name}.") for name in closed]
-        members = dict(ChainMap(members, *inside))
+        members |= _inside(model, example, closed)
         called, _ = _called_once_with_positions(model, example, members)
     blocks = [name for name in called if any(True for _ in members[name].children())]
     quiet = [name for name in called if not any(True for _ in members[name].parameters())]
@@ -145,15 +144,35 @@ def _holds_a_row(module: nn.Module) -> bool:
     return any(max(count.values(), default=0) >= FEWEST_BLOCKS for count in kinds)
 
 
+def _inside(model: nn.Module, example: Tensor, members: Collection[str]) -> dict[str, nn.Module]:
+    """Of members that return a tuple, such as a stage of transformers' Swin: the part that made its first tensor."""
+    parts = dict(model.named_modules())
+    del parts[""]
+    made: dict[int, tuple[str, object]] = {}
+    found: dict[str, nn.Module] = {}
+
+    def take(name: str, output: object) -> None:
+        first = output[0] if isinstance(output, tuple) and output else output
+        if first is output and (id(output) not in made or any(True for _ in parts[name].children())):
+            made[id(output)] = name, output  # kept, so that no other gets its number
+        elif name in members and id(first) in made:
+            inner = made[id(first)][0]
+            found[inner] = parts[inner]
+
+    with torch.no_grad():
+        Pass(model, parts, take).run(example)
+    return found
+
+
 def _called_once_with_positions(
     model: nn.Module, example: Tensor, members: dict[str, nn.Module]
 ) -> tuple[list[str], list[str]]:
-    """Names in the order of the calls; and names of those that return something else than a tensor."""
-    run = Pass(model, members, lambda name, output: (isinstance(output, Tensor), _has_positions(output, example)))
+    """Names in the order of the calls; and the names of members that return tuples."""
+    run = Pass(model, members, lambda name, output: (_has_positions(output, example), isinstance(output, tuple)))
     with torch.no_grad():
         run.run(example)
-    called = [name for name, (_, has_positions) in run.taken.items() if has_positions and run.calls[name] == 1]
-    return called, [name for name, (is_tensor, _) in run.taken.items() if not is_tensor]
+    called = [name for name, (has_positions, _) in run.taken.items() if has_positions and run.calls[name] == 1]
+    return called, [name for name, (_, is_tuple) in run.taken.items() if is_tuple]
 
 
 def _has_positions(output: object, example: Tensor) -> bool:

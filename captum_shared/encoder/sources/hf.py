@@ -48,8 +48,8 @@ def load(wanted: Wanted) -> tuple[nn.Module, ImageTransform]:
     with _quiet(transformers), nullcontext() if _is_here(wanted) else downloading(wanted.name):
         config = _config(wanted)
         kind, own = _tower(config, wanted)
-        transform = find_transform(_origin(wanted), config, wanted, local=_is_here(wanted))
-        return _resizing(_made(kind, own, wanted), own, wanted), transform
+        model = _resizing(_made(kind, own, wanted), own, wanted)
+        return model, find_transform(_origin(wanted), config, wanted, local=_is_here(wanted))
 
 
 def _origin(wanted: Wanted) -> str:

@@ -1,0 +1,163 @@
+"""`survey_layers`: what each layer of a network returns, and whether it can be cut there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from captum_shared.checks import check_images, network_refusals
+from captum_shared.encoder.latents import find_layout, token_grid
+from captum_shared.encoder.layers import candidate_layers
+from captum_shared.encoder.reading import Pass
+
+IMAGES = 2
+"""In the pass that surveys, so that the dimension of the images is not taken for another of length one."""
+_STRETCH = 1.5
+
+
+@dataclass(frozen=True)
+class SurveyedLayer:
+    """A layer as it was in one forward pass.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        Its class.
+    shape : tuple of int or None
+        Of its output for one image; None if that is no tensor.
+    form : str
+        "map", "tokens", "vector", or "" if it is none of them.
+    pools : tuple of str
+        Poolings that suit it, "grid" for the side of a grid; empty for vectors, which need none.
+    reason : str
+        Why the network cannot be cut here; empty if it can.
+    block : bool
+        Whether it is tried if the layers to choose from are "auto".
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...] | None
+    form: str = ""
+    pools: tuple[str, ...] = ()
+    reason: str = ""
+    block: bool = False
+
+
+def survey_layers(model: nn.Module, example: Tensor) -> list[SurveyedLayer]:
+    """All modules that are called for an image, in the order in which they first return.
+
+    A network can be cut at a layer that is called once and returns one floating point tensor, of a row for each image,
+    that depends on the images, so that gradients reach them. Layers without parts that only pass on their input, such
+    as dropout, are of no use.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In the mode in which it is used.
+    example : Tensor (1, C, H, W)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the image does not suit the network.
+    """
+    modules = {name: module for name, module in model.named_modules() if name}
+    before: dict[int, tuple[object, float]] = {}
+
+    def take(name: str, output: object) -> _Seen:
+        idle = _passed_on(modules[name], output, before) and not any(True for _ in modules[name].children())
+        shape, form, pools, reason = _seen(output, example.shape[-2:])
+        return (shape, "", (), "passes on its input") if idle and not reason else (shape, form, pools, reason)
+
+    run = Pass(model, modules, take)
+    with network_refusals(check_images(example), model), torch.enable_grad(), _frozen(model):
+        run.run(example.expand(IMAGES, -1, -1, -1).clone().requires_grad_() + 0)
+    try:
+        blocks = candidate_layers(model, example)
+    except ValueError:
+        blocks = []
+    return [
+        SurveyedLayer(
+            name,
+            type(modules[name]).__name__,
+            shape,
+            "" if reason or run.calls[name] > 1 else form,
+            () if reason or run.calls[name] > 1 else pools,
+            f"called {run.calls[name]} times" if run.calls[name] > 1 else reason,
+            name in blocks,
+        )
+        for name, (shape, form, pools, reason) in run.taken.items()
+    ]
+
+
+def _passed_on(module: nn.Module, output: object, before: dict[int, tuple[object, float]]) -> bool:
+    """Whether the module does nothing, or another has returned the same tensor, not changed in place since."""
+    if isinstance(module, nn.Identity):
+        return True
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        return False
+    total = float(output.detach().sum())
+    earlier = before.get(id(output))
+    before[id(output)] = output, total  # kept, so that no other gets its number
+    return earlier is not None and earlier[1] == total
+
+
+_Seen = tuple[tuple[int, ...] | None, str, tuple[str, ...], str]
+"""Shape, form, pools, reason."""
+
+
+def _seen(output: object, image_size: torch.Size) -> _Seen:
+    if not isinstance(output, Tensor):
+        kind = type(output).__name__
+        return None, "", (), f"returns {'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}, not a tensor"
+    shape = tuple(output.shape)
+    if output.ndim < 2 or shape[0] != IMAGES:
+        return shape, "", (), "its first dimension is not that of the images"
+    if not output.is_floating_point():
+        return shape[1:], "", (), f"returns {str(output.dtype).removeprefix('torch.')}"
+    if not output.requires_grad:
+        return shape[1:], "", (), "no gradient reaches the images from here"
+    if output.ndim not in (2, 3, 4):
+        return shape[1:], "", (), "has too many dimensions"
+    form, pools, reason = _form(output, image_size)
+    return shape[1:], form, pools, reason
+
+
+def _form(output: Tensor, image_size: torch.Size) -> tuple[str, tuple[str, ...], str]:
+    """What the output is, which poolings suit it, and why it has no positions."""
+    if output.ndim == 2:
+        return "vector", (), ""
+    if output.ndim == 4:
+        sides = output.shape[2:] if find_layout(output, image_size) == "channels_first" else output.shape[1:3]
+        if abs(math.log(sides[0] * image_size[1] / (sides[1] * image_size[0]))) > math.log(_STRETCH):
+            return "", (), "its sides do not scale with those of the image"
+        return "map", ("avg", "max", "grid") if sides.numel() > 1 else ("avg",), ""
+    if output.shape[2] == 1:
+        return "", (), "has one number for each token"
+    try:
+        extra, height, width = token_grid(output.shape[1], image_size)
+    except ValueError:
+        return "", (), f"its {output.shape[1]} tokens fit no grid"
+    if height * width == 1 and not extra:
+        return "", (), "has a single token"
+    return "tokens", ("avg", "max", *(["cls"] if extra else []), "grid"), ""
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Parameters without gradients: then what has one depends on the images."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
