@@ -169,6 +169,14 @@ def test_a_notebook_is_executed_once_and_again_when_it_changes(tmp_path: Path) -
     assert count.read_text() == "xx"
 
 
+def test_what_a_cell_prints_in_two_writes_is_read_together(tmp_path: Path) -> None:
+    from nbformat import v4, write
+
+    outputs = [v4.new_output("stream", name="stdout", text=text) for text in ("a  1\n", "b  2\n")]
+    write(v4.new_notebook(cells=[v4.new_code_cell("...", outputs=outputs)]), tmp_path / "n.ipynb")
+    assert "    a  1\n    b  2\n" in notebooks.to_markdown(tmp_path / "n.ipynb")[0]
+
+
 def test_parameters_described_together_are_read_one_by_one() -> None:
     pytest.importorskip("griffe", reason="of the extra 'docs'")
     import docstrings

@@ -13,6 +13,7 @@ from typing import Any
 import nbformat
 from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "captum_shared"
@@ -58,6 +59,7 @@ def _environment(scratch: str) -> dict[str, str]:
 def to_markdown(path: Path) -> tuple[str, dict[str, bytes]]:
     """The page of an executed notebook, and its pictures by name."""
     exporter = MarkdownExporter()
+    exporter.register_preprocessor(CoalesceStreamsPreprocessor(), enabled=True)  # lines printed apart are read together
     page, resources = exporter.from_filename(str(path), {"unique_key": path.stem, "output_files_dir": path.stem})
     page = re.sub(r"\]\(\.\./docs/", "](../", page)
     page = re.sub(r"\]\((?:\./)?([\w-]+)\.ipynb", r"](\1.md", page)
