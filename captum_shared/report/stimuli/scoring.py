@@ -1,0 +1,153 @@
+"""`score_stimuli`: the responses are back; which of the predictions hold?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypedDict, cast
+
+import numpy as np
+
+from captum_shared.files import file_sha256
+from captum_shared.folders import MANIFEST, report_folder
+from captum_shared.report.html import numbers, page, table, text
+from captum_shared.report.stimuli.page import PROVES
+from captum_shared.report.stimuli.tables import SavedSet, number, read_set
+from captum_shared.stimuli.plan import COMPARISONS
+from captum_shared.stimuli.responses import read_responses
+from captum_shared.stimuli.scoring import ScoredComparison, direction_p, prediction_r, score_comparisons
+
+RESULT_COLUMNS = (
+    "neuron", "pair", "kind", "expected", "trials", "mean", "mean_of_controls", "difference", "ci_low", "ci_high",
+    "predicted_difference", "t", "df", "p", "p_corrected", "direction_held", "outcome",
+)  # fmt: skip
+RESULTS = "results"
+
+
+class ResultSummary(TypedDict):
+    """The content of ``results/summary.json``; the direction's p is two-sided, of tossing coins for the tests."""
+
+    command: str
+    n_neurons: int
+    n_comparisons: int
+    n_directions_held: int
+    n_tests: int
+    n_tests_held: int
+    n_confirmed: int
+    n_refuted: int
+    n_open: int
+    direction_p: float
+    prediction_r: dict[str, float | None]
+    not_returned: list[str]
+
+
+def score_stimuli(out: str | Path, responses: str | Path, *, overwrite: bool = False) -> ResultSummary:
+    """Score the predictions of a set of stimuli with the responses to it.
+
+    Each comparison is tested as the protocol says: Welch's t test, two-sided; those that were planned are corrected for
+    their number within the neuron by Holm's method.
+
+    Parameters
+    ----------
+    out : path
+        The folder that `make_stimuli` has written. Its folder ``results`` gets ``results.csv``, ``index.html``,
+        ``summary.json`` and ``manifest.json``.
+    responses : path
+        A CSV file: columns `file`, `neuron`, `trial`, `response`, or `file`, `neuron` and one for each repeat.
+    overwrite : bool, default False
+        Whether results of other responses are replaced.
+
+    Returns
+    -------
+    dict
+        The content of ``summary.json``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there are no such stimuli, or the responses do not fit them; the message names lines or files.
+    """
+    folder = Path(out)
+    made = read_set(folder)
+    found = read_responses(responses, made.files)
+    about = {"command": "stimuli results", "stimuli": file_sha256(folder / MANIFEST),
+             "responses": file_sha256(responses)}  # fmt: skip
+    with report_folder(folder / RESULTS, about, overwrite) as results:
+        if results.finished:
+            return cast(ResultSummary, results.read_json("summary.json"))
+        scored = {name: score_comparisons(made.comparisons[name], found[name], alpha=made.alpha) for name in found}
+        summary = _summary(made, found, scored)
+        rows = [_row(one, made) for each in scored.values() for one in each]
+        results.write_csv("results.csv", RESULT_COLUMNS, rows)
+        results.write_json("summary.json", summary)
+        results.write_text("index.html", _page(made, found, scored, summary))
+        return summary
+
+
+def _summary(
+    made: SavedSet, found: Mapping[str, Mapping[str, np.ndarray]], scored: Mapping[str, Sequence[ScoredComparison]]
+) -> ResultSummary:
+    rows = [one for each in scored.values() for one in each]
+    tests = [one for one in rows if one.tested]
+    outcomes = [one.outcome for one in tests]
+    r = {name: prediction_r(made.predicted[name], found[name]) for name in found}
+    held = sum(one.held for one in tests)
+    return {
+        "command": "stimuli results", "n_neurons": len(scored), "n_comparisons": len(rows),
+        "n_directions_held": sum(one.held for one in rows), "n_tests": len(tests), "n_tests_held": held,
+        "n_confirmed": outcomes.count("confirmed"), "n_refuted": outcomes.count("refuted"),
+        "n_open": outcomes.count("open"), "direction_p": direction_p(held, len(tests)),
+        "prediction_r": {name: None if math.isnan(value) else float(f"{value:.6g}") for name, value in r.items()},
+        "not_returned": [name for name in made.files if name not in found],
+    }  # fmt: skip
+
+
+def _row(one: ScoredComparison, made: SavedSet) -> list[object]:
+    c, test = one.comparison, one.test
+    return [
+        c.neuron, c.pair, c.kind, c.expected, one.trials, number(one.mean), number(one.control),
+        number(test.difference), number(test.low), number(test.high), number(made.planned[c.neuron, c.pair, c.kind]),
+        number(test.t), number(test.df), number(test.p), number(one.p_corrected), "yes" if one.held else "no",
+        one.outcome,
+    ]  # fmt: skip
+
+
+def _page(
+    made: SavedSet,
+    found: Mapping[str, Mapping[str, np.ndarray]],
+    scored: Mapping[str, Sequence[ScoredComparison]],
+    s: ResultSummary,
+) -> str:
+    lead = (
+        f"{s['n_tests_held']} of {s['n_tests']} tested comparisons go the way that was predicted (two-sided p "
+        f"{s['direction_p']:.2g} by the sign test); {s['n_confirmed']} of them are confirmed, {s['n_refuted']} refuted, and "
+        f"{s['n_open']} open."
+    )
+    shown = [("neurons", s["n_neurons"]), ("tests", s["n_tests"]), ("directions held", s["n_tests_held"]),
+             ("confirmed", s["n_confirmed"]), ("refuted", s["n_refuted"]), ("open", s["n_open"])]  # fmt: skip
+    header = ("neuron", "pair", "picture", "expected", "predicted difference", "difference", "95 % interval", "p, corrected",
+              "outcome")  # fmt: skip
+    rows = [
+        (c.neuron, c.pair, c.kind, c.expected, f"{made.planned[c.neuron, c.pair, c.kind]:.2f}",
+         f"{one.test.difference:.2f}", f"{one.test.low:.2f} to {one.test.high:.2f}",
+         "" if math.isnan(one.p_corrected) else f"{one.p_corrected:.2g}", one.outcome)
+        for each in scored.values() for one in each for c in (one.comparison,)
+    ]  # fmt: skip
+    neurons = [
+        (name, made.repeats[name], min(map(len, found[name].values())),
+         "unknown" if (r := s["prediction_r"][name]) is None else f"{r:.2f}")
+        for name in scored
+    ]  # fmt: skip
+    missing = f" No responses came back for: {', '.join(s['not_returned'])}." if s["not_returned"] else ""
+    words = [f"{kind}: {words}." for kind, words in COMPARISONS.items()]
+    about = (
+        "Welch's t test, two-sided, of the trials of a picture against the mean of its controls; p-values of a neuron's "
+        "tests are corrected by Holm's method. Confirmed: significant the expected way; refuted: significant the other "
+        "way; open: not significant. Comparisons that were not planned to be tested have an interval and no p-value."
+    )
+    return page("What became of the predictions", [lead], [
+        numbers(shown), table("Comparisons", header, rows),
+        table("Neurons", ("neuron", "repeats planned", "fewest repeats measured", "r of predicted and measured means"), neurons),
+        text([about + missing, *words], "How this was scored"), text([PROVES], "What a result shows"),
+    ])  # fmt: skip

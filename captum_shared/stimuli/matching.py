@@ -1,0 +1,118 @@
+"""Equal luminance and contrast: pictures whose brightness tells nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from captum_shared.selectivity.changes import LUMA
+
+TOLERANCE = 0.02
+"""Of the contrast, in grey levels from 0 to 255; the mean is met to within one level of a single pixel."""
+_STEPS = 200
+_SHRINK = 0.95
+
+
+def luminance_and_contrast(picture: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation over pixels of the luminance of a picture (H, W, 3) in bytes, from 0 to 255.
+
+    The luminance is 0.299 R + 0.587 G + 0.114 B of the pixel values, as in Pillow: in proportion to the light on a
+    screen whose light is in proportion to pixel values.
+
+    Examples
+    --------
+    >>> luminance_and_contrast(np.array([[[0, 0, 0], [200, 200, 200]]], dtype=np.uint8))
+    (100.0, 100.0)
+    """
+    values = picture.astype(np.float64) @ np.array(LUMA)
+    return float(values.mean()), float(values.std())
+
+
+def match_pictures(
+    pictures: Sequence[np.ndarray],
+    groups: Sequence[object],
+    *,
+    luminance: bool = True,
+    contrast: bool = False,
+    seed: int = 0,
+) -> list[np.ndarray]:
+    """Give pictures the same mean luminance, and those of a group the same contrast.
+
+    Each picture is scaled and shifted by two numbers, the same for all its pixels and channels, so that its mean
+    luminance is the mean of all pictures, and its contrast the mean of its group; where black and white do not leave
+    room for that, the contrast of the whole group is lowered until they do.
+
+    Parameters
+    ----------
+    pictures : sequence of (H, W, 3) uint8 arrays
+    groups : sequence of hashable
+        The group of each picture.
+    luminance, contrast : bool
+        What is matched; the other is kept.
+    seed : int, default 0
+        Of the pixels that are set one level brighter or darker, so that rounding does not change the mean.
+
+    Returns
+    -------
+    list of (H, W, 3) uint8 arrays
+
+    Raises
+    ------
+    ValueError
+        If the contrast of a picture of one colour is to be matched.
+
+    Examples
+    --------
+    >>> dark, light = (np.array([[[a] * 3, [b] * 3]], np.uint8) for a, b in ((0, 40), (100, 200)))
+    >>> [luminance_and_contrast(one) for one in match_pictures([dark, light], [0, 0], contrast=True)]
+    [(85.0, 35.0), (85.0, 35.0)]
+    """
+    found = [luminance_and_contrast(picture) for picture in pictures]
+    flat = [number for number, (_, spread) in enumerate(found) if spread == 0]
+    if contrast and flat:
+        raise ValueError(f"the contrast of a picture of one colour cannot be matched, got it in picture {flat[0]}")
+    middle = float(np.mean([mean for mean, _ in found]))
+    means = [middle if luminance else mean for mean, _ in found]
+    made: dict[int, np.ndarray] = {}
+    for group in dict.fromkeys(groups):
+        members = [number for number, name in enumerate(groups) if name == group]
+        level = float(np.mean([found[number][1] for number in members]))
+        while True:
+            wanted = {number: level if contrast else found[number][1] for number in members}
+            tried = {number: _adjusted(pictures[number], means[number], wanted[number], seed) for number in members}
+            if not contrast or all(abs(luminance_and_contrast(one)[1] - level) <= TOLERANCE for one in tried.values()):
+                break
+            level *= _SHRINK
+        made |= tried
+    return [made[number] for number in range(len(pictures))]
+
+
+def _adjusted(picture: np.ndarray, mean: float, spread: float, seed: int) -> np.ndarray:
+    """The picture with this mean luminance, and as near as black and white allow with this contrast."""
+    luma = np.array(LUMA)
+    source = picture.astype(np.float64)
+    at, width = luminance_and_contrast(picture)
+    if abs(at - mean) < 1e-9 and abs(width - spread) < 1e-9:
+        return picture.copy()
+    gain, shift = spread / width if width else 1.0, 0.0
+    for _ in range(_STEPS):
+        made = np.clip(gain * (source - at) + mean + shift, 0, 255)
+        values = made @ luma
+        if abs(values.mean() - mean) < 1e-4 and abs(values.std() - spread) < TOLERANCE / 4:
+            break
+        shift += mean - values.mean()
+        gain *= min(spread / values.std(), 2.0) if values.std() else 1.0
+    return _settled(np.rint(made).astype(np.uint8), mean, seed)
+
+
+def _settled(picture: np.ndarray, mean: float, seed: int) -> np.ndarray:
+    """Undo what rounding did to the mean: some pixels, drawn at random, one level brighter or darker."""
+    missing = mean - luminance_and_contrast(picture)[0]
+    step = 1 if missing > 0 else -1
+    flat = picture.reshape(-1, 3).astype(np.int16)
+    free = np.flatnonzero((flat.max(1) < 255) if step > 0 else (flat.min(1) > 0))
+    count = min(round(abs(missing) * len(flat)), len(free))
+    chosen = np.random.default_rng(seed).permutation(free)[:count]
+    flat[chosen] += step
+    return flat.astype(np.uint8).reshape(picture.shape)
