@@ -44,6 +44,7 @@ ALLOWED = {
     "selection": {"matcher", "similarity"},
     "selectivity": {"encoder", "selection"},
     "synthetic": {"encoder"},
+    "stimuli": {"encoder", "interventions", "readout", "selectivity", "visualization"},
     "study": set(BELOW_STUDY),
     "report": None,  # everything below
     "console": set(),

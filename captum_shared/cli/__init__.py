@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from captum_shared import __version__
-from captum_shared.cli import category, demo, figure, layers, recording, selectivity
+from captum_shared.cli import category, demo, figure, layers, recording, selectivity, stimuli
 from captum_shared.cli.completion import SHELLS, PrintCompletion
 from captum_shared.cli.shared import add_traceback, examples_text, make_parser
 from captum_shared.console import Parser, check_spelling, closing_pipes, complain, warnings_in_one_line
 
-COMMANDS = (demo, category, selectivity, recording, layers, figure)
+COMMANDS = (demo, category, selectivity, recording, layers, figure, stimuli)
 """Each with `EXAMPLES`, of which the first stands in the help of the program, and `add`."""
 
 

@@ -49,7 +49,7 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     layers = "one layer, several separated by commas, or auto (the network's blocks); nested cross-validation chooses"
     add_network(required, command, None, "avg, max, or the side of a grid (default: choose among avg, 2, 4)", layers)
-    _add_data(command.add_argument_group("data"))
+    add_data(command.add_argument_group("data"))
     _add_selection(command.add_argument_group("choices"))
     command.add_argument(
         "--jobs", dest="n_jobs", type=int, metavar="N", help="processes; -1 for all cores (default: 1)"
@@ -60,7 +60,7 @@ def add(commands: Commands) -> None:
     add_common(command, out="report")
 
 
-def _add_data(data: Choices) -> None:
+def add_data(data: Choices) -> None:
     """How the recording is read."""
     data.add_argument("--stimuli", metavar="DIR", help="folder of the images (default: stimuli, in or beside PATH)")
     data.add_argument(

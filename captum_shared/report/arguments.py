@@ -78,6 +78,11 @@ def check_recording(**options: Any) -> None:
     _check_settings(RecordingSettings, options)
 
 
+def check_stimuli(**options: Any) -> None:
+    """The arguments of ``captum-shared stimuli`` that others have, too."""
+    _check_common(options)
+
+
 def _check_settings(kind: type[Chosen], options: dict[str, Any]) -> Chosen:
     return make_settings(kind, split_options(kind, options)[0], "this command")
 

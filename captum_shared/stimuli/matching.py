@@ -10,7 +10,9 @@ from captum_shared.selectivity.changes import LUMA
 
 TOLERANCE = 0.02
 """Of the contrast, in grey levels from 0 to 255; the mean is met to within one level of a single pixel."""
-_STEPS = 200
+LEAST = 1.0
+"""The lowest contrast, in grey levels, to which a group is brought down."""
+_STEPS = 50
 _SHRINK = 0.95
 
 
@@ -60,7 +62,7 @@ def match_pictures(
     Raises
     ------
     ValueError
-        If the contrast of a picture of one colour is to be matched.
+        If the contrast of a picture of one colour is to be matched, or there is no room for it.
 
     Examples
     --------
@@ -84,30 +86,37 @@ def match_pictures(
             if not contrast or all(abs(luminance_and_contrast(one)[1] - level) <= TOLERANCE for one in tried.values()):
                 break
             level *= _SHRINK
+            if level < LEAST:
+                raise ValueError(f"black and white leave no room for pictures of equal contrast in group {group!r}")
         made |= tried
     return [made[number] for number in range(len(pictures))]
 
 
 def _adjusted(picture: np.ndarray, mean: float, spread: float, seed: int) -> np.ndarray:
-    """The picture with this mean luminance, and as near as black and white allow with this contrast."""
-    luma = np.array(LUMA)
-    source = picture.astype(np.float64)
+    """The picture with this mean luminance, and as near as black and white allow with this contrast.
+
+    Each value is rounded up or down by chance, in proportion to what is lost: plain rounding would shift all pixels of
+    a uniform ground alike.
+    """
     at, width = luminance_and_contrast(picture)
     if abs(at - mean) < 1e-9 and abs(width - spread) < 1e-9:
-        return picture.copy()
-    gain, shift = spread / width if width else 1.0, 0.0
+        same: np.ndarray = picture.copy()
+        return same
+    source = picture.astype(np.float64) - at
+    chance = np.random.default_rng(seed).random((*picture.shape[:2], 1))
+    gain, level = spread / width if width else 1.0, mean
     for _ in range(_STEPS):
-        made = np.clip(gain * (source - at) + mean + shift, 0, 255)
-        values = made @ luma
-        if abs(values.mean() - mean) < 1e-4 and abs(values.std() - spread) < TOLERANCE / 4:
+        made: np.ndarray = np.floor(np.clip(gain * source + level, 0, 254.999) + chance).astype(np.uint8)
+        middle, reached = luminance_and_contrast(made)
+        if abs(middle - mean) < TOLERANCE / 2 and (not width or abs(reached - spread) < TOLERANCE / 2):
             break
-        shift += mean - values.mean()
-        gain *= min(spread / values.std(), 2.0) if values.std() else 1.0
-    return _settled(np.rint(made).astype(np.uint8), mean, seed)
+        level += mean - middle
+        gain *= min(spread / reached, 2.0) if reached and width else 1.0
+    return _settled(made, mean, seed)
 
 
 def _settled(picture: np.ndarray, mean: float, seed: int) -> np.ndarray:
-    """Undo what rounding did to the mean: some pixels, drawn at random, one level brighter or darker."""
+    """The mean to within a level of one pixel: some pixels, drawn at random, become one level brighter or darker."""
     missing = mean - luminance_and_contrast(picture)[0]
     step = 1 if missing > 0 else -1
     flat = picture.reshape(-1, 3).astype(np.int16)
@@ -115,4 +124,5 @@ def _settled(picture: np.ndarray, mean: float, seed: int) -> np.ndarray:
     count = min(round(abs(missing) * len(flat)), len(free))
     chosen = np.random.default_rng(seed).permutation(free)[:count]
     flat[chosen] += step
-    return flat.astype(np.uint8).reshape(picture.shape)
+    result: np.ndarray = flat.astype(np.uint8).reshape(picture.shape)
+    return result

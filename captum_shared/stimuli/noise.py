@@ -17,7 +17,7 @@ _LEAST = 1e-3  # of the mean variance: no stimulus is taken to be less variable
 class TrialNoise:
     """The variance over trials as a straight line of the mean response: ``floor + slope * mean``.
 
-    For counts of a Poisson process the floor is 0 and the slope is 1; the slope is the Fano factor where the floor is 0.
+    For Poisson counts the floor is 0 and the slope is 1; the slope is the Fano factor where the floor is 0.
 
     Attributes
     ----------

@@ -143,7 +143,7 @@ def plan_repeats(
     spreads = [noise.variance([predicted[name] for name in (each.file, *each.controls)]) for each in comparisons]
 
     def needs(i: int, level: float) -> int | None:
-        if not (each := comparisons[i]).holds(differences[i]) or not spreads[i].any():
+        if not comparisons[i].holds(differences[i]) or not spreads[i].any():
             return None
         return repeats_needed(differences[i], list(spreads[i]), alpha=level, power=power, most=most)
 

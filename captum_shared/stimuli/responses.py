@@ -15,7 +15,7 @@ Trials = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def read_responses(path: str | Path, files: Mapping[str, Sequence[str]]) -> dict[str, dict[str, np.ndarray]]:
-    """Read the responses to a set of stimuli.
+    r"""Read the responses to a set of stimuli.
 
     Either a row for each trial, with the columns `file`, `neuron`, `trial` and `response`; or a row for each file and
     neuron, with the columns `file`, `neuron` and one for each repeat, where an empty field is a missing repeat. The
@@ -43,7 +43,7 @@ def read_responses(path: str | Path, files: Mapping[str, Sequence[str]]) -> dict
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "responses.csv")
-    ...     _ = path.write_text("file,1,2\\na.png,4,6\\nb.png,3,3\\n")
+    ...     _ = path.write_text("file,1,2\na.png,4,6\nb.png,3,3\n")
     ...     read_responses(path, {"unit 7": ["a.png", "b.png"]})
     {'unit 7': {'a.png': array([4., 6.]), 'b.png': array([3., 3.])}}
     """
@@ -111,7 +111,9 @@ def _number(path: Path, line: int, field: str) -> float:
     return value
 
 
-def _check_complete(path: Path, found: Mapping[str, Mapping[str, Sequence[float]]], files: Mapping[str, Sequence[str]]) -> None:
+def _check_complete(
+    path: Path, found: Mapping[str, Mapping[str, Sequence[float]]], files: Mapping[str, Sequence[str]]
+) -> None:
     for name, rows in found.items():
         missing = [file for file in files[name] if file not in rows]
         few = [file for file in files[name] if file in rows and len(rows[file]) < 2]

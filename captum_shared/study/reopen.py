@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TypedDict, cast
+from zipfile import BadZipFile
 
 import numpy as np
 from torch import Tensor, nn
@@ -95,7 +96,7 @@ class SavedStudy:
         path = self.folder / "maps" / f"neuron_{file_stem(neuron)}.npz"
         try:
             return load_maps(path, kind or kinds[0])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise ValueError(f"{path} is missing or damaged; make the report again") from error
 
 
@@ -155,7 +156,11 @@ def open_saved(folder: str | Path) -> SavedStudy:
 
 
 def reopen_study(
-    saved: SavedStudy, recording: Recording, encoder: nn.Module, transform: ImageTransform | None, neurons: Sequence[str]
+    saved: SavedStudy,
+    recording: Recording,
+    encoder: nn.Module,
+    transform: ImageTransform | None,
+    neurons: Sequence[str],
 ) -> Study:
     """Open the study of a report again, for some of its neurons.
 
@@ -207,8 +212,8 @@ def fit_again(study: Study, saved: SavedStudy, run: Run) -> dict[str, NeuronMode
         then = np.array([pair.predicted for pair in saved.pairs[name]])
         if not np.allclose(now, then, rtol=0, atol=CLOSE * float(np.abs(then).max())):
             raise ValueError(
-                f"fitted again, neuron {name} is predicted to respond with {now[0]:.4g} to {saved.pairs[name][0].image}; "
-                f"the report at {saved.folder} says {then[0]:.4g}; make the report again"
+                f"fitted again, neuron {name} is predicted to respond with {now[0]:.4g} to "
+                f"{saved.pairs[name][0].image}; the report at {saved.folder} says {then[0]:.4g}; make the report again"
             )
     return {name: _model(study, latents, models, k) for k, name in enumerate(study.recording.neuron_ids)}
 

@@ -10,7 +10,7 @@ from captum_shared.encoder import load_encoder
 from captum_shared.encoder.registry import check_model, load_network
 from captum_shared.recording import Recording
 from captum_shared.recording.readers import ReaderOptions
-from captum_shared.report.arguments import check_common
+from captum_shared.report.arguments import check_stimuli
 from captum_shared.report.device import find_device
 from captum_shared.report.stimuli.making import (
     ExperimentOptions,
@@ -23,8 +23,7 @@ from captum_shared.report.stimuli.scoring import RESULTS, score_stimuli
 from captum_shared.report.stimuli.tables import StimuliSummary
 from captum_shared.study.reopen import SavedStudy, open_saved
 
-DATA = ("stimuli", "labels", "missing", "window", "stimulus_column", "category_column", "variable")
-NETWORK = ("model", "weights", "image_size", "mean", "std")
+DATA = ("stimuli", "labels", "missing", *ReaderOptions.__annotations__)
 
 
 def run_stimuli(
@@ -57,9 +56,10 @@ def run_stimuli(
     if recording is None:
         raise ValueError("`recording` is needed to make stimuli: the one that the report is about")
     made = _make(str(report), recording, {**options, "out": out, "neurons": neurons, "overwrite": overwrite})
+    pairs = "1 pair" if made["n_pairs"] == 1 else f"{made['n_pairs']} pairs"
     return (
-        f"{made['n_files']} pictures of {made['n_pairs']} pairs, {made['n_tests']} of {made['n_comparisons']} comparisons "
-        f"to test in {made['trials']} trials; open {out}/index.html"
+        f"{made['n_files']} pictures of {pairs}, {made['n_tests']} of {made['n_comparisons']} comparisons to test in "
+        f"{made['trials']} trials; open {out}/index.html"
     )
 
 
@@ -71,7 +71,7 @@ def _make(report: str, path: str | Path, options: Mapping[str, object]) -> Stimu
     settings = make_experiment(choices)
     check_pairs(saved, choose_neurons(saved, cast("str | None", options["neurons"])), settings)
     name, weights = _network_of(saved, options)
-    check_common({**options, "model": name, "weights": weights})
+    check_stimuli(**{name: value for name, value in options.items() if name not in ("model", "weights")})
     where = find_device(cast("str | None", options.get("device")))
     recording = Recording.load(path, **cast(ReaderOptions, data))
     size = cast("int | None", options.get("image_size") or saved.about.get("image_size"))
@@ -91,11 +91,16 @@ def _make(report: str, path: str | Path, options: Mapping[str, object]) -> Stimu
 def _network_of(saved: SavedStudy, options: Mapping[str, object]) -> tuple[str, str | None]:
     """The network's name and weights: as given, or as the report says; of a file of weights it keeps the name only."""
     name = cast("str | None", options.get("model")) or saved.about.get("model")
+    given = cast("str | None", options.get("weights"))
     if not name:
         raise ValueError("`model` is needed: the report does not say which network it was made with")
-    weights = cast("str | None", options.get("weights")) or saved.about.get("weights")
+    weights = given or saved.about.get("weights")
     try:
         check_model(name, weights)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"the report was made with the weights {weights}; give their path as `weights`") from error
+        if given:
+            raise
+        raise FileNotFoundError(
+            f"the report was made with the weights {weights}; give their path as `weights`"
+        ) from error
     return name, weights

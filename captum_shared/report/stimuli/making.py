@@ -73,8 +73,8 @@ def make_stimuli(
     """Make pictures that test a report's maps on the neurons themselves, and write down what they should do.
 
     For each pair the image and its reference; the image with its hot part removed; the part alone; and the reference's
-    part in place of the image's own. Beside each of the last three are controls with parts of the same shape and area at
-    random places. Responses are predicted by the neuron's encoding model, which is fitted again exactly as for the
+    part in place of the image's own. Beside each of the last three are controls with parts of the same shape and area
+    at random places. Responses are predicted by the neuron's encoding model, which is fitted again exactly as for the
     report, and the repeats that a test needs follow from the neuron's own trial variance.
 
     Parameters
@@ -196,7 +196,7 @@ class _Maker:
     def _pairs(self, name: str) -> tuple[list[PairSet], list[int]]:
         """The pairs of a neuron, and the numbers of those without heat."""
         maps, rows = self.saved.maps(name, self.settings.kind), self.saved.pairs[name]
-        numbers = [number for number in self.settings.pairs or range(1, len(rows) + 1)]
+        numbers = list(self.settings.pairs or range(1, len(rows) + 1))
         paths = dict(zip(self.study.recording.stimulus_names, self.study.recording.stimuli, strict=True))
         names = list(dict.fromkeys(each for n in numbers for each in (rows[n - 1].image, rows[n - 1].reference)))
         transform = self.study.network.transform

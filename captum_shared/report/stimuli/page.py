@@ -15,11 +15,11 @@ from captum_shared.study.experiment import ExperimentSettings
 MOST_ROWS = 12
 """Of neurons in the protocol, which is to fit on one page."""
 PROVES = (
-    "A confirmed comparison shows that the marked part matters more to the neuron than a random part of the same shape and "
-    "area. It shows no more than that. On a photograph of a single object any sensible map covers the object, so removing the "
-    "part does not tell one method from another, nor what is shared from what merely drives the neuron. The transplant comes "
-    "closer: the reference's part must do what the image's own part did. To tell methods apart, show composites or cluttered "
-    "scenes that hold several objects, and compare one image's parts for two references."
+    "A confirmed comparison shows that the marked part matters more to the neuron than a random part of the same shape "
+    "and area. It shows no more than that. On a photograph of a single object any sensible map covers the object, so "
+    "removing the part does not tell one method from another, nor what is shared from what merely drives the neuron. "
+    "The transplant comes closer: the reference's part must do what the image's own part did. To tell methods apart, "
+    "show composites or cluttered scenes that hold several objects, and compare one image's parts for two references."
 )
 
 
@@ -48,9 +48,9 @@ def write_pages(
 def protocol(sets: Sequence[NeuronSet], settings: ExperimentSettings, summary: StimuliSummary) -> str:
     """The page to print."""
     lead = (
-        f"{summary['n_files']} pictures, in images/, test for {_count(summary['n_neurons'], 'neuron')} whether the parts that "
-        "their maps mark are what drives them. What should happen is written down here, before the experiment; stimuli.csv and "
-        "comparisons.csv say it for each file."
+        f"{summary['n_files']} pictures, in images/, test for {_count(summary['n_neurons'], 'neuron')} whether the "
+        "parts that their maps mark are what drives them. What should happen is written down here, before the "
+        "experiment; stimuli.csv and comparisons.csv say it for each file."
     )
     shown = [("neurons", summary["n_neurons"]), ("pairs", summary["n_pairs"]), ("pictures", summary["n_files"]),
              ("tests", summary["n_tests"]), ("trials", summary["trials"])]  # fmt: skip
@@ -93,8 +93,8 @@ def _steps(sets: Sequence[NeuronSet], settings: ExperimentSettings) -> list[str]
     return [
         f"Show the pictures ({w} x {h} pixels) as the stimuli of the recording were shown: same place, size and "
         f"duration.{equal}",
-        "Show every picture of a neuron once before any comes again, in a new random order each time, until each was shown "
-        "as often as the table says.",
+        "Show every picture of a neuron once before any comes again, in a new random order each time, until each was "
+        "shown as often as the table says.",
         "Count responses in the time window of the recording. Leave the files and this page as they are.",
         "Collect a CSV file with the columns file, neuron, trial and response, or with file, neuron and one column per "
         "repeat; then run: captum-shared stimuli --out THIS_FOLDER --responses FILE.csv",
@@ -113,11 +113,11 @@ def _reasons(sets: Sequence[NeuronSet], settings: ExperimentSettings) -> list[st
         "divided by the number of tests; the trial variance is that of the recording's own repeats. A comparison is "
         "tested if its predicted difference goes the expected way and "
         f"{settings.max_repeats} repeats can show it; the others are measured all the same.{none}",
-        "Predictions come from the neuron's encoding model, fitted to the whole recording; their error is the root mean "
-        "square over its stimuli, cross-validated. Pictures without a part are unlike those that the model knows. A "
-        "difference half as large as predicted needs four times as many repeats.",
-        f"Parts are the hottest {settings.area:.0%} of what the network sees, removed by {settings.fill}; controls have the "
-        f"same shape at random places.{left}",
+        "Predictions come from the neuron's encoding model, fitted to the whole recording; their error is the root "
+        "mean square over its stimuli, cross-validated. Pictures without a part are unlike those that the model knows. "
+        "A difference half as large as predicted needs four times as many repeats.",
+        f"Parts are the hottest {settings.area:.0%} of what the network sees, removed by {settings.fill}; controls "
+        f"have the same shape at random places.{left}",
     ]
 
 

@@ -121,13 +121,13 @@ def _page(
 ) -> str:
     lead = (
         f"{s['n_tests_held']} of {s['n_tests']} tested comparisons go the way that was predicted (two-sided p "
-        f"{s['direction_p']:.2g} by the sign test); {s['n_confirmed']} of them are confirmed, {s['n_refuted']} refuted, and "
-        f"{s['n_open']} open."
+        f"{s['direction_p']:.2g} by the sign test); {s['n_confirmed']} of them are confirmed, {s['n_refuted']} "
+        f"refuted, and {s['n_open']} open."
     )
     shown = [("neurons", s["n_neurons"]), ("tests", s["n_tests"]), ("directions held", s["n_tests_held"]),
              ("confirmed", s["n_confirmed"]), ("refuted", s["n_refuted"]), ("open", s["n_open"])]  # fmt: skip
-    header = ("neuron", "pair", "picture", "expected", "predicted difference", "difference", "95 % interval", "p, corrected",
-              "outcome")  # fmt: skip
+    header = ("neuron", "pair", "picture", "expected", "predicted difference", "difference", "95 % interval",
+              "p, corrected", "outcome")  # fmt: skip
     rows = [
         (c.neuron, c.pair, c.kind, c.expected, f"{made.planned[c.neuron, c.pair, c.kind]:.2f}",
          f"{one.test.difference:.2f}", f"{one.test.low:.2f} to {one.test.high:.2f}",
@@ -142,12 +142,14 @@ def _page(
     missing = f" No responses came back for: {', '.join(s['not_returned'])}." if s["not_returned"] else ""
     words = [f"{kind}: {words}." for kind, words in COMPARISONS.items()]
     about = (
-        "Welch's t test, two-sided, of the trials of a picture against the mean of its controls; p-values of a neuron's "
-        "tests are corrected by Holm's method. Confirmed: significant the expected way; refuted: significant the other "
-        "way; open: not significant. Comparisons that were not planned to be tested have an interval and no p-value."
+        "Welch's t test, two-sided, of the trials of a picture against the mean of its controls; p-values of a "
+        "neuron's tests are corrected by Holm's method. Confirmed: significant the expected way; refuted: significant "
+        "the other way; open: not significant. Comparisons that were not planned to be tested have an "
+        "interval and no p-value."
     )
+    header_of_neurons = ("neuron", "repeats planned", "fewest repeats measured", "r of predicted and measured means")
     return page("What became of the predictions", [lead], [
         numbers(shown), table("Comparisons", header, rows),
-        table("Neurons", ("neuron", "repeats planned", "fewest repeats measured", "r of predicted and measured means"), neurons),
+        table("Neurons", header_of_neurons, neurons),
         text([about + missing, *words], "How this was scored"), text([PROVES], "What a result shows"),
     ])  # fmt: skip
