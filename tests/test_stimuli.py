@@ -15,7 +15,7 @@ from recordings import explain, make_network, make_recording, undraw
 from scipy import stats
 
 from captum_shared import LatentEncoder, Recording, cli, encode_images
-from captum_shared.encoder.registry import preprocessing
+from captum_shared.encoder.preprocessing import preprocessing
 from captum_shared.report.stimuli import make_stimuli, score_stimuli
 from captum_shared.report.stimuli.tables import read_set
 from captum_shared.stimuli import TrialNoise, luminance_and_contrast, measure_noise, score_comparisons
@@ -199,7 +199,7 @@ def test_other_responses_are_refused_then_replaced(here: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--neurons", "9"], "--neurons must be neurons that the report at report explains"),
+        (["--neurons", "9"], "must be names of the recording's neurons (0, 1, 2, 3, 4), got ['9']"),
         (["--pairs", "1,7"], "--pairs must be from 1 to 1 for neuron 0, got 7"),
         (["--pairs", "a"], "--pairs must be numbers separated by commas"),
         (["--area", "0"], "--area must be above 0 and below 1, got 0.0"),

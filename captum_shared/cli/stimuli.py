@@ -107,4 +107,4 @@ def _add_choices(choices: Choices) -> None:
 def _run(**options: Any) -> str:
     from captum_shared.report.stimuli import run_stimuli
 
-    return run_stimuli(**options)
+    return run_stimuli(**{**options, "select": dict(options["select"] or ()) or None})

@@ -55,7 +55,7 @@ def seen_window(transform: ImageTransform, size: tuple[int, int]) -> Window:
 
     Examples
     --------
-    >>> from captum_shared.encoder.registry import preprocessing
+    >>> from captum_shared.encoder.preprocessing import preprocessing
     >>> seen_window(preprocessing(64), (100, 150))
     Window(left=25, top=0, right=125, bottom=100)
     """

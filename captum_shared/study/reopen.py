@@ -58,12 +58,15 @@ class SavedStudy:
     ----------
     folder : Path
     manifest : mapping
+    neurons : tuple of str
+        All of them.
     pairs : mapping of str to list of SavedPair
         Of each explained neuron, in the order of the report.
     """
 
     folder: Path
     manifest: Mapping[str, object]
+    neurons: tuple[str, ...]
     pairs: Mapping[str, Sequence[SavedPair]]
 
     @property
@@ -152,7 +155,8 @@ def open_saved(folder: str | Path) -> SavedStudy:
     for row in table.rows:
         pair = SavedPair(row["image"], row["reference"], float(row["predicted"] or "nan"))
         pairs.setdefault(row["neuron"], []).append(pair)
-    return SavedStudy(folder, cast(Mapping[str, object], manifest), pairs)
+    names = tuple(read_table(folder / "neurons.csv", ["neuron"]).column("neuron"))
+    return SavedStudy(folder, cast(Mapping[str, object], manifest), names, pairs)
 
 
 def reopen_study(
@@ -237,7 +241,5 @@ def _with_neurons(study: Study, neurons: Sequence[str]) -> Study:
     index = [k for k, name in enumerate(recording.neuron_ids) if name in set(neurons)]
     if isinstance(preferred, tuple):
         preferred = tuple(preferred[k] for k in index)
-    part = Recording(
-        recording.responses[index], recording.stimuli, recording.categories, [recording.neuron_ids[k] for k in index]
-    )
+    part = recording.select_neurons(index)
     return replace(study, recording=part, settings=replace(study.settings, preferred=preferred))

@@ -19,6 +19,7 @@ from captum_shared.files import file_sha256
 from captum_shared.folders import MANIFEST, ReportFolder, report_folder
 from captum_shared.images import open_rgb
 from captum_shared.recording import Recording
+from captum_shared.recording.neurons import find_neurons
 from captum_shared.report.stimuli.page import write_pages
 from captum_shared.report.stimuli.tables import NeuronSet, PairSet, StimuliSummary, write_tables
 from captum_shared.stimuli.frames import same_size, seen_window
@@ -145,12 +146,13 @@ def choose_neurons(saved: SavedStudy, neurons: str | Sequence[str] | None) -> li
     """The names of the chosen neurons, all of which the report explains."""
     if neurons is None:
         return list(saved.pairs)
-    names = parse_numbers(neurons) if isinstance(neurons, str) else [str(name) for name in neurons]
+    given = parse_numbers(neurons) if isinstance(neurons, str) else neurons
+    names = [saved.neurons[k] for k in find_neurons(saved.neurons, given)]
     unknown = [name for name in names if name not in saved.pairs]
-    if unknown or not names:
+    if unknown:
         some = ", ".join(list(saved.pairs)[:10]) + (" ..." if len(saved.pairs) > 10 else "")
         raise ValueError(f"`neurons` must be neurons that the report at {saved.folder} explains ({some}), got "
-                         f"{unknown or 'none'}")  # fmt: skip
+                         f"{unknown}")  # fmt: skip
     return names
 
 
