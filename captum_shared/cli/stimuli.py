@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from captum_shared.cli.recording import add_data
 from captum_shared.cli.shared import add_command, add_common
@@ -104,7 +104,7 @@ def _add_choices(choices: Choices) -> None:
     )
 
 
-def _run(**options: Any) -> str:
+def _run(select: list[tuple[str, list[str]]] | None = None, **options: object) -> str:
     from captum_shared.report.stimuli import run_stimuli
 
-    return run_stimuli(**{**options, "select": dict(options["select"] or ()) or None})
+    return run_stimuli(select=dict(select or ()) or None, **options)  # type: ignore[arg-type]

@@ -78,7 +78,7 @@ def check_recording(**options: Any) -> None:
     _check_settings(RecordingSettings, options)
 
 
-def check_stimuli(**options: Any) -> None:
+def check_stimuli(**options: object) -> None:
     """The arguments of ``captum-shared stimuli`` that others have, too."""
     _check_common(options)
 
