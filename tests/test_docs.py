@@ -26,6 +26,7 @@ SLOW = {
     "howto/memory.md",
     "howto/layer.md",
     "howto/cluster.md",
+    "howto/networks.md",  # imports timm and transformers
     "howto/selectivity.md",
 }  # maps and fits
 
