@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -68,7 +68,13 @@ class Neuron:
     def moments(self, contrast: float, by_cell: bool = True) -> MomentRule:
         """The rule as it ships: of a grid cell by cell, unless of all its latents at once."""
         pool = self.encoder.pool
-        return moment_rule(self.gallery, contrast, cells=pool**2 if by_cell and isinstance(pool, int) else 1)
+        return _moment_rule(self.gallery, contrast, pool**2 if by_cell and isinstance(pool, int) else 1)
+
+
+@lru_cache(maxsize=8)
+def _moment_rule(gallery: Tensor, contrast: float, cells: int) -> MomentRule:
+    """Once for a gallery: tensors are told apart by identity."""
+    return moment_rule(gallery, contrast, cells=cells)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -51,7 +53,7 @@ def hottest_area(heat: ArrayLike, area: float = 0.1, *, size: tuple[int, int] | 
     if size is not None:
         values = interpolate(values[:, None], check_size(size), mode="bilinear", align_corners=False)[:, 0]
     n, h, w = values.shape
-    first = torch.from_numpy(_smooth_noise((h, w), seed)).flatten().argsort(descending=True, stable=True)
+    first = _order(h, w, check_integer("seed", seed, 0))
     among = values.flatten(1)[:, first].argsort(dim=1, descending=True, stable=True)
     mask = torch.zeros(n, h * w, dtype=torch.bool)
     mask.scatter_(1, first[among[:, : count_pixels((h, w), area)]], True)
@@ -87,7 +89,7 @@ def random_area(size: tuple[int, int], area: float = 0.1, *, seed: int) -> Tenso
     >>> int(random_area((20, 30), area=0.1, seed=1).sum())
     60
     """
-    noise = _smooth_noise(check_size(size), seed)
+    noise = _smooth_noise(check_size(size), check_integer("seed", seed, 0))
     return hottest_area(noise, area)
 
 
@@ -189,9 +191,15 @@ def _checked(heat: object) -> Tensor:
     return torch.where(varies, scaled, 0.0)  # so that resizing a constant map leaves it constant
 
 
+@lru_cache(maxsize=16)
+def _order(h: int, w: int, seed: int) -> Tensor:
+    """Pixels (h * w,) in the order in which equally hot ones are taken."""
+    return torch.from_numpy(_smooth_noise((h, w), seed)).flatten().argsort(descending=True, stable=True)
+
+
 def _smooth_noise(size: tuple[int, int], seed: int) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
-    noise = np.random.default_rng(check_integer("seed", seed, 0)).standard_normal(size)
+    noise = np.random.default_rng(seed).standard_normal(size)
     result: np.ndarray = gaussian_filter(noise, BLOBS * max(size), mode="wrap")
     return result

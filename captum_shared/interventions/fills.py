@@ -21,6 +21,8 @@ FILLS = ("blur", "mean", "inpaint")
 "mean": the image's mean colour. "inpaint": what surrounds the area, continued into it by OpenCV (Bertalmio et al.
 2001). The widths are our choice.
 """
+ALIKE = ("blur", "mean")
+"""Those that do not depend on the area."""
 BLUR = 0.05  # of the longer side
 _RADIUS = 3  # pixels, of OpenCV's inpainting
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_shared.checks import check_integer, check_latents, check_tensor, describe
 from captum_shared.interventions.areas import ArrayLike, check_mask
-from captum_shared.interventions.fills import Fill
+from captum_shared.interventions.fills import ALIKE, Fill
 from captum_shared.interventions.images import keep, remove
 from captum_shared.metrics import bootstrap_interval
 
@@ -58,7 +58,7 @@ def necessity(
     areas = _areas(masks, image)
     before = _scored(score, image[None], batch_size)
     after = [_scored(score, torch.stack([remove(image, area, fill) for area in areas]), batch_size)
-             for fill in _several(fills)]  # fmt: skip
+             for fill in _several(fills, image)]  # fmt: skip
     return _of_masks(before - torch.stack(after).mean(0), masks)
 
 
@@ -92,7 +92,7 @@ def sufficiency(
     areas = _areas(masks, image)
     nothing = torch.zeros_like(areas[:1])
     rises = []
-    for fill in _several(fills):
+    for fill in _several(fills, image):
         made = torch.stack([keep(image, area, fill) for area in (*nothing, *areas)])
         values = _scored(score, made, batch_size)
         rises.append(values[1:] - values[:1])
@@ -302,10 +302,12 @@ def _areas(masks: ArrayLike, image: Tensor) -> Tensor:
     return areas
 
 
-def _several(fills: Sequence[Fill]) -> Sequence[Fill]:
+def _several(fills: Sequence[Fill], image: Tensor) -> list[Fill]:
+    """The fills; those that do not depend on the area are made once, as images."""
     if isinstance(fills, str | Tensor) or not isinstance(fills, Sequence) or not fills:
         raise ValueError(f"`fills` must be a sequence of at least one fill, got {fills!r}")
-    return fills
+    everywhere = torch.ones(image.shape[1:], dtype=torch.bool)
+    return [remove(image, everywhere, fill) if isinstance(fill, str) and fill in ALIKE else fill for fill in fills]
 
 
 def _scored(score: Scores, images: Tensor, batch_size: int) -> Tensor:

@@ -1,0 +1,110 @@
+"""Composites of four photographs, one image against two references: does removing what is shared with A spare B?
+
+P and Q drive the neuron, and the composite holds a photograph of each beside two others. Reference A is of P, B of Q:
+so the truth is known, too. Twins read other layers.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import combinations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.common.methods import Method, Neuron, Problem
+from benchmarks.common.results import Content
+from benchmarks.interventions.photographs import PhotoSetting, open_world
+from benchmarks.interventions.rows import READOUT, Name, heats_of, methods_of
+from benchmarks.interventions.trials import MAIN_AREA, make_judge, play
+from benchmarks.photo_game.command import feature_maps
+from benchmarks.photo_game.composites import Composite, compose, draw_pair_grid
+from benchmarks.photo_game.neurons import ALPHAS, FOLDS, Knowledge, Photographs, driving, learn, make_folds
+from benchmarks.photo_game.splits import read_split
+from captum_shared.encoder import LatentEncoder
+from captum_shared.interventions import hottest_area
+
+RIGHT: Name = ("truth", "in the photograph shared with A")
+WRONG: Name = ("truth", "in the photograph shared with B")
+PIXELS = 4
+"""Of every so many trials one has maps of pixels, too, which take long on composites."""
+
+
+@lru_cache(maxsize=1)
+def draw(setting: PhotoSetting, n: int) -> tuple[Photographs, list[Knowledge], list[Composite]]:
+    """`n` composites of each pair of the split's categories, as in the pair grid of `benchmarks.photo_game`."""
+    world, categories = open_world(setting), read_split(setting.split).categories
+    scanned = world.scanned
+    fold = make_folds(world.categories, world.played, np.random.default_rng(setting.seed))
+    encoder = LatentEncoder(scanned.network, scanned.layers[0], "avg").eval()
+    maps = feature_maps(encoder, scanned.paths, scanned.transform, 16, "cpu", progress=False)
+    photographs = Photographs(scanned.paths, world.categories, maps, world.played, fold)
+    neurons = [driving(*own) for size in (1, 2) for own in combinations(categories, size)]
+    known = [learn(photographs, k, neurons) for k in range(FOLDS)]
+    random = np.random.default_rng(setting.seed)
+    return photographs, known, draw_pair_grid(categories, n, photographs, known, random)
+
+
+def play_composite(setting: PhotoSetting, n: int, number: int) -> Content:
+    """One composite explained against each of its two references."""
+    from sklearn.linear_model import RidgeCV
+
+    world = open_world(setting)
+    photographs, _, composites = draw(setting, n)
+    composite, scanned = composites[number], world.scanned
+    gallery = np.flatnonzero(photographs.fold != composite.fold)
+    member, ridge = np.isin(world.categories, composite.categories).astype(float), RidgeCV(ALPHAS)
+    own = scanned.twin("map", 0, gallery, member, ridge)
+    twins = [scanned.twin(scanned.layers[k], k, gallery, member, ridge) for k in range(1, len(scanned.layers))]
+    neuron, x = scanned.neuron(own), compose(composite, scanned.paths, scanned.transform)
+    trials = []
+    for side in (0, 1):
+        reference, rival = (int(composite.references[k][0, 0]) for k in (side, 1 - side))
+        stranger = int(np.random.default_rng(setting.seed + number).choice(gallery[member[gallery] == 0]))
+        problem = Problem(x, scanned.image(reference), scanned.image(stranger))
+        judge = make_judge(scanned.scanner, twins, *(scanned.latents[[place]] for place in (reference, rival)))
+        methods = methods_of(pixels=(2 * number + side) % PIXELS == 0)
+        truths = _truths(composite, side, x, neuron, problem)
+        found = play(methods, neuron, problem, judge, setting.seed + number, others=truths, most=False)
+        group = " ".join(composite.categories[:2])
+        trials.append({"group": group, "categories": list(composite.categories[:2]), "side": side, **found,
+                       "right_cell": _right_cell(methods, neuron, problem, composite, side)})  # fmt: skip
+    return {"trials": trials, "twins": [twin.name for twin in twins]}
+
+
+def count_composites(setting: PhotoSetting, n: int) -> int:
+    """How many there are."""
+    k = len(read_split(setting.split).categories)
+    return n * k * (k - 1) // 2
+
+
+def cell_mask(size: tuple[int, int], cell: int) -> Tensor:
+    """The pixels of a cell, upper left first, (H, W)."""
+    mask = torch.zeros(size, dtype=torch.bool)
+    (h, w), (row, column) = (side // 2 for side in size), divmod(cell, 2)
+    mask[row * h : (row + 1) * h, column * w : (column + 1) * w] = True
+    return mask
+
+
+def _truths(composite: Composite, side: int, x: Tensor, neuron: Neuron, problem: Problem) -> dict[Name, Tensor]:
+    """The readout's own heat inside the right photograph, and inside the wrong one: what a perfect map would choose."""
+    readout = [method for method in methods_of(pixels=False) if (method.method, method.rule) == READOUT]
+    heat = heats_of(readout, neuron, problem)[READOUT]
+    heat = heat / heat.max().clamp(min=1e-12)
+    masks = (cell_mask((x.shape[2], x.shape[3]), int(composite.cells[k])) for k in (side, 1 - side))
+    return {name: heat * mask + mask for name, mask in zip((RIGHT, WRONG), masks, strict=True)}
+
+
+def _right_cell(
+    methods: list[Method], neuron: Neuron, problem: Problem, composite: Composite, side: int
+) -> list[list[object]]:
+    """Each method's share of its hottest area, of the part in the photographs of P and Q, that is in the right one."""
+    size = (problem.x.shape[2], problem.x.shape[3])
+    right, wrong = (cell_mask(size, int(composite.cells[k])) for k in (side, 1 - side))
+    shares: list[list[object]] = []
+    for name, heat in heats_of(methods, neuron, problem).items():
+        area = hottest_area(heat, MAIN_AREA)
+        inside, beside = float((area & right).sum()), float((area & wrong).sum())
+        shares.append([*name, inside / (inside + beside) if inside + beside else 0.5])
+    return shares

@@ -1,0 +1,139 @@
+"""From the effects of all trials to tables: means with intervals, differences, rank correlations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common.intervals import category_interval
+from benchmarks.common.results import Content, Result
+from benchmarks.interventions.rows import MOVED, RANDOM, READOUT, Name
+from benchmarks.interventions.trials import FILLS, MAIN_AREA, QUESTIONS
+from captum_shared.metrics import bootstrap_interval
+
+GAME = "interventions"
+METRICS = ("necessity", "necessity_minus_random", "sufficiency", "sufficiency_minus_random", "specificity",
+           "response_necessity")  # fmt: skip
+COMPOSITE_METRICS = ("necessity", "rival_necessity", "specificity", "necessity_minus_readout",
+                     "specificity_minus_readout", "right_photograph")  # fmt: skip
+REPEATS = 1000
+Interval = Callable[[np.ndarray], tuple[float, float]]
+
+
+class Table:
+    """The trials of one setting, by row.
+
+    Parameters
+    ----------
+    trials : sequence of dict
+        Of `play`.
+    twins : sequence of str
+        The judges, in order.
+    judged_by : sequence of str
+        Those whose mean counts.
+    """
+
+    def __init__(self, trials: Sequence[Content], twins: Sequence[str], judged_by: Sequence[str]) -> None:
+        self.trials, self.twins, self.judged_by = list(trials), list(twins), list(judged_by)
+        self._values = [
+            {(tuple(e["row"]), e["kind"], e["area"], e["fill"]): np.array(e["values"]) for e in trial["effects"]}
+            for trial in self.trials
+        ]
+
+    @property
+    def rows(self) -> list[Name]:
+        """Those that any trial has, in the order of the fullest."""
+        each = [list(dict.fromkeys(key[0] for key in values)) for values in self._values]
+        longest: list[Name] = max(each, key=len)
+        return longest
+
+    def values(
+        self, row: Name, kind: str, question: str, *, area: float = MAIN_AREA, fills: Sequence[str] = FILLS,
+        twins: Sequence[str] | None = None,
+    ) -> np.ndarray:  # fmt: skip
+        """Of each trial, a mean over fills and judges; NaN where a trial lacks the row."""
+        chosen = [self.twins.index(name) for name in twins or self.judged_by]
+
+        def one(values: Mapping[Any, np.ndarray]) -> float:
+            keys = [(row, kind, area, fill) for fill in fills]
+            if any(key not in values for key in keys):
+                return float("nan")
+            each = np.stack([values[key].reshape(len(self.twins), len(QUESTIONS)) for key in keys])
+            return float(each[:, chosen, QUESTIONS.index(question)].mean())
+
+        return np.array([one(values) for values in self._values])
+
+    def columns(self, row: Name) -> dict[str, np.ndarray]:
+        """The metrics of a row, one value for each trial."""
+        own = {q: self.values(row, "necessity", q) for q in QUESTIONS}
+        found = {
+            "necessity": own["similarity"],
+            "necessity_minus_random": own["similarity"] - self.values(RANDOM, "necessity", "similarity"),
+            "necessity_minus_moved": own["similarity"] - self.values(MOVED, "necessity", "similarity"),
+            "necessity_minus_readout": own["similarity"] - self.values(READOUT, "necessity", "similarity"),
+            "rival_necessity": own["rival"],
+            "specificity": own["similarity"] - own["rival"],
+            "response_necessity": own["response"],
+        }
+        readout = [self.values(READOUT, "necessity", q) for q in ("similarity", "rival")]
+        found["specificity_minus_readout"] = found["specificity"] - (readout[0] - readout[1])
+        kept = self.values(row, "sufficiency", "similarity")
+        found["sufficiency"] = kept
+        found["sufficiency_minus_random"] = kept - self.values(RANDOM, "sufficiency", "similarity")
+        found |= {f"necessity_area_{area:g}": self.values(row, "necessity", "similarity", area=area)
+                  for area in (0.05, 0.2)}  # fmt: skip
+        found |= {f"necessity_{fill}": self.values(row, "necessity", "similarity", fills=[fill])
+                  for fill in (*FILLS, "inpaint")}  # fmt: skip
+        found |= {f"necessity_twin_{name}": self.values(row, "necessity", "similarity", twins=[name])
+                  for name in self.twins}  # fmt: skip
+        return {name: values for name, values in found.items() if np.isfinite(values).any()}
+
+
+def results_of(table: Table, condition: str, unit: str) -> list[Result]:
+    """Means over trials with intervals: `unit` says what is drawn, "pairs", "groups" or "categories"."""
+    found = []
+    for row in table.rows:
+        columns = table.columns(row) | _extra(table, row)
+        for metric, values in columns.items():
+            there = np.isfinite(values)
+            trials = [trial for trial, is_there in zip(table.trials, there, strict=True) if is_there]
+            mean, low, high, n = summary(values[there], trials, unit)
+            found.append(Result(GAME, condition, *row, "query", metric, mean, low, high, n))
+    return found
+
+
+def summary(values: np.ndarray, trials: Sequence[Content], unit: str) -> tuple[float, float, float, int]:
+    """Mean, interval, and of how many units."""
+    if unit == "categories":
+        lows, highs = category_interval(values[None], [trial["categories"] for trial in trials])
+        return float(values.mean()), float(lows[0]), float(highs[0]), len(values)
+    if unit == "groups":
+        names = np.array([trial["group"] for trial in trials])
+        values = np.array([values[names == name].mean() for name in dict.fromkeys(names.tolist())])
+    low, high = bootstrap_interval(values)
+    return float(values.mean()), low, high, len(values)
+
+
+def _extra(table: Table, row: Name) -> dict[str, np.ndarray]:
+    """Of composites: how often the hottest area is in the right photograph."""
+    shares = [{tuple(each[:2]): float(each[2]) for each in trial.get("right_cell", [])} for trial in table.trials]
+    values = np.array([share.get(row, np.nan) for share in shares])
+    return {"right_photograph": values} if np.isfinite(values).any() else {}
+
+
+def rank_correlations(truth: np.ndarray, scores: np.ndarray, seed: int = 0) -> tuple[float, float, float, float]:
+    """Spearman's and Kendall's correlation over methods, and the interval of the former from a bootstrap over groups.
+
+    Parameters
+    ----------
+    truth, scores : array (groups, methods)
+    """
+    from scipy.stats import kendalltau, spearmanr
+
+    rho, tau = (float(f(truth.mean(0), scores.mean(0)).statistic) for f in (spearmanr, kendalltau))
+    draws = np.random.default_rng(seed).integers(0, len(truth), (REPEATS, len(truth)))
+    each = [float(spearmanr(truth[d].mean(0), scores[d].mean(0)).statistic) for d in draws]
+    low, high = np.nanquantile(each, [0.025, 0.975])
+    return rho, tau, float(low), float(high)

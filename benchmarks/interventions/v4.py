@@ -1,0 +1,100 @@
+"""The V4 recording: readouts of a grid of cells fitted to half of the stimuli, twins to the other half."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from benchmarks.common.methods import Problem
+from benchmarks.common.results import Content
+from benchmarks.interventions.photographs import best_and_least
+from benchmarks.interventions.rows import methods_of
+from benchmarks.interventions.scanned import Scanned, scan
+from benchmarks.interventions.trials import make_judge, play
+from captum_shared.readout.steps import Estimator
+from captum_shared.recording import Recording
+from captum_shared.selection import find_drivers
+from captum_shared.study.tuning import category_d_primes, preferred_categories
+
+LEAST_R = 0.4
+"""Correlation of the map's readout with the responses to the other half, which a neuron must have to be played."""
+THRESHOLD = 1.0
+"""Of drivers: standard deviations above the mean, as in `captum-shared recording`."""
+
+
+@dataclass(frozen=True)
+class V4Setting:
+    """Where the recording is, and what is played with it."""
+
+    recording: str
+    model: str
+    weights: str
+    layers: tuple[str, ...]
+    pool: int
+    pairs: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class V4World:
+    """Stimuli, responses, halves, and each neuron's readout (K, D) by half A, with its correlation on half B."""
+
+    scanned: Scanned
+    recording: Recording
+    half: np.ndarray
+
+
+@lru_cache(maxsize=1)
+def open_v4(setting: V4Setting) -> V4World:
+    """The recording, and one pass of the network over its stimuli."""
+    recording = Recording.load(Path(setting.recording))
+    scanned = scan(setting.model, setting.weights, setting.layers, setting.pool, recording.stimuli)
+    half = np.random.default_rng(setting.seed).permutation(recording.n_stimuli) % 2
+    return V4World(scanned, recording, half)
+
+
+def play_neuron(setting: V4Setting, k: int) -> Content:
+    """The strongest pairs of a neuron; none if it is predicted badly."""
+    world = open_v4(setting)
+    scanned, responses = world.scanned, np.nan_to_num(world.recording.mean_responses[k])
+    halves, categories = [np.flatnonzero(world.half == side) for side in (0, 1)], np.array(world.recording.categories)
+    own = scanned.twin("map", 0, halves[0], responses, _ridge())
+    z = own.encode(scanned.latents)
+    r = _correlation(z[halves[1]] @ own.weight, responses[halves[1]])
+    if not r >= LEAST_R:
+        return {"trials": [], "twins": [], "r": r}
+    twins = [scanned.twin(layer, i, halves[1], responses, _ridge()) for i, layer in enumerate(scanned.layers)]
+    tuned = category_d_primes(responses[None], categories)
+    member = categories == preferred_categories(tuned, None, 1)[0]
+    predicted = (z @ own.weight).numpy()
+    drivers = find_drivers(responses, member, predicted=predicted, threshold=THRESHOLD, top=setting.pairs)
+    neuron, methods, trials = scanned.neuron(own), methods_of(), []
+    for image in drivers.outside if len(drivers.candidates) > 1 else ():
+        reference, rival = best_and_least(z, int(image), drivers.candidates, own)
+        seed = setting.seed + 1000 * k + int(image)
+        stranger = int(np.random.default_rng(seed).choice(np.flatnonzero(~member)))
+        problem = Problem(scanned.image(image), scanned.image(reference), scanned.image(stranger))
+        judge = make_judge(scanned.scanner, twins, *(scanned.latents[[place]] for place in (reference, rival)))
+        trials.append({"group": str(k), **play(methods, neuron, problem, judge, seed)})
+    held_out = {
+        t.name: _correlation(t.encode(scanned.latents[halves[0]]) @ t.weight, responses[halves[0]]) for t in twins
+    }
+    return {"trials": trials, "twins": [twin.name for twin in twins], "r": r, "twins_r": held_out}
+
+
+def _ridge() -> Estimator:
+    """What `captum-shared recording` fits: principal components, then ridge regression."""
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+
+    pipeline: Estimator = make_pipeline(PCA(256, random_state=0), RidgeCV(np.logspace(-3, 7, 11)))
+    return pipeline
+
+
+def _correlation(predicted: Tensor, responses: np.ndarray) -> float:
+    return float(np.corrcoef(predicted.numpy(), responses)[0, 1])
