@@ -29,7 +29,7 @@ from benchmarks.photo_game.splits import SPLITS, enter
 from captum_shared.files import output_folder
 
 DATA = Path(os.environ.get("CAPTUM_SHARED_DATA", "../shared/data"))
-SETTINGS = ("photographs", "composites", "v4", "synthetic")
+SETTINGS = ("photographs", "composites", "synthetic", "v4")
 MODEL, PHOTO_LAYERS = "squeezenet1_0", ("features.12", "features.10", "features.8")
 V4_LAYERS, V4_POOL = ("features.8", "features.10"), 4
 DEGREES = (0.0, 30.0, 90.0)
@@ -42,11 +42,11 @@ class Size:
 
     categories: int = 5
     pairs: int = 6
-    composites: int = 2
-    v4_neurons: int = 50
+    composites: int = 1
+    v4_neurons: int = 24
     v4_pairs: int = 1
     made_neurons: int = 6
-    cases: int = 3
+    cases: int = 2
 
 
 QUICK = Size(2, 1, 1, 4, 1, 2, 1)

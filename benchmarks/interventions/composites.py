@@ -6,6 +6,7 @@ so the truth is known, too. Twins read other layers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import combinations
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.common.methods import Method, Neuron, Problem
+from benchmarks.common.methods import Problem
 from benchmarks.common.results import Content
 from benchmarks.interventions.photographs import PhotoSetting, open_world
 from benchmarks.interventions.rows import READOUT, Name, heats_of, methods_of
@@ -27,7 +28,7 @@ from captum_shared.interventions import hottest_area
 
 RIGHT: Name = ("truth", "in the photograph shared with A")
 WRONG: Name = ("truth", "in the photograph shared with B")
-PIXELS = 4
+PIXELS = 3
 """Of every so many trials one has maps of pixels, too, which take long on composites."""
 
 
@@ -64,12 +65,11 @@ def play_composite(setting: PhotoSetting, n: int, number: int) -> Content:
         stranger = int(np.random.default_rng(setting.seed + number).choice(gallery[member[gallery] == 0]))
         problem = Problem(x, scanned.image(reference), scanned.image(stranger))
         judge = make_judge(scanned.scanner, twins, *(scanned.latents[[place]] for place in (reference, rival)))
-        methods = methods_of(pixels=(2 * number + side) % PIXELS == 0)
-        truths = _truths(composite, side, x, neuron, problem)
-        found = play(methods, neuron, problem, judge, setting.seed + number, others=truths, most=False)
-        group = " ".join(composite.categories[:2])
-        trials.append({"group": group, "categories": list(composite.categories[:2]), "side": side, **found,
-                       "right_cell": _right_cell(methods, neuron, problem, composite, side)})  # fmt: skip
+        heats = heats_of(methods_of(pixels=(2 * number + side) % PIXELS == 0), neuron, problem)
+        every = heats | _truths(composite, side, heats[READOUT])
+        found = play(every, x[0], judge, setting.seed + number, most=False)
+        trials.append({"group": " ".join(composite.categories[:2]), "categories": list(composite.categories[:2]),
+                       "side": side, "right_cell": _right_cell(heats, composite, side), **found})  # fmt: skip
     return {"trials": trials, "twins": [twin.name for twin in twins]}
 
 
@@ -87,24 +87,18 @@ def cell_mask(size: tuple[int, int], cell: int) -> Tensor:
     return mask
 
 
-def _truths(composite: Composite, side: int, x: Tensor, neuron: Neuron, problem: Problem) -> dict[Name, Tensor]:
-    """The readout's own heat inside the right photograph, and inside the wrong one: what a perfect map would choose."""
-    readout = [method for method in methods_of(pixels=False) if (method.method, method.rule) == READOUT]
-    heat = heats_of(readout, neuron, problem)[READOUT]
-    heat = heat / heat.max().clamp(min=1e-12)
-    masks = (cell_mask((x.shape[2], x.shape[3]), int(composite.cells[k])) for k in (side, 1 - side))
+def _truths(composite: Composite, side: int, readout: Tensor) -> dict[Name, Tensor]:
+    """The readout's own heat (H, W) inside the right photograph, and the wrong one: what a perfect map would choose."""
+    heat, size = readout / readout.max().clamp(min=1e-12), (readout.shape[0], readout.shape[1])
+    masks = (cell_mask(size, int(composite.cells[k])) for k in (side, 1 - side))
     return {name: heat * mask + mask for name, mask in zip((RIGHT, WRONG), masks, strict=True)}
 
 
-def _right_cell(
-    methods: list[Method], neuron: Neuron, problem: Problem, composite: Composite, side: int
-) -> list[list[object]]:
-    """Each method's share of its hottest area, of the part in the photographs of P and Q, that is in the right one."""
-    size = (problem.x.shape[2], problem.x.shape[3])
-    right, wrong = (cell_mask(size, int(composite.cells[k])) for k in (side, 1 - side))
+def _right_cell(heats: Mapping[Name, Tensor], composite: Composite, side: int) -> list[list[object]]:
+    """Of each method's hottest area in the photographs of P and Q, the share in the right one."""
     shares: list[list[object]] = []
-    for name, heat in heats_of(methods, neuron, problem).items():
-        area = hottest_area(heat, MAIN_AREA)
-        inside, beside = float((area & right).sum()), float((area & wrong).sum())
+    for name, heat in heats.items():
+        area, size = hottest_area(heat, MAIN_AREA), (heat.shape[0], heat.shape[1])
+        inside, beside = (float((area & cell_mask(size, int(composite.cells[k]))).sum()) for k in (side, 1 - side))
         shares.append([*name, inside / (inside + beside) if inside + beside else 0.5])
     return shares

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.common.methods import Problem
 from benchmarks.common.results import Content
-from benchmarks.interventions.rows import methods_of
+from benchmarks.interventions.rows import heats_of, methods_of
 from benchmarks.interventions.scanned import Scanned, scan
 from benchmarks.interventions.trials import Twin, make_judge, play
 from benchmarks.photo_game.neurons import ALPHAS, make_folds
@@ -85,7 +85,9 @@ def play_category(setting: PhotoSetting, category: str) -> Content:
         judge = make_judge(scanned.scanner, twins, *rows)
         names = {name: scanned.paths[k].name for name, k in (("image", image), ("reference", reference),
                                                              ("rival", rival))}  # fmt: skip
-        trials.append({"group": category, **names, **play(methods, neuron, problem, judge, seed)})
+        trials.append(
+            {"group": category, **names, **play(heats_of(methods, neuron, problem), problem.x[0], judge, seed)}
+        )
     auc = {twin.name: _auc(scanned, twin, member, halves[0]) for twin in twins}
     return {"trials": trials, "twins": [twin.name for twin in twins], "auc": auc}
 

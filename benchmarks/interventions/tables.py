@@ -106,6 +106,8 @@ def results_of(table: Table, condition: str, unit: str) -> list[Result]:
 
 def summary(values: np.ndarray, trials: Sequence[Content], unit: str) -> tuple[float, float, float, int]:
     """Mean, interval, and of how many units."""
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0]), float(values[0]), len(values)
     if unit == "categories":
         lows, highs = category_interval(values[None], [trial["categories"] for trial in trials])
         return float(values.mean()), float(lows[0]), float(highs[0]), len(values)

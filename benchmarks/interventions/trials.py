@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common.methods import Method, Neuron, Problem
 from benchmarks.common.results import Content
-from benchmarks.interventions.rows import Name, areas_of_heats, heats_of
+from benchmarks.interventions.rows import Name, areas_of_heats
 from captum_shared.interventions import linear_scores, necessity, sufficiency
 from captum_shared.interventions.scores import Scores
 
@@ -72,24 +71,19 @@ def make_judge(scanner: nn.Module, twins: Sequence[Twin], reference: Tensor, riv
     return Judge(scanner, tuple(scores))
 
 
-def play(
-    methods: Sequence[Method], neuron: Neuron, problem: Problem, judge: Judge, seed: int, *,
-    others: Mapping[Name, Tensor] | None = None, most: bool = True,
-) -> Content:  # fmt: skip
-    """Effects of every row, a column for each of the judge's scores.
+def play(heats: Mapping[Name, Tensor], image: Tensor, judge: Judge, seed: int, *, most: bool = True) -> Content:
+    """Effects of every row's area of an image (C, H, W), given the heats (H, W), for each of the judge's scores.
 
     Necessity at the main area by blur and mean; with `most` at all areas, by inpainting, too, and sufficiency.
-    `others` are further heats by name.
     """
-    heats = heats_of(methods, neuron, problem) | dict(others or {})
     effects = []
     for area in AREAS if most else (MAIN_AREA,):
-        found = areas_of_heats(heats, area, seed)
+        found = areas_of_heats(dict(heats), area, seed)
         jobs = [("necessity", fill) for fill in FILLS]
         if most and area == MAIN_AREA:
             jobs += [("necessity", "inpaint"), *(("sufficiency", fill) for fill in FILLS)]
         for kind, fill in jobs:
-            values = _effects(kind, fill, judge, problem.x[0], found)
+            values = _effects(kind, fill, judge, image, found)
             effects += [
                 {"row": list(name), "area": area, "fill": fill, "kind": kind, "values": mean}
                 for name, mean in values.items()

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.common.methods import Problem
 from benchmarks.common.results import Content
 from benchmarks.interventions.photographs import best_and_least
-from benchmarks.interventions.rows import methods_of
+from benchmarks.interventions.rows import heats_of, methods_of
 from benchmarks.interventions.scanned import Scanned, scan
 from benchmarks.interventions.trials import make_judge, play
 from captum_shared.readout.steps import Estimator
@@ -79,7 +79,7 @@ def play_neuron(setting: V4Setting, k: int) -> Content:
         stranger = int(np.random.default_rng(seed).choice(np.flatnonzero(~member)))
         problem = Problem(scanned.image(image), scanned.image(reference), scanned.image(stranger))
         judge = make_judge(scanned.scanner, twins, *(scanned.latents[[place]] for place in (reference, rival)))
-        trials.append({"group": str(k), **play(methods, neuron, problem, judge, seed)})
+        trials.append({"group": str(k), **play(heats_of(methods, neuron, problem), problem.x[0], judge, seed)})
     held_out = {
         t.name: _correlation(t.encode(scanned.latents[halves[0]]) @ t.weight, responses[halves[0]]) for t in twins
     }
