@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -19,7 +18,8 @@ METRICS = ("necessity", "necessity_minus_random", "sufficiency", "sufficiency_mi
 COMPOSITE_METRICS = ("necessity", "rival_necessity", "specificity", "necessity_minus_readout",
                      "specificity_minus_readout", "right_photograph")  # fmt: skip
 REPEATS = 1000
-Interval = Callable[[np.ndarray], tuple[float, float]]
+Key = tuple[Name, str, float, str]
+"""A row, "necessity" or "sufficiency", an area, a fill."""
 
 
 class Table:
@@ -37,10 +37,11 @@ class Table:
 
     def __init__(self, trials: Sequence[Content], twins: Sequence[str], judged_by: Sequence[str]) -> None:
         self.trials, self.twins, self.judged_by = list(trials), list(twins), list(judged_by)
-        self._values = [
-            {(tuple(e["row"]), e["kind"], e["area"], e["fill"]): np.array(e["values"]) for e in trial["effects"]}
+        self._values: list[dict[Key, np.ndarray]] = [
+            {((e["row"][0], e["row"][1]), e["kind"], e["area"], e["fill"]): np.array(e["values"])
+             for e in trial["effects"]}
             for trial in self.trials
-        ]
+        ]  # fmt: skip
 
     @property
     def rows(self) -> list[Name]:
@@ -56,8 +57,8 @@ class Table:
         """Of each trial, a mean over fills and judges; NaN where a trial lacks the row."""
         chosen = [self.twins.index(name) for name in twins or self.judged_by]
 
-        def one(values: Mapping[Any, np.ndarray]) -> float:
-            keys = [(row, kind, area, fill) for fill in fills]
+        def one(values: Mapping[Key, np.ndarray]) -> float:
+            keys: list[Key] = [(row, kind, area, fill) for fill in fills]
             if any(key not in values for key in keys):
                 return float("nan")
             each = np.stack([values[key].reshape(len(self.twins), len(QUESTIONS)) for key in keys])

@@ -106,6 +106,14 @@ def _property(text: str) -> tuple[str, list[str]]:
     return name, values.split(",")
 
 
+def _add_interventions(choices: Choices) -> None:
+    choices.add_argument(
+        "--interventions", action="store_true",
+        help="test every pair: remove the hottest tenth of its image, keep it alone, and see what a model at another "
+        "layer makes of it; some 160 forward passes a pair (default: no)",
+    )  # fmt: skip
+
+
 def _add_selection(choices: Choices) -> None:
     """Which neurons, drivers and references, and which maps."""
 
@@ -144,6 +152,7 @@ def _add_selection(choices: Choices) -> None:
         "--min-d-prime", float, "lowest d' of the preferred category; below 0.5 a neuron is explained with a warning"
     )
     add_explanation(choices, RecordingSettings)
+    _add_interventions(choices)
     number("--figures", int, "neurons whose figures are drawn in advance, the best predicted first")
     number("--map-bits", int, "bits per number in the files of maps: 8, 16 or 32")
     number("--map-reduction", int, "sum maps of pixels over blocks of N x N pixels")

@@ -150,6 +150,9 @@ class RecordingSettings(Settings):
         Bits per number in the files of maps; with 8 and 16, each map has its own scale.
     map_reduction : int
         Side in pixels of the blocks over which maps of pixels are summed; 2 for half the resolution.
+    interventions : bool
+        Whether to test every pair: the hottest tenth of its image is removed, and kept alone, and the model and a twin
+        at another layer say what that does. Off by default, since each pair takes some 160 forward passes.
     images_per_job, maps_per_job : int
         The size of a job: images to encode, maps to make. All maps of an image are made together, up to four times as
         many.
@@ -171,6 +174,7 @@ class RecordingSettings(Settings):
     figures: int = 100
     map_bits: int = 16
     map_reduction: int = 1
+    interventions: bool = False
     images_per_job: int = 64
     maps_per_job: int = 64
 
@@ -185,6 +189,8 @@ class RecordingSettings(Settings):
         for name, among in (("map_bits", (8, 16, 32)), ("pairs", PAIRS), ("pole", POLES)):
             check_choice(name, getattr(self, name), among)
         check_integer("folds", self.folds, 2)
+        if not isinstance(self.interventions, bool):
+            raise TypeError(f"`interventions` must be True or False, got {self.interventions!r}")
         if self.pca is not None:
             check_integer("pca", self.pca, also="None")
         for name in ("min_reliability", "min_cv_r", "min_d_prime", "threshold"):
@@ -237,6 +243,7 @@ class RecordingOptions(Options, total=False):
     figures: int
     map_bits: int
     map_reduction: int
+    interventions: bool
     images_per_job: int
     maps_per_job: int
 

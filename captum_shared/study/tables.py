@@ -9,6 +9,7 @@ import numpy as np
 
 from captum_shared.readout import ceiling_corrected
 from captum_shared.study.findings import Findings
+from captum_shared.study.interventions import EFFECT_COLUMNS, Effects, EffectsSummary
 from captum_shared.study.network import Network
 from captum_shared.study.settings import WEAK_D_PRIME
 from captum_shared.study.study import Study
@@ -44,6 +45,7 @@ class RecordingSummary(TypedDict, total=False):
     similarity: str
     references_averaged: int
     reference_counts: dict[str, int]
+    interventions: EffectsSummary
     shard: str
     folder: str
 
@@ -63,14 +65,19 @@ def neuron_rows(study: Study, findings: Findings) -> list[list[float | str]]:
     ]  # fmt: skip
 
 
-def pair_rows(study: Study, findings: Findings) -> list[list[float | str]]:
+def pair_columns(effects: Effects | None) -> tuple[str, ...]:
+    """The columns of ``pairs.csv``; those of interventions come after the others, where they were made."""
+    return PAIR_COLUMNS if effects is None else (*PAIR_COLUMNS, *EFFECT_COLUMNS)
+
+
+def pair_rows(study: Study, findings: Findings, effects: Effects | None = None) -> list[list[float | str]]:
     """A row per pair, in the order of the maps."""
     names, responses, predictions = study.recording.stimulus_names, study.responses, findings.models.predictions
     return [
         [n.name, names[image], names[reference], _number(similarity), _number(responses[n.index, image]),
-         _number(predictions[image, n.index])]
+         _number(predictions[image, n.index]), *([] if effects is None else effects[n.index][rank].row())]
         for n in findings.neurons
-        for image, reference, similarity in n.shown
+        for rank, (image, reference, similarity) in enumerate(n.shown)
     ]  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from captum_shared.report.device import find_device
 from captum_shared.report.recording.writing import write_report
 from captum_shared.study.encoding import encode_stimuli, fit_models
 from captum_shared.study.findings import Findings
+from captum_shared.study.interventions import make_interventions
 from captum_shared.study.maps import make_maps
 from captum_shared.study.neurons import select_neurons
 from captum_shared.study.run import Run
@@ -29,6 +30,7 @@ from captum_shared.study.study import open_study
 from captum_shared.study.subject import Subject, open_subject
 from captum_shared.study.tables import RecordingSummary
 from captum_shared.study.tuning import find_tuning
+from captum_shared.study.twins import twin_layer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -164,6 +166,8 @@ def _explain(
     part = parse_shard(shard)
     with evaluating(encoder):
         study = open_study(subject, encoder, transform, **choices)
+        if study.settings.interventions:
+            twin_layer(study)  # refused now rather than after hours
         with report_folder(part.folder(out) if part else out, study.manifest(), overwrite) as folder:
             if folder.finished:
                 return cast(RecordingSummary, folder.read_json("summary.json"))
@@ -179,7 +183,8 @@ def _explain(
             if part is not None:
                 folder.leave()
                 return {"shard": str(part), "folder": str(folder.path)}
-            return write_report(study, findings, run)
+            effects = make_interventions(study, findings, run) if study.settings.interventions else None
+            return write_report(study, findings, run, effects)
 
 
 def run_recording(

@@ -16,6 +16,7 @@ from captum_shared.labels import split_labels
 from captum_shared.report.html import LinkedPicture, Section
 from captum_shared.report.pair_views import ImageShelf, hub_warnings, preference_warnings, reference_view
 from captum_shared.report.pictures import black_and_white, pictures_of
+from captum_shared.report.recording.effects import effects_sentence, effects_warnings
 from captum_shared.report.viewer import (
     ColumnView,
     NeuronEntry,
@@ -29,6 +30,7 @@ from captum_shared.report.viewer import (
 )
 from captum_shared.selection import Drivers, make_rule
 from captum_shared.study.findings import Findings
+from captum_shared.study.interventions import Effects
 from captum_shared.study.looks import LookRequest, Memory, References, other_rules
 from captum_shared.study.maps import load_maps, map_path
 from captum_shared.study.network import transform_image
@@ -58,12 +60,13 @@ def write_views(
     run: Run,
     rows: Sequence[Mapping[str, float | str | None]],
     thumbnails: Sequence[LinkedPicture | None],
+    effects: Effects | None = None,
 ) -> Section:
-    """Write ``data`` and ``images``; the section for the page.
+    """Write ``data`` and ``images``; the section for the page. Effects are those of interventions, if any.
 
     `rows` are those of ``neurons.csv``, with a thumbnail each, or None where a neuron has no figure.
     """
-    views, columns = _Views(study, findings, run), _columns(study)
+    views, columns = _Views(study, findings, run, effects or {}), _columns(study)
     run.carry_out(views.jobs(), "views")
     entries = [
         views.entry(neuron, row, picture)
@@ -89,8 +92,8 @@ def _columns(study: Study) -> list[ColumnView]:
 class _Views:
     """The jobs that make the scripts of neurons, and the images they show."""
 
-    def __init__(self, study: Study, findings: Findings, run: Run) -> None:
-        self.study, self.findings, self.run = study, findings, run
+    def __init__(self, study: Study, findings: Findings, run: Run, effects: Effects) -> None:
+        self.study, self.findings, self.run, self.effects = study, findings, run, effects
         ends, transform, stimuli = black_and_white(study.network.transform), study.network.transform, study.recording
         self.shelf = ImageShelf(
             lambda place: pictures_of(transform_image(transform, stimuli.stimuli[place]), ends),
@@ -168,12 +171,14 @@ class _Views:
         text = (self.run.folder / "data" / f"neuron_{neuron.index}.js").read_text()
         pairs = json.loads(text.split(",", 2)[2].rsplit("]);", 1)[0])["pairs"]
         images = [image for image, _, _ in neuron.shown]
-        for place, references in zip(images, pairs, strict=True):
-            best = references[0]
-            response = float(self.study.responses[neuron.index, place])
-            entry["pairs"].append(
-                [self.shelf.number(place), best["image"], best["similarity"], response, best["warnings"]]
-            )
+        tested = self.effects.get(neuron.index, [None] * len(images))
+        for place, references, effects in zip(images, pairs, tested, strict=True):
+            best, response = references[0], float(self.study.responses[neuron.index, place])
+            own = [self.shelf.number(place), best["image"], best["similarity"], response, best["warnings"]]
+            if effects is not None:
+                own[4] = [*best["warnings"], *effects_warnings(effects)]
+                own.append(effects_sentence(effects))
+            entry["pairs"].append(own)
         return entry
 
 

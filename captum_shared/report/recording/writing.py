@@ -22,9 +22,11 @@ from captum_shared.report.html import LinkedPicture, linked_gallery, numbers, pa
 from captum_shared.report.pair_views import preference
 from captum_shared.report.pictures import black_and_white, pictures_of
 from captum_shared.report.recording import figures
+from captum_shared.report.recording.effects import TITLE, effects_text
 from captum_shared.report.recording.methods import lead_text, methods_text, title_text
 from captum_shared.report.recording.views import write_views
 from captum_shared.study.findings import Findings
+from captum_shared.study.interventions import Effects, summarise_effects
 from captum_shared.study.maps import file_stem, load_maps, map_path
 from captum_shared.study.network import transform_image
 from captum_shared.study.neurons import NeuronFindings
@@ -34,11 +36,11 @@ from captum_shared.study.study import Study
 from captum_shared.study.tables import (
     LAYER_COLUMNS,
     NEURON_COLUMNS,
-    PAIR_COLUMNS,
     RecordingSummary,
     layer_rows,
     model_name,
     neuron_rows,
+    pair_columns,
     pair_rows,
     summarise,
 )
@@ -54,11 +56,14 @@ DRIVERS = "its drivers"
 """What figures call the stimuli that are set apart, if that is not a category."""
 
 
-def write_report(study: Study, findings: Findings, run: Run) -> RecordingSummary:
-    """Write everything but the maps and the manifest; the summary."""
+def write_report(study: Study, findings: Findings, run: Run, effects: Effects | None = None) -> RecordingSummary:
+    """Write everything but the maps and the manifest; the summary. Effects are those of interventions, if any."""
     folder, rows, summary = run.folder, neuron_rows(study, findings), summarise(study, findings)
+    tested = None if effects is None else summarise_effects(effects)
+    if tested is not None:
+        summary["interventions"] = tested
     folder.write_csv("neurons.csv", NEURON_COLUMNS, rows)
-    folder.write_csv("pairs.csv", PAIR_COLUMNS, pair_rows(study, findings))
+    folder.write_csv("pairs.csv", pair_columns(effects), pair_rows(study, findings, effects))
     folder.write_csv("layers.csv", LAYER_COLUMNS, layer_rows(study, findings))
     _draw_neurons(study, findings, run)
     population = _draw_population(study, findings, summary, folder)
@@ -70,12 +75,14 @@ def write_report(study: Study, findings: Findings, run: Run) -> RecordingSummary
         run,
         [dict(zip(NEURON_COLUMNS, row, strict=True)) for row in rows],
         [_thumbnail(neuron, study) if neuron.index in pictured else None for neuron in findings.neurons],
+        effects,
     )
     settings = {**study.settings.as_json(), **study.about, **packages}
     sections = [
         numbers(_numbers(study, summary)),
         text(study.notes),
         views,
+        *([] if effects is None else [text(effects_text(tested), TITLE)]),
         linked_gallery("Population", population),
         text(methods_text(study, summary, packages), "Methods"),
         table("Settings and versions", ("setting", "value"), [(key, str(value)) for key, value in settings.items()]),

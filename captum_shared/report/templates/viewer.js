@@ -226,7 +226,7 @@ class Viewer {
     const plots = entry.figure ? make("a", { class: "fact", href: entry.figure }, "All plots of this neuron") : "";
     byId("facts").replaceChildren(...facts.map(([name, value]) => make("span", { class: "fact" }, `${name} `, make("b", {}, digits(value)))), plots);
     const ofBest = this.references[0].warnings, said = row[4].filter((warning) => !ofBest.includes(warning)); // of any reference
-    byId("warnings").replaceChildren(...[...entry.warnings, ...said, ...view.warnings].map((text) => make("li", {}, text)));
+    byId("warnings").replaceChildren(...[...entry.warnings, ...said, ...view.warnings].map((text) => make("li", {}, text))); byId("tested").textContent = !row[5] ? "" : this.reference ? "Interventions were made for the first reference." : row[5];
     [row[0], view.image].forEach((number, side) => {
       const [source, name, category, width, height] = index.images[number], { image, frame, caption } = this.sides[side];
       image.src = source;

@@ -1,0 +1,176 @@
+"""Twins: readouts of each explained neuron at another layer, which its maps have not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save
+from torch import Tensor
+
+from captum_shared.encoder import LatentEncoder, encode_images
+from captum_shared.encoder.identity import ImageTransform
+from captum_shared.encoder.layers import candidate_layers
+from captum_shared.folders import WORK
+from captum_shared.readout import LinearReadout
+from captum_shared.readout.fitting import Splits
+from captum_shared.readout.nested import fit_candidate
+from captum_shared.readout.steps import Estimator
+from captum_shared.study.encoding import Latents, blocks_of, correlations, splits_of, without_empty_dimensions
+from captum_shared.study.findings import Findings
+from captum_shared.study.network import Network, transform_image
+from captum_shared.study.run import Job, Run, Share, array_bytes
+from captum_shared.study.study import Study
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A neuron's readout at another layer.
+
+    Attributes
+    ----------
+    latents : Latents
+        Of the network that has the layer among its candidates.
+    candidate : int
+    weight : Tensor (D,)
+        On the standardised latents, of the pole that is explained.
+    r : float
+        Cross-validated correlation with the responses.
+    """
+
+    latents: Latents
+    candidate: int
+    weight: Tensor
+    r: float
+
+    @property
+    def name(self) -> str:
+        """Its layer and pooling."""
+        network = self.latents.network
+        return f"{network.layer(self.candidate)} {network.pool(self.candidate)}"
+
+
+def find_twins(study: Study, findings: Findings, run: Run) -> dict[int, Twin]:
+    """A twin for each explained neuron, by its index.
+
+    It reads the candidate of another layer that predicts the neuron best or, if all candidates are of one layer, the
+    block before that layer, pooled alike. It is fitted to all stimuli, as the neuron's own model is.
+
+    Raises
+    ------
+    ValueError
+        If the network has no other layer with positions.
+    """
+    found: dict[int, Twin] = {}
+    if not findings.explained:
+        return found
+    names = {layer for layer, _ in study.network.candidates}
+    latents = findings.latents if len(names) > 1 else _other_latents(study, run)
+    chosen = {neuron.index: _best_other(study, findings, neuron.index, len(names) > 1) for neuron in findings.explained}
+    for candidate in sorted(set(chosen.values())):
+        members = np.array([chosen.get(k) == candidate for k in range(study.recording.n_neurons)])
+        found |= _fitted(study, run, latents, candidate, members)
+    return found
+
+
+def twin_layer(study: Study) -> str | None:
+    """The block before the only layer, or the last one if there is none before; None if there are several layers.
+
+    Raises
+    ------
+    ValueError
+        If the network has no other layer with positions.
+    """
+    layers = {layer for layer, _ in study.network.candidates}
+    if len(layers) > 1:
+        return None
+    (layer,) = layers
+    blocks = candidate_layers(study.network.scanner.model, _example(study))
+    others = [name for name in blocks if name != layer and not name.startswith(f"{layer}.")]
+    before = [name for name in others if layer in blocks and blocks.index(name) < blocks.index(layer)]
+    if not others:
+        raise ValueError(f"`interventions` need a twin at another layer than {layer!r}, and the network has none")
+    return (before or others)[-1]
+
+
+def _example(study: Study) -> Tensor:
+    network = study.network
+    return transform_image(network.transform, study.recording.stimuli[0])[None].to(network.device)
+
+
+def _best_other(study: Study, findings: Findings, neuron: int, several: bool) -> int:
+    """The candidate of another layer with the best score; the only one of `_other_latents` if there is no other."""
+    if not several:
+        return 0
+    own, scores = study.network.layer(int(findings.models.candidate[neuron])), findings.models.scores[:, neuron]
+    others = [c for c, (layer, _) in enumerate(study.network.candidates) if layer != own]
+    return max(others, key=lambda c: float(scores[c]))
+
+
+def _other_latents(study: Study, run: Run) -> Latents:
+    """Latents of the block before the only layer, for all stimuli."""
+    network, example = study.network, _example(study)
+    pool = network.candidates[0][1]
+    encoder = LatentEncoder(network.scanner.model, str(twin_layer(study)), pool).eval()
+    with torch.no_grad():
+        width = encoder(example).shape[1]
+    other = Network(encoder, [(encoder.layer, pool)], [width], network.transform)
+    path = run.folder / WORK / "twin_latents.npy"
+
+    def arguments(share: Share) -> tuple[object, ...]:
+        return share(encoder), study.recording.stimuli, network.transform, study.settings.batch_size
+
+    run.carry_out([Job((path,), _encode, arguments)], "images for twins")
+    return Latents([path], other, study.settings.standardize)
+
+
+def _fitted(study: Study, run: Run, latents: Latents, candidate: int, members: np.ndarray) -> dict[int, Twin]:
+    """The twins of the neurons (K,) that read this candidate."""
+    blocks, responses = blocks_of(study.responses, members), study.responses
+    paths = [run.folder / WORK / f"twin_{candidate:03d}_{number:03d}.safetensors" for number in range(len(blocks))]
+
+    def arguments(number: int, share: Share) -> tuple[object, ...]:
+        rows = blocks[number].stimuli
+        data = TwinData(responses[blocks[number].neurons][:, rows].T, splits_of(study.fold_of[rows]), study.estimator,
+                        study.settings.pca)  # fmt: skip
+        return latents.standardized(candidate).numpy()[rows], data
+
+    jobs = [Job((path,), _fit, partial(arguments, number)) for number, path in enumerate(paths)]
+    run.carry_out(jobs, "twins")
+    found = {}
+    for block, path in zip(blocks, paths, strict=True):
+        fit = load_file(path)
+        r = correlations(responses[block.neurons][:, block.stimuli], fit["predictions"])
+        for k, neuron in enumerate(block.neurons):
+            weight = torch.from_numpy(fit["weight"][k]).double()
+            found[int(neuron)] = Twin(latents, candidate, weight, float(r[k]))
+    return found
+
+
+@dataclass(frozen=True)
+class TwinData:
+    """Responses (m, k) of neurons, and how their twins are fitted to them."""
+
+    responses: np.ndarray
+    splits: Splits
+    estimator: Estimator | None
+    pca: int | None
+
+
+def _encode(
+    encoder: LatentEncoder, paths: Sequence[Path], transform: ImageTransform, batch_size: int
+) -> tuple[bytes, ...]:
+    return (array_bytes(encode_images(encoder, list(paths), transform, batch_size, unreadable="raise").numpy()),)
+
+
+def _fit(z: np.ndarray, data: TwinData) -> tuple[bytes, ...]:
+    x, back = (z, None) if data.estimator is not None else without_empty_dimensions(z)
+    fit = fit_candidate(x, data.responses, data.splits, data.estimator, data.pca)
+    weight = LinearReadout.from_estimator(fit.estimator).weight.detach().numpy().astype(np.float64)
+    weight = weight if back is None else (z.T @ (back @ weight.T)).T
+    arrays = {"weight": weight, "predictions": fit.predictions}
+    return (save({name: np.ascontiguousarray(array) for name, array in arrays.items()}),)
