@@ -31,7 +31,7 @@ def test_version_of_a_source_tree_that_nobody_installed() -> None:
 
 def test_no_file_holds_the_version() -> None:
     text = (ROOT / "pyproject.toml").read_text()
-    assert 'dynamic = ["version"]' in text
+    assert re.search(r'^dynamic = .*"version"', text, re.MULTILINE)
     assert not re.search(r"^version = ", text, re.MULTILINE)
     assert not re.search(r"^version:", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
 
@@ -63,3 +63,15 @@ def test_the_citation_in_the_readme_is_that_of_the_file() -> None:
         assert name in readme
     for title in re.findall(r"^ +(?:- )?title: (.+)$", citation, re.MULTILINE):
         assert title in readme
+
+
+def test_on_pypi_the_readme_links_to_the_repository() -> None:
+    toml = pytest.importorskip("tomllib")  # in Python from 3.11
+    settings = toml.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["metadata"]["hooks"]
+    text = (ROOT / "README.md").read_text()
+    for one in settings["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(one["pattern"], one["replacement"], text)
+    assert re.findall(r"\]\((?!https://)", text) == []
+    assert "](https://raw.githubusercontent.com/captum-shared/captum-shared/main/docs/images/swap.jpg)" in text
+    assert f"]({HOME}/blob/main/docs/quickstart.md)" in text
+    assert "](https://captum.ai)" in text
