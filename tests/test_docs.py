@@ -28,6 +28,7 @@ SLOW = {
     "howto/cluster.md",
     "howto/networks.md",  # imports timm and transformers
     "howto/selectivity.md",
+    "howto/categories.md",
 }  # maps and fits
 
 sys.path.insert(0, str(DOCS / "making"))

@@ -1,0 +1,1 @@
+"""Pairs of drivers without categories, and pairs that silence a neuron, on neurons with planted parts."""
