@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from benchmarks.common.results import finish
 from benchmarks.driver_pairs.choices import BY_CATEGORY, CHOICES, SHIPPED, chosen_pairs, readout_alone
 from benchmarks.driver_pairs.planted import Planted, plant
 from captum_shared.attribution import LayerParallelBackprop, ParallelBackprop
+from captum_shared.attribution.inputs import Pair
 from captum_shared.encoder import LatentEncoder
 from captum_shared.files import output_folder, write_csv, write_text
 from captum_shared.folders import report_folder
@@ -115,8 +116,8 @@ class _Maps:
         self.planted = planted
         pixel, layer = ParallelBackprop(encoder), LayerParallelBackprop(encoder)
         alone = LayerParallelBackprop(encoder, readout_alone)
-        self._methods: dict[str, Callable[..., Any]] = {
-            "pixel": partial(pixel.attribute, **engine_arguments),
+        self._methods: dict[str, Callable[..., Pair]] = {
+            "pixel": cast(Callable[..., Pair], partial(pixel.attribute, **engine_arguments)),
             "layer": layer.attribute,
             "readout": alone.attribute,
         }
