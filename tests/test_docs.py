@@ -26,6 +26,7 @@ SLOW = {
     "howto/memory.md",
     "howto/layer.md",
     "howto/cluster.md",
+    "howto/clients.md",  # imports Quantus
     "howto/networks.md",  # imports timm and transformers
     "howto/selectivity.md",
     "howto/categories.md",
