@@ -28,8 +28,6 @@ from captum_shared.interventions import hottest_area
 
 RIGHT: Name = ("truth", "in the photograph shared with A")
 WRONG: Name = ("truth", "in the photograph shared with B")
-PIXELS = 3
-"""Of every so many trials one has maps of pixels, too, which take long on composites."""
 
 
 @lru_cache(maxsize=1)
@@ -65,7 +63,7 @@ def play_composite(setting: PhotoSetting, n: int, number: int) -> Content:
         stranger = int(np.random.default_rng(setting.seed + number).choice(gallery[member[gallery] == 0]))
         problem = Problem(x, scanned.image(reference), scanned.image(stranger))
         judge = make_judge(scanned.scanner, twins, *(scanned.latents[[place]] for place in (reference, rival)))
-        heats = heats_of(methods_of(pixels=(2 * number + side) % PIXELS == 0), neuron, problem)
+        heats = heats_of(methods_of(pixels=False), neuron, problem)  # maps of pixels would take most of the time
         every = heats | _truths(composite, side, heats[READOUT])
         found = play(every, x[0], judge, setting.seed + number, most=False)
         trials.append({"group": " ".join(composite.categories[:2]), "categories": list(composite.categories[:2]),
