@@ -133,10 +133,13 @@ def rank_correlations(truth: np.ndarray, scores: np.ndarray, seed: int = 0) -> t
     ----------
     truth, scores : array (groups, methods)
     """
-    from scipy.stats import kendalltau, spearmanr
+    from scipy.stats import kendalltau, rankdata, spearmanr
 
     rho, tau = (float(f(truth.mean(0), scores.mean(0)).statistic) for f in (spearmanr, kendalltau))
     draws = np.random.default_rng(seed).integers(0, len(truth), (REPEATS, len(truth)))
-    each = [float(spearmanr(truth[d].mean(0), scores[d].mean(0)).statistic) for d in draws]
+    ranks = [rankdata(values[draws].mean(1), axis=1) for values in (truth, scores)]
+    one, other = (each - each.mean(1, keepdims=True) for each in ranks)
+    with np.errstate(invalid="ignore"):
+        each = (one * other).sum(1) / np.sqrt((one**2).sum(1) * (other**2).sum(1))
     low, high = np.nanquantile(each, [0.025, 0.975])
     return rho, tau, float(low), float(high)
