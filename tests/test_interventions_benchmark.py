@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.common.results import Content
 from benchmarks.interventions.composites import cell_mask
 from benchmarks.interventions.made import _denser, _on_part
 from benchmarks.interventions.rows import DRAWS, MOVED, OWN, RANDOM, READOUT, areas_of_heats, methods_of
@@ -14,6 +15,10 @@ from benchmarks.interventions.trials import Twin, make_judge, play
 from captum_shared.interventions import hottest_area, necessity, sufficiency
 
 HEATS = {OWN: torch.rand(20, 30), READOUT: torch.rand(20, 30)}
+
+
+def key(row: tuple[str, str], *rest: object) -> tuple[object, ...]:
+    return (*row, *rest)
 
 
 def twin(name: str, columns: slice, seed: int) -> Twin:
@@ -48,15 +53,15 @@ def test_play_is_necessity_and_sufficiency_of_every_row() -> None:
         (*e["row"], e["kind"], e["area"], e["fill"]): e["values"] for e in play(HEATS, image, judge, seed=5)["effects"]
     }
     area = hottest_area(HEATS[OWN], 0.1)
-    assert found[(*OWN, "necessity", 0.1, "mean")] == pytest.approx(
+    assert found[key(OWN, "necessity", 0.1, "mean")] == pytest.approx(
         necessity(judge, image, area, fills=["mean"]).tolist()
     )
-    assert found[(*OWN, "sufficiency", 0.1, "blur")] == pytest.approx(
+    assert found[key(OWN, "sufficiency", 0.1, "blur")] == pytest.approx(
         sufficiency(judge, image, area, fills=["blur"]).tolist()
     )
     random = areas_of_heats(HEATS, 0.2, 5)[RANDOM]
     assert len(random) == DRAWS
-    assert found[(*RANDOM, "necessity", 0.2, "blur")] == pytest.approx(
+    assert found[key(RANDOM, "necessity", 0.2, "blur")] == pytest.approx(
         necessity(judge, image, random, fills=["blur"]).mean(0).tolist()
     )
     few = play(HEATS, image, judge, seed=5, most=False)["effects"]
@@ -72,7 +77,7 @@ def test_rows_are_of_equal_area_and_named_once() -> None:
     assert {OWN, READOUT} <= set(names)
 
 
-def trial(group: str, own: float, random: float, rival: float = 0.0) -> dict[str, object]:
+def trial(group: str, own: float, random: float, rival: float = 0.0) -> Content:
     """Two twins, three questions: the values differ between twins by 2, so that their mean is `own`."""
     effects = [
         {"row": list(row), "area": 0.1, "fill": fill, "kind": "necessity",
@@ -93,7 +98,7 @@ def test_columns_of_the_table_by_hand() -> None:
     assert columns["necessity_twin_x"].tolist() == [3, 5, 1]
     assert "sufficiency" not in columns  # was not played
     means = {(r.method, r.rule, r.metric): r.value for r in results_of(table, "c", "groups")}
-    assert means[(*OWN, "necessity")] == 3.5  # of (4 + 6) / 2 and 2
+    assert means[key(OWN, "necessity")] == 3.5  # of (4 + 6) / 2 and 2
     assert summary(np.array([4.0, 6.0, 2.0]), table.trials, "pairs")[::3] == (4.0, 3)
 
 

@@ -115,6 +115,7 @@ def test_the_twin_reads_another_layer_and_is_compared_with_random_areas(
             (False, False): "neither",
         }
         assert row["twin_passes"] == passes[levels[0] <= 0.05, levels[1] <= 0.05]
+        assert all(np.isfinite(float(row[f"twin_necessity_{name}"])) for name in ("readout", "similarity", "shuffled"))
         if levels[0] <= 0.05:
             assert float(row["twin_necessity"]) > float(row["twin_necessity_random"])
 
@@ -168,7 +169,9 @@ def test_setting_is_true_or_false(made: tuple[Path, torch.nn.Module, Path], tmp_
         )
 
 
-EFFECTS = PairEffects(0.5, 0.4, 0.3, "features.8 avg", 0.61, 0.42, 0.1, 0.05, 0.2, 0.25, 0.6, -0.04, 0.33, "necessity")
+EFFECTS = PairEffects(
+    0.5, 0.4, 0.3, "features.8 avg", 0.61, 0.42, 0.1, 0.05, 0.4, None, 0.1, 0.2, 0.25, 0.6, -0.04, 0.33, "necessity"
+)
 
 
 def test_sentences_in_words() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from captum_shared.attribution.layer import layer_maps, see_layer
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.folders import WORK
 from captum_shared.interventions import (
@@ -44,6 +45,7 @@ CONTROLS = 19
 LEVEL = 0.05
 FILLS = ("blur", "mean")
 BATCH = 32
+OTHERS = ("twin_necessity_readout", "twin_necessity_similarity", "twin_necessity_shuffled")
 KINDS = ("both", "necessity", "sufficiency", "neither")
 
 
@@ -62,6 +64,10 @@ class PairEffects:
     twin_necessity, twin_necessity_random, twin_necessity_p : float
         By how much the similarity to the reference falls if the area is removed, the mean of random areas, and the
         share of these that do as much.
+    twin_necessity_readout, twin_necessity_similarity, twin_necessity_shuffled : float or None
+        The same for three other maps of the layer: the readout's own, which shows what drives the neuron whatever the
+        reference; the similarity's without the neuron; and that with any stimulus as the reference. None if the layer
+        has no positions.
     twin_sufficiency, twin_sufficiency_random, twin_sufficiency_p : float
         How much higher the similarity is with the area alone than with nothing, likewise.
     twin_specificity : float or None
@@ -80,6 +86,9 @@ class PairEffects:
     twin_necessity: float
     twin_necessity_random: float
     twin_necessity_p: float
+    twin_necessity_readout: float | None
+    twin_necessity_similarity: float | None
+    twin_necessity_shuffled: float | None
     twin_sufficiency: float
     twin_sufficiency_random: float
     twin_sufficiency_p: float
@@ -184,12 +193,11 @@ class _Maker:
             space = self._space(latents, candidate)
             spaces.append(share(space))
             constants.append(_constants(neuron, space[1], w, rivals))
-        heats, seed = (
-            load_maps(map_path(self.run.folder, neuron), self.study.settings.maps[0])[:, 0],
-            self.study.settings.seed,
-        )
+        seed, kind = self.study.settings.seed, self.study.settings.maps[0]
+        constants.append(_control_constants(neuron, z, weight, seed))
         images = [self.study.recording.stimuli[image] for image, _, _ in neuron.shown]
-        return *spaces, constants, self.study.network.transform, list(zip(images, heats, strict=True)), seed
+        pictures = list(zip(images, load_maps(map_path(self.run.folder, neuron), kind)[:, 0], strict=True))
+        return *spaces, constants, self.study.network.transform, pictures, seed
 
     def _space(self, latents: Latents, candidate: int) -> Space:
         key = (id(latents), candidate)
@@ -227,6 +235,16 @@ def _constants(neuron: NeuronFindings, z: Tensor, weight: Tensor, rivals: Sequen
     return torch.stack(rows)
 
 
+def _control_constants(neuron: NeuronFindings, z: Tensor, weight: Tensor, seed: int) -> Tensor:
+    """Of the three other maps, (pairs, 3, D)."""
+    pairs, rows = _pairs(neuron)[0], []
+    for rank, (image, references) in enumerate(zip(pairs.images, pairs.references, strict=True)):
+        strangers = np.setdiff1d(np.arange(len(z)), [image, *references])
+        stranger = int(np.random.default_rng([seed, neuron.index, rank]).choice(strangers))
+        rows.append(torch.stack([weight, z[references].mean(0), weight * z[stranger]]))
+    return torch.stack(rows)
+
+
 def measure_pairs(
     own: Space, twin: Space, constants: Sequence[Tensor], transform: ImageTransform,
     pictures: Sequence[tuple[Path, np.ndarray]], seed: int,
@@ -234,7 +252,7 @@ def measure_pairs(
     """Effects of a neuron's pairs as JSON, from image files and their maps (h, w).
 
     Judged by its own model and by its twin, each with constants (pairs, 3, D): for the similarity to the reference,
-    that to the rival, and the response.
+    that to the rival, and the response. Further constants are those of control maps at its own layer.
     """
     found = []
     for k, (path, heat) in enumerate(pictures):
@@ -242,15 +260,28 @@ def measure_pairs(
         size = (x.shape[1], x.shape[2])
         areas = [hottest_area(heat_on(size, heat, SMOOTHING, "map"), AREA)]
         areas += [random_area(size, AREA, seed=seed + number) for number in range(CONTROLS)]
+        others = _control_areas(own[0], x, constants[2][k])
         judge = _judge(
-            [linear_scores(space[0], c[k], space[1]) for space, c in zip((own, twin), constants, strict=True)]
+            [linear_scores(space[0], c[k], space[1]) for space, c in zip((own, twin), constants[:2], strict=True)]
         )
         removed, kept = (
-            function(judge, x, torch.stack(areas), fills=FILLS, batch_size=BATCH).numpy().reshape(len(areas), 2, 3)
-            for function in (necessity, sufficiency)
+            function(judge, x, torch.stack(masks), fills=FILLS, batch_size=BATCH).numpy().reshape(len(masks), 2, 3)
+            for function, masks in ((necessity, areas + others), (sufficiency, areas))
         )
-        found.append(_effects(removed, kept, has_rival=bool(constants[0][k, 1].any())))
+        by_others = removed[len(areas) :, 1, 0].tolist() or [None] * len(OTHERS)
+        effects = _effects(removed[: len(areas)], kept, bool(constants[0][k, 1].any()))
+        found.append(effects | dict(zip(OTHERS, by_others, strict=True)))
     return [json.dumps(found).encode()]
+
+
+def _control_areas(encoder: nn.Module, x: Tensor, constants: Tensor) -> list[Tensor]:
+    """The hottest areas of control maps at the layer; none if it has no positions."""
+    try:
+        maps = layer_maps(encoder, see_layer(encoder, x[None]), constants.to(x)).cpu()
+    except (TypeError, ValueError):
+        return []
+    size = (x.shape[1], x.shape[2])
+    return [hottest_area(heat_on(size, heat.numpy(), SMOOTHING, "map"), AREA) for heat in maps]
 
 
 def _judge(scores: Sequence[Scores]) -> Scores:
