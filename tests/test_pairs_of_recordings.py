@@ -312,3 +312,39 @@ def test_a_recording_with_categories_of_folders(made: tuple[Path, torch.nn.Modul
 def test_unknown_choice(name: str, value: str, made: tuple[Path, torch.nn.Module]) -> None:
     with pytest.raises(ValueError, match=f"`{name}` must be one of .*, got '{value}'"):
         explain_recording(Recording.load(made[0]), made[1], **{name: value})
+
+
+@pytest.mark.slow  # 10 s: two reports with interventions, and twins for both
+def test_interventions_of_what_silences_are_those_of_the_negated_neuron(
+    made: tuple[Path, torch.nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until this test the twin's readout had the sign of the responses, whatever the pole."""
+    undraw(monkeypatch)
+    folder, network = made
+    recording = Recording.load(folder)
+    negated = Recording(-recording.responses, recording.stimuli, recording.categories, recording.neuron_ids)
+    options = {**QUICK, "layers": ["1", "3"], "interventions": True, "pairs": "drivers", "neurons": "0"}
+    explain(folder, network, tmp_path / "silent", recording, pole="suppress", **options)
+    explain(folder, network, tmp_path / "negated", negated, **options)
+    one, two = rows(tmp_path / "silent" / "pairs.csv"), rows(tmp_path / "negated" / "pairs.csv")
+    columns = [name for name in one[0] if name.startswith(("necessity", "sufficiency", "specificity", "twin"))]
+    assert len(columns) > 9
+    for a, b in zip(one, two, strict=True):
+        for name in columns:
+            if name in ("twin", "twin_passes") or not a[name]:
+                assert a[name] == b[name]
+            else:
+                assert float(a[name]) == pytest.approx(float(b[name]), rel=1e-3, abs=1e-4), name
+
+
+@pytest.mark.slow  # 4 s: a report is made
+def test_no_stimuli_for_what_silences(
+    made: tuple[Path, torch.nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from captum_shared.study.reopen import open_saved
+
+    undraw(monkeypatch)
+    folder, network = made
+    explain(folder, network, tmp_path / "out", Recording.load(folder), pairs="drivers", pole="suppress", **QUICK)
+    with pytest.raises(ValueError, match="must be of what excites neurons.* got one made with the pole 'suppress'"):
+        open_saved(tmp_path / "out")

@@ -73,7 +73,8 @@ class PairEffects:
     twin_specificity : float or None
         By how much more the similarity to the reference falls than that to the rival.
     twin_response : float
-        By how much the predicted response falls if the area is removed.
+        By how much the predicted response falls if the area is removed; for what silences the neuron, how much it
+        rises.
     twin_passes : {"both", "necessity", "sufficiency", "neither"}
         In which of the two no random area does as much.
     """

@@ -140,7 +140,7 @@ def open_saved(folder: str | Path) -> SavedStudy:
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is none.
+        If there is none, or it is of what silences neurons.
     """
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
@@ -150,13 +150,18 @@ def open_saved(folder: str | Path) -> SavedStudy:
     if command != "recording" or not manifest["complete"]:
         what = f"of {command}" if command != "recording" else "that is not finished"
         raise ValueError(f"the report at {folder} must be a finished one of captum-shared recording, got one {what}")
-    table = read_table(folder / "pairs.csv", ["neuron", "image", "reference", "predicted"])
     pairs: dict[str, list[SavedPair]] = {}
-    for row in table.rows:
+    for row in read_table(folder / "pairs.csv", ["neuron", "image", "reference", "predicted"]).rows:
         pair = SavedPair(row["image"], row["reference"], float(row["predicted"] or "nan"))
         pairs.setdefault(row["neuron"], []).append(pair)
     names = tuple(read_table(folder / "neurons.csv", ["neuron"]).column("neuron"))
-    return SavedStudy(folder, cast(Mapping[str, object], manifest), names, pairs)
+    saved = SavedStudy(folder, cast(Mapping[str, object], manifest), names, pairs)
+    if saved.settings.pole == "suppress":
+        raise ValueError(
+            f"the report at {folder} must be of what excites neurons, from which one knows which responses to expect, "
+            "got one made with the pole 'suppress'"
+        )
+    return saved
 
 
 def reopen_study(

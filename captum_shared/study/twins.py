@@ -146,7 +146,7 @@ def _fitted(study: Study, run: Run, latents: Latents, candidate: int, members: n
         fit = load_file(path)
         r = correlations(responses[block.neurons][:, block.stimuli], fit["predictions"])
         for k, neuron in enumerate(block.neurons):
-            weight = torch.from_numpy(fit["weight"][k]).double()
+            weight = study.settings.sign * torch.from_numpy(fit["weight"][k]).double()
             found[int(neuron)] = Twin(latents, candidate, weight, float(r[k]))
     return found
 
