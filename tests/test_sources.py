@@ -412,3 +412,72 @@ def test_an_identity_knows_weights_and_size(named: Callable[[str], str], photogr
         assert identity(0, 64).matches(identity(0, 64)), name
         assert not identity(0, 64).matches(identity(1, 64)), name
         assert not identity(0, 64).matches(identity(0, 96)), name
+
+
+# Commands
+
+
+def answers(photographs: Path) -> dict[str, Any]:
+    lines = (photographs / "stimuli.csv").read_text().splitlines()[1:31]
+    (photographs / "labels.csv").write_text("\n".join(["file,category", *lines]))
+    return {"images": str(photographs / "stimuli"), "labels": str(photographs / "labels.csv")}
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("timm:test_vit", "blocks.1"),
+        ("hf:vit", "layers.1"),
+        ("hf:swin", "encoder.layers.0.downsample"),
+        ("open_clip:tiny-vit", "transformer.resblocks.1"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # of small samples, about which other tests are
+def test_commands_run_on_a_network_of_each_source(
+    name: str,
+    layer: str,
+    named: Callable[[str], str],
+    recording: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    place: Path,
+) -> None:
+    monkeypatch.chdir(place)  # the fixture `recording` has left it
+    network = ["--model", named(name), "--weights", "none", "--image-size", "64"]
+    labelled = [word for flag, value in answers(recording).items() for word in (f"--{flag}", value)]
+    commands: dict[str, list[str]] = {
+        "category": [*labelled, "--preferred", "disc", "--layer", layer, "--steps", "1", "--top", "1"],
+        "selectivity": [*labelled, "--layers", layer, "--top", "5", "--crops", "2", "--sheets", "0"],
+        "recording": [
+            "--recording",
+            str(recording),
+            "--layer",
+            "auto",
+            "--steps",
+            "1",
+            "--drivers",
+            "1",
+            "--folds",
+            "2",
+            "--neurons",
+            "0,1",
+        ],
+    }
+    for command, flags in commands.items():
+        out = tmp_path / "out" / command
+        assert cli.main([command, *network, *flags, "--out", str(out)]) == 0, capsys.readouterr().err
+        assert (out / "index.html").is_file()
+        assert f"open {out}/index.html" in capsys.readouterr().out
+    assert (
+        np.genfromtxt(
+            tmp_path / "out" / "selectivity" / "units.csv", delimiter=",", names=True, dtype=None, encoding=None
+        ).size
+        > 10
+    )
+    summary = json.loads((tmp_path / "out" / "category" / "summary.json").read_text())
+    assert (summary["model"], summary["weights"], summary["layer"]) == (named(name), "none", layer)
+    assert (
+        cli.main(["recording", *network, *commands["recording"], "--out", str(tmp_path / "out" / "recording")]) == 0
+    )  # resumed
