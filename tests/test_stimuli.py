@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pypdf
 import pytest
+import torch
+from browser import open_browser
 from PIL import Image
 from recordings import explain, make_network, make_recording, undraw
 from scipy import stats
@@ -17,8 +22,11 @@ from scipy import stats
 from captum_shared import LatentEncoder, Recording, cli, encode_images
 from captum_shared.encoder.preprocessing import preprocessing
 from captum_shared.report.stimuli import make_stimuli, score_stimuli
-from captum_shared.report.stimuli.tables import read_set
-from captum_shared.stimuli import TrialNoise, luminance_and_contrast, measure_noise, score_comparisons
+from captum_shared.report.stimuli.page import protocol
+from captum_shared.report.stimuli.tables import NeuronSet, PairSet, read_set
+from captum_shared.stimuli import TrialNoise, luminance_and_contrast, measure_noise, plan_repeats, score_comparisons
+from captum_shared.stimuli.pictures import Parts, Stimulus
+from captum_shared.study.experiment import ExperimentSettings
 
 ABOUT = {"model": "tiny_network:make", "weights": "tiny.pth", "image_size": 24, "device": "cpu"}
 
@@ -299,3 +307,45 @@ def test_the_power_matches_the_plan(here: Path) -> None:
         interval = stats.binomtest(found[file], n).proportion_ci(1 - 0.05 / len(power))
         assert interval.low <= planned <= interval.high, file
         assert confirmed[file] >= found[file] - n // 100  # Holm's correction loses nothing
+
+
+@pytest.mark.slow  # a second for each set; together over 5
+def test_what_silences_a_neuron_goes_the_other_way(here: Path, tmp_path: Path) -> None:
+    """The responses are predicted, not their negative, and a part without which they rise is expected to be shown."""
+    network, recording = make_network(here), Recording.load(here / "recording")
+    explain(here / "recording", network, tmp_path / "none", maps="layer", figures=0, neurons="0", threshold=9)
+    with pytest.raises(ValueError, match="explains no neuron, so it has no pairs to test"):
+        make_stimuli(tmp_path / "none", recording, network, preprocessing(24), out=tmp_path / "made")
+    explain(here / "recording", network, tmp_path / "report", maps="layer", figures=0, min_cv_r=-1, min_d_prime=-9,
+            pole="suppress", threshold=0.3)  # fmt: skip
+    make_stimuli(tmp_path / "report", recording, network, preprocessing(24), out=tmp_path / "made", progress=False)
+    expected = {row["kind"]: row["expected"] for row in rows_of(tmp_path / "made/comparisons.csv")}
+    assert expected == {"removed": "higher", "alone": "lower", "transplant": "lower"}
+    stimuli = [row for row in rows_of(tmp_path / "made/stimuli.csv") if row["kind"] in ("image", "reference")]
+    shown = {(row["neuron"], row[row["kind"]]): float(row["predicted"]) for row in stimuli}
+    recorded = [recording.mean_responses[int(n), recording.stimulus_names.index(name)] for n, name in shown]
+    of = [int(neuron) for neuron, _ in shown]
+    assert np.mean(list(shown.values())) < recording.mean_responses[of].mean()
+    assert np.abs(np.array(list(shown.values())) - recorded).mean() < 2
+    assert "without the part, the response is higher" in (tmp_path / "made/index.html").read_text()
+
+
+@pytest.mark.slow  # a browser
+def test_the_protocol_is_one_page(here: Path, tmp_path: Path) -> None:
+    """Also for more neurons than its table holds."""
+    settings, summary = ExperimentSettings(), json.loads((here / "made/summary.json").read_text())
+    picture = np.zeros((24, 24, 3), np.uint8)
+    mask = torch.ones(24, 24, dtype=torch.bool)
+    pair = PairSet(1, "a.png", "b.png", Parts(mask, mask, (), ()), (Stimulus("image", 0, picture),), ("a.png",))
+    noise = TrialNoise(0.123, 0.987)
+    sets = [
+        NeuronSet(
+            f"a neuron with a long name {k}", (pair,), noise, 1.234, {"a.png": 1.0}, plan_repeats([], {}, noise), (2, 3)
+        )
+        for k in range(30)
+    ]
+    (tmp_path / "index.html").write_text(protocol(sets, settings, {**summary, "n_neurons": 30}))
+    with open_browser() as browser:
+        browser.get((tmp_path / "index.html").as_uri())
+        pdf = browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})["data"]
+    assert len(pypdf.PdfReader(io.BytesIO(base64.b64decode(pdf))).pages) == 1

@@ -79,16 +79,32 @@ def match_pictures(
     made: dict[int, np.ndarray] = {}
     for group in dict.fromkeys(groups):
         members = [number for number, name in enumerate(groups) if name == group]
-        level = float(np.mean([found[number][1] for number in members]))
-        while True:
-            wanted = {number: level if contrast else found[number][1] for number in members}
-            tried = {number: _adjusted(pictures[number], means[number], wanted[number], seed) for number in members}
-            if not contrast or all(abs(luminance_and_contrast(one)[1] - level) <= TOLERANCE for one in tried.values()):
-                break
-            level *= _SHRINK
-            if level < LEAST:
-                raise ValueError(f"black and white leave no room for pictures of equal contrast in group {group!r}")
-        made |= tried
+        if contrast:
+            some, own = [pictures[number] for number in members], [means[number] for number in members]
+            level = float(np.mean([found[number][1] for number in members]))
+            made |= dict(zip(members, _equal_contrast(some, own, level, seed), strict=True))
+        else:
+            made |= {number: _adjusted(pictures[number], means[number], found[number][1], seed) for number in members}
+    return [made[number] for number in range(len(pictures))]
+
+
+def _equal_contrast(
+    pictures: Sequence[np.ndarray], means: Sequence[float], level: float, seed: int
+) -> list[np.ndarray]:
+    """Pictures with these means and one contrast: the highest up to `level` that all of them can have, or nearly."""
+    order = list(range(len(pictures)))
+    made: dict[int, np.ndarray] = {}
+    while len(made) < len(pictures):
+        number = next(one for one in order if one not in made)
+        one = _adjusted(pictures[number], means[number], level, seed)
+        if abs(luminance_and_contrast(one)[1] - level) <= TOLERANCE:
+            made[number] = one
+            continue
+        made, level = {}, level * _SHRINK
+        order.remove(number)
+        order.insert(0, number)  # what failed is tried first from now on
+        if level < LEAST:
+            raise ValueError("black and white leave no room for pictures of equal contrast")
     return [made[number] for number in range(len(pictures))]
 
 

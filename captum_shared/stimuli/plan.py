@@ -9,13 +9,31 @@ from captum_shared.stimuli.noise import TrialNoise
 from captum_shared.stimuli.power import repeats_needed, welch_power
 
 EXPECTED = {"removed": "lower", "alone": "higher", "transplant": "higher"}
-"""How the response to a picture of each kind compares with that to its controls, if the map is right."""
-COMPARISONS = {
-    "removed": "without the part, the response is lower than without a random part of the same area",
-    "alone": "the part alone drives the neuron more than a random part of the same area alone",
-    "transplant": "the reference's part in place of the image's own drives the neuron more than a random part of the "
-    "reference there",
-}
+"""How the response to a picture of each kind compares with that to its controls, if the map of what drives a neuron is
+right; of what silences it, the other way."""
+
+
+def expected_way(kind: str, pole: str = "excite") -> str:
+    """Which way a comparison goes if the map is right: "lower" or "higher".
+
+    Examples
+    --------
+    >>> expected_way("removed"), expected_way("removed", pole="suppress")
+    ('lower', 'higher')
+    """
+    way = EXPECTED[kind]
+    return way if pole == "excite" else {"lower": "higher", "higher": "lower"}[way]
+
+
+def in_words(kind: str, expected: str) -> str:
+    """A comparison in words."""
+    more = "more" if expected == "higher" else "less"
+    return {
+        "removed": f"without the part, the response is {expected} than without a random part of the same area",
+        "alone": f"the part alone drives the neuron {more} than a random part of the same area alone",
+        "transplant": f"the reference's part in place of the image's own drives the neuron {more} than a random part "
+        "of the reference there",
+    }[kind]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ encoding models; what it finds is compared with the report's own tables.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -88,6 +89,14 @@ class SavedStudy:
         return [(layer, int(pool) if pool.isdigit() else pool) for layer, pool in found]
 
     @property
+    def question(self) -> dict[str, object]:
+        """What a study of the report says of itself; an option that it did not know yet has its default."""
+        known = {name: value for name, value in self.manifest.items() if name != "versions"}
+        settings = cast(Mapping[str, object], self._configuration["settings"])
+        options = {**RecordingSettings().as_json(), **settings}
+        return {**known, "configuration": {**self._configuration, "settings": options}}
+
+    @property
     def _configuration(self) -> Mapping[str, object]:
         return cast(Mapping[str, object], self.manifest["configuration"])
 
@@ -150,18 +159,16 @@ def open_saved(folder: str | Path) -> SavedStudy:
     if command != "recording" or not manifest["complete"]:
         what = f"of {command}" if command != "recording" else "that is not finished"
         raise ValueError(f"the report at {folder} must be a finished one of captum-shared recording, got one {what}")
+    names = tuple(read_table(folder / "neurons.csv", ["neuron", "status"]).column("neuron"))
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    if not summary["n_pairs"]:
+        raise ValueError(f"the report at {folder} explains no neuron, so it has no pairs to test")
+    table = read_table(folder / "pairs.csv", ["neuron", "image", "reference", "predicted"])
     pairs: dict[str, list[SavedPair]] = {}
-    for row in read_table(folder / "pairs.csv", ["neuron", "image", "reference", "predicted"]).rows:
+    for row in table.rows:
         pair = SavedPair(row["image"], row["reference"], float(row["predicted"] or "nan"))
         pairs.setdefault(row["neuron"], []).append(pair)
-    names = tuple(read_table(folder / "neurons.csv", ["neuron"]).column("neuron"))
-    saved = SavedStudy(folder, cast(Mapping[str, object], manifest), names, pairs)
-    if saved.settings.pole == "suppress":
-        raise ValueError(
-            f"the report at {folder} must be of what excites neurons, from which one knows which responses to expect, "
-            "got one made with the pole 'suppress'"
-        )
-    return saved
+    return SavedStudy(folder, cast(Mapping[str, object], manifest), names, pairs)
 
 
 def reopen_study(
@@ -194,8 +201,7 @@ def reopen_study(
         chosen["pools"] += [pool] * (pool not in chosen["pools"])
     whole = {} if isinstance(encoder, LatentEncoder) else chosen
     study = open_study(subject, encoder, transform, about=dict(saved.about), **whole)  # type: ignore[arg-type]
-    before = {name: value for name, value in saved.manifest.items() if name != "versions"}
-    different = differences(before, study.manifest())
+    different = differences(saved.question, study.manifest())
     if different:
         raise ValueError(
             f"the recording or the network is not that of the report at {saved.folder}. Different (there -> now): "
@@ -228,9 +234,10 @@ def fit_again(study: Study, saved: SavedStudy, run: Run) -> dict[str, NeuronMode
 
 
 def _model(study: Study, latents: Latents, models: EncodingModels, k: int) -> NeuronModel:
-    candidate, recorded, weight = int(models.candidate[k]), study.responses[k], models.weights[k]
-    if weight is None:
+    candidate, recorded, explained = int(models.candidate[k]), study.responses[k], models.weights[k]
+    if explained is None:
         raise ValueError(f"neuron {study.recording.neuron_ids[k]} has no encoding model")
+    weight = study.settings.sign * explained  # of the responses, whichever pole is explained
     z, known = latents.standardized(candidate).numpy(), np.isfinite(recorded)
     bias = float(recorded[known].mean() - z[known].mean(0) @ weight)  # as of any least squares with an intercept
     missed = (recorded - models.predictions[:, k])[known]

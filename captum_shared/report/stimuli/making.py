@@ -26,7 +26,7 @@ from captum_shared.stimuli.frames import same_size, seen_window
 from captum_shared.stimuli.matching import match_pictures
 from captum_shared.stimuli.noise import TrialNoise, measure_noise
 from captum_shared.stimuli.pictures import GROUPS, Stimulus, find_parts, pair_stimuli
-from captum_shared.stimuli.plan import EXPECTED, Comparison, plan_repeats
+from captum_shared.stimuli.plan import EXPECTED, Comparison, expected_way, plan_repeats
 from captum_shared.study.experiment import ExperimentSettings, parse_pairs
 from captum_shared.study.maps import file_stem
 from captum_shared.study.reopen import NeuronModel, SavedStudy, fit_again, open_saved, reopen_study
@@ -190,7 +190,7 @@ class _Maker:
         paths = [self.folder / PICTURES / file for file in files]
         latents = encode_images(model.encoder, paths, self.study.network.transform, self.batch_size, unreadable="raise")
         predicted = dict(zip(files, model.predict(latents).tolist(), strict=True))
-        comparisons = [one for pair in pairs for one in _comparisons(model.name, pair)]
+        comparisons = [one for pair in pairs for one in _comparisons(model.name, pair, self.saved.settings.pole)]
         s = self.settings
         plan = plan_repeats(comparisons, predicted, noise, alpha=s.alpha, power=s.power, most=s.max_repeats)
         return NeuronSet(model.name, tuple(pairs), noise, model.error, predicted, plan, tuple(dark))
@@ -240,12 +240,12 @@ def _matched(pairs: Sequence[PairSet], pictures: Sequence[Stimulus], s: Experime
     return [pair.with_pictures([next(rest) for _ in pair.stimuli]) for pair in pairs]
 
 
-def _comparisons(neuron: str, pair: PairSet) -> list[Comparison]:
+def _comparisons(neuron: str, pair: PairSet, pole: str) -> list[Comparison]:
     found = []
-    for kind, expected in EXPECTED.items():
+    for kind in EXPECTED:
         named = [(one.control, file) for one, file in zip(pair.stimuli, pair.files, strict=True) if one.kind == kind]
         controls = tuple(file for control, file in named if control)
-        found.append(Comparison(neuron, pair.number, kind, named[0][1], controls, expected))
+        found.append(Comparison(neuron, pair.number, kind, named[0][1], controls, expected_way(kind, pole)))
     return found
 
 

@@ -9,7 +9,7 @@ from captum_shared.folders import ReportFolder
 from captum_shared.report.html import LinkedPicture, Section, linked_gallery, numbers, page, table, text
 from captum_shared.report.stimuli.sheets import pair_sheet
 from captum_shared.report.stimuli.tables import NeuronSet, StimuliSummary
-from captum_shared.stimuli.plan import COMPARISONS, EXPECTED
+from captum_shared.stimuli.plan import in_words
 from captum_shared.study.experiment import ExperimentSettings
 
 MOST_ROWS = 12
@@ -50,11 +50,12 @@ def protocol(sets: Sequence[NeuronSet], settings: ExperimentSettings, summary: S
     lead = (
         f"{summary['n_files']} pictures, in images/, test for {_count(summary['n_neurons'], 'neuron')} whether the "
         "parts that their maps mark are what drives them. What should happen is written down here, before the "
-        "experiment; stimuli.csv and comparisons.csv say it for each file."
+        "experiment; stimuli.csv and comparisons.csv say it for each file, pictures.html shows them all."
     )
     shown = [("neurons", summary["n_neurons"]), ("pairs", summary["n_pairs"]), ("pictures", summary["n_files"]),
              ("tests", summary["n_tests"]), ("trials", summary["trials"])]  # fmt: skip
-    rows = [(kind, EXPECTED[kind], words) for kind, words in COMPARISONS.items()]
+    kinds = {one.comparison.kind: one.comparison.expected for each in sets for one in each.plan.comparisons}
+    rows = [(kind, expected, in_words(kind, expected)) for kind, expected in kinds.items()]
     sections = [
         Section("protocol.html"), numbers(shown),
         table("What is expected", ("picture", "response", "compared with its controls"), rows),
@@ -104,8 +105,8 @@ def _steps(sets: Sequence[NeuronSet], settings: ExperimentSettings) -> list[str]
 def _reasons(sets: Sequence[NeuronSet], settings: ExperimentSettings) -> list[str]:
     silent = [each.name for each in sets if not each.plan.n_tested]
     dark = [f"{each.name} (pair {', '.join(map(str, each.dark))})" for each in sets if each.dark]
-    none = f" Nothing can be tested for: {', '.join(silent[:20])}." if silent else ""
-    left = f" Left out because a map has no heat: {', '.join(dark[:20])}." if dark else ""
+    none = f" Nothing can be tested for: {_some(silent)}." if silent else ""
+    left = f" Left out because a map has no heat: {_some(dark)}." if dark else ""
     return [
         f"Test: Welch's t test, two-sided, of the trials of a picture against the mean of its controls, at a level of "
         f"{settings.alpha:g} for all tests of a neuron together (Holm's correction). The repeats are those with which "
@@ -119,6 +120,11 @@ def _reasons(sets: Sequence[NeuronSet], settings: ExperimentSettings) -> list[st
         f"Parts are the hottest {settings.area:.0%} of what the network sees, removed by {settings.fill}; controls "
         f"have the same shape at random places.{left}",
     ]
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more, see neurons.csv" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _count(n: int, noun: str) -> str:

@@ -14,7 +14,7 @@ from captum_shared.folders import MANIFEST, report_folder
 from captum_shared.report.html import numbers, page, table, text
 from captum_shared.report.stimuli.page import PROVES
 from captum_shared.report.stimuli.tables import SavedSet, number, read_set
-from captum_shared.stimuli.plan import COMPARISONS
+from captum_shared.stimuli.plan import in_words
 from captum_shared.stimuli.responses import read_responses
 from captum_shared.stimuli.scoring import ScoredComparison, direction_p, prediction_r, score_comparisons
 
@@ -140,7 +140,8 @@ def _page(
         for name in scored
     ]  # fmt: skip
     missing = f" No responses came back for: {', '.join(s['not_returned'])}." if s["not_returned"] else ""
-    words = [f"{kind}: {words}." for kind, words in COMPARISONS.items()]
+    kinds = {one.comparison.kind: one.comparison.expected for each in scored.values() for one in each}
+    words = [f"{kind}: {in_words(kind, expected)}." for kind, expected in kinds.items()]
     about = (
         "Welch's t test, two-sided, of the trials of a picture against the mean of its controls; p-values of a "
         "neuron's tests are corrected by Holm's method. Confirmed: significant the expected way; refuted: significant "
