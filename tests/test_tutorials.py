@@ -21,6 +21,7 @@ NAMES = (
     "04_recordings",
     "05_selectivity",
     "06_synthetic_benchmark",
+    "07_from_map_to_experiment",
 )
 MOST_SECONDS = 3 * 90  # they are meant to take at most 90 s on two idle cores; machines differ and are busy
 WARNING = re.compile(r"\b\w*Warning\b|\bwarn(ing)?:", re.IGNORECASE)
