@@ -11,7 +11,7 @@ import numpy as np
 
 from captum_shared.files import file_sha256
 from captum_shared.folders import MANIFEST, report_folder
-from captum_shared.report.html import numbers, page, table, text
+from captum_shared.report.html import Section, numbers, page, table, text
 from captum_shared.report.stimuli.page import PROVES
 from captum_shared.report.stimuli.tables import SavedSet, number, read_set
 from captum_shared.stimuli.plan import in_words
@@ -134,11 +134,6 @@ def _page(
          "" if math.isnan(one.p_corrected) else f"{one.p_corrected:.2g}", one.outcome)
         for each in scored.values() for one in each for c in (one.comparison,)
     ]  # fmt: skip
-    neurons = [
-        (name, made.repeats[name], min(map(len, found[name].values())),
-         "unknown" if (r := s["prediction_r"][name]) is None else f"{r:.2f}")
-        for name in scored
-    ]  # fmt: skip
     missing = f" No responses came back for: {', '.join(s['not_returned'])}." if s["not_returned"] else ""
     kinds = {one.comparison.kind: one.comparison.expected for each in scored.values() for one in each}
     words = [f"{kind}: {in_words(kind, expected)}." for kind, expected in kinds.items()]
@@ -148,9 +143,17 @@ def _page(
         "the other way; open: not significant. Comparisons that were not planned to be tested have an "
         "interval and no p-value."
     )
-    header_of_neurons = ("neuron", "repeats planned", "fewest repeats measured", "r of predicted and measured means")
     return page("What became of the predictions", [lead], [
         numbers(shown), table("Comparisons", header, rows),
-        table("Neurons", header_of_neurons, neurons),
+        _neuron_table(made, found, s),
         text([about + missing, *words], "How this was scored"), text([PROVES], "What a result shows"),
     ])  # fmt: skip
+
+
+def _neuron_table(made: SavedSet, found: Mapping[str, Mapping[str, np.ndarray]], s: ResultSummary) -> Section:
+    header = ("neuron", "repeats planned", "fewest repeats measured", "r of predicted and measured means")
+    rows = [
+        (name, made.repeats[name], min(map(len, found[name].values())), "unknown" if r is None else f"{r:.2f}")
+        for name, r in s["prediction_r"].items()
+    ]
+    return table("Neurons", header, rows)
