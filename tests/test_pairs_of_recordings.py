@@ -335,16 +335,3 @@ def test_interventions_of_what_silences_are_those_of_the_negated_neuron(
                 assert a[name] == b[name]
             else:
                 assert float(a[name]) == pytest.approx(float(b[name]), rel=1e-3, abs=1e-4), name
-
-
-@pytest.mark.slow  # 4 s: a report is made
-def test_no_stimuli_for_what_silences(
-    made: tuple[Path, torch.nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from captum_shared.study.reopen import open_saved
-
-    undraw(monkeypatch)
-    folder, network = made
-    explain(folder, network, tmp_path / "out", Recording.load(folder), pairs="drivers", pole="suppress", **QUICK)
-    with pytest.raises(ValueError, match="must be of what excites neurons.* got one made with the pole 'suppress'"):
-        open_saved(tmp_path / "out")

@@ -317,7 +317,7 @@ def test_what_silences_a_neuron_goes_the_other_way(here: Path, tmp_path: Path) -
     with pytest.raises(ValueError, match="explains no neuron, so it has no pairs to test"):
         make_stimuli(tmp_path / "none", recording, network, preprocessing(24), out=tmp_path / "made")
     explain(here / "recording", network, tmp_path / "report", maps="layer", figures=0, min_cv_r=-1, min_d_prime=-9,
-            pole="suppress", threshold=0.3)  # fmt: skip
+            pole="suppress", pairs="drivers", threshold=0.3)  # fmt: skip
     make_stimuli(tmp_path / "report", recording, network, preprocessing(24), out=tmp_path / "made", progress=False)
     expected = {row["kind"]: row["expected"] for row in rows_of(tmp_path / "made/comparisons.csv")}
     assert expected == {"removed": "higher", "alone": "lower", "transplant": "lower"}

@@ -149,7 +149,7 @@ def open_saved(folder: str | Path) -> SavedStudy:
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is none, or it is of what silences neurons.
+        If there is none, or it explains no neuron.
     """
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
