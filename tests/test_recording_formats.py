@@ -59,6 +59,36 @@ def test_what_is_written_is_read(kind: str, small: Recording, tmp_path: Path) ->
     assert [path.resolve() for path in read.stimuli] == list(small.stimuli)
 
 
+SLOW = pytest.mark.slow  # NWB: pynwb reads the whole schema each time
+DAMAGED = [
+    pytest.param(kind, marks=[SLOW] if "NWB" in kind else [])
+    for kind in WRITERS if kind != "MATLAB v5"  # on which SciPy may crash
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damaged_files_are_refused_by_name(kind: str, small: Recording, tmp_path: Path) -> None:
+    """Cut off anywhere, or with some bytes changed: read all the same, or refused in one line with the file's name."""
+    rng = np.random.default_rng(0)
+    path, options = WRITERS[kind](small, tmp_path, **({"n_train": 4} if kind == "TVSD" else {}))
+    whole = path.read_bytes()
+    cuts = [whole[:size] for size in (0, 100, len(whole) // 2, len(whole) - 9)]
+    changed = [bytearray(whole) for _ in range(4)]
+    for content in changed:
+        for place in rng.integers(0, len(whole), 12):
+            content[place] = rng.integers(256)
+    messages = []
+    for number, content in enumerate([*cuts, *changed]):
+        damaged = path.with_name(f"{number}_{path.name}")
+        damaged.write_bytes(content)
+        try:
+            Recording.load(damaged, **options)
+        except ValueError as error:
+            messages.append(str(error))
+    assert len(messages) >= 4
+    assert [text for text in messages if str(tmp_path) not in text or "\n" in text] == []
+
+
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Recording, torch.nn.Module, Path]]:
     """A recording with one repeat of 60 stimuli and four of 30, its network, and its report from a folder."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -61,7 +60,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, KeyError, UnicodeError, OverflowError) as error:  # what h5py raises of damaged files
         raise ValueError(f"{path} is not a readable HDF5 file: {error}") from error
 
 
@@ -104,7 +103,7 @@ class Hdf5Arrays:
     def names(self) -> list[str]:
         """The names of all arrays, except those that MATLAB hides."""
         found: list[str] = []
-        self._file.visititems(lambda name, item: found.append(name) if hasattr(item, "dtype") else None)
+        self._file.visititems(lambda name, item: found.append(name) if hasattr(item, "shape") else None)
         return sorted(name for name in found if not name.startswith("#"))
 
     def numbers(self, name: str) -> np.ndarray:
@@ -120,7 +119,7 @@ class Hdf5Arrays:
         dataset = self._found(name)
         _refuse_objects(dataset, name, self._path)
         if dataset.dtype.kind == "O" and self._matlab:
-            return [_letters(self._file[cell]) for cell in dataset[()].ravel()]
+            return [self._text_of(cell, name) for cell in dataset[()].ravel()]
         if dataset.attrs.get("MATLAB_class") == b"char":
             return ["".join(map(chr, row)).rstrip() for row in np.atleast_2d(dataset[()]).T]
         values = np.asarray(dataset[()])
@@ -128,9 +127,16 @@ class Hdf5Arrays:
 
     def _found(self, name: str) -> h5py.Dataset:
         item = self._file.get(name)
-        if not hasattr(item, "dtype"):
+        if not hasattr(item, "shape"):
             raise ValueError(f"{self._path} has no array {name!r}; there are {', '.join(self.names())}")
         return item
+
+    def _text_of(self, cell: object, name: str) -> str:
+        """The text that a cell refers to; an empty one holds its shape instead of letters."""
+        letters = self._file[cell]
+        if getattr(letters, "dtype", np.dtype("O")).kind not in "ui" or not hasattr(letters, "shape"):
+            raise ValueError(f"{name!r} in {self._path} must hold one text in each cell")
+        return "" if "MATLAB_empty" in letters.attrs else "".join(map(chr, np.asarray(letters[()]).ravel().tolist()))
 
 
 def check_numbers(array: np.ndarray, name: str, path: Path) -> np.ndarray:
@@ -145,13 +151,6 @@ def _is_hdf5(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(520)
     return b"\x89HDF\r\n\x1a\n" in (head[:8], head[512:])
-
-
-def _letters(dataset: h5py.Dataset) -> str:
-    """The text in a cell; an empty one holds its shape instead of letters."""
-    if "MATLAB_empty" in dataset.attrs:
-        return ""
-    return "".join(map(chr, np.asarray(dataset[()]).ravel().tolist()))
 
 
 def _refuse_objects(dataset: h5py.Dataset, name: str, path: Path) -> None:
@@ -172,7 +171,7 @@ def _open_npz(path: Path) -> DictArrays:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return DictArrays({name: archive[name] for name in archive.files}, path)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
+    except Exception as error:  # of a damaged archive, NumPy and zipfile raise whatever comes
         raise ValueError(f"{path} is not a readable .npz archive: {error}") from error
 
 

@@ -71,7 +71,7 @@ def _opened(path: Path) -> Iterator[Dataset]:
     try:
         dataset = xarray.open_dataset(path, decode_times=False)
     except (ValueError, OSError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{path} is not a readable netCDF file: {error}") from error
+        raise ValueError(f"{path} is not a readable netCDF file: {' '.join(str(error).split())}") from error
     with dataset:
         try:
             yield dataset

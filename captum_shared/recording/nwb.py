@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,29 +57,39 @@ def read_nwb(
     ValueError
         If tables or columns are missing, the window is empty, or one image has two categories.
     """
+    start, stop = window
+    if not start < stop:
+        raise ValueError(f"`window` must be (start, stop) with start < stop, got {window}")
+    with _opened(path) as content:
+        table = _presentations(content, intervals, path)
+        if stimulus_column not in table.colnames:
+            raise ValueError(f"the {table.name} of {path} must have a column {stimulus_column!r}, got "
+                             f"{list(table.colnames)}")  # fmt: skip
+        places = places_of(str(name) for name in table[stimulus_column][:])
+        starts = np.asarray(table["start_time"][:], dtype=float)
+        values, ids = _responses(content, starts, (start, stop), traces, select, path)
+        kinds = None
+        if category_column in table.colnames:
+            kinds = one_each([str(kind) for kind in table[category_column][:]], places, path)
+        return Found(by_stimulus(values, places), list(places), kinds, ids)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[NWBFile]:
+    """What is in a file; of damaged ones, pynwb raises whatever comes on opening, and h5py some of it later."""
     try:
         from pynwb import NWBHDF5IO
     except ImportError as error:
         raise ImportError("reading NWB needs pynwb: pip install 'captum-shared[nwb]'") from error
-    start, stop = window
-    if not start < stop:
-        raise ValueError(f"`window` must be (start, stop) with start < stop, got {window}")
-    try:
-        with NWBHDF5IO(str(path), "r") as file:
-            content = file.read()
-            table = _presentations(content, intervals, path)
-            if stimulus_column not in table.colnames:
-                raise ValueError(f"the {table.name} of {path} must have a column {stimulus_column!r}, got "
-                                 f"{list(table.colnames)}")  # fmt: skip
-            places = places_of(str(name) for name in table[stimulus_column][:])
-            starts = np.asarray(table["start_time"][:], dtype=float)
-            values, ids = _responses(content, starts, (start, stop), traces, select, path)
-            kinds = None
-            if category_column in table.colnames:
-                kinds = one_each([str(kind) for kind in table[category_column][:]], places, path)
-            return Found(by_stimulus(values, places), list(places), kinds, ids)
-    except OSError as error:
-        raise ValueError(f"{path} is not a readable NWB file: {error}") from error
+    with contextlib.ExitStack() as stack:
+        try:
+            content = stack.enter_context(NWBHDF5IO(str(path), "r")).read()
+        except Exception as error:
+            raise ValueError(f"{path} is not a readable NWB file: {error}") from error
+        try:
+            yield content
+        except (OSError, RuntimeError, KeyError, UnicodeError) as error:
+            raise ValueError(f"{path} is not a readable NWB file: {error}") from error
 
 
 def _presentations(content: NWBFile, name: str | None, path: Path) -> TimeIntervals:

@@ -106,7 +106,8 @@ def _read(path: Path, options: ReaderOptions) -> Found:
 def _read_arrays(path: Path, options: ReaderOptions) -> Found:
     from captum_shared.recording.tvsd import is_tvsd, read_tvsd
 
-    if "mapping" not in options and path.suffix == ".mat" and is_tvsd(path):
+    asked = "areas" in options or "stimulus_set" in options
+    if "mapping" not in options and path.suffix == ".mat" and (asked or is_tvsd(path)):
         _refuse(options, "a file of TVSD", read_tvsd)
         return read_tvsd(path, **cast(Any, options))
     _refuse(options, "a file of arrays", read_mapped)
