@@ -335,3 +335,28 @@ def test_interventions_of_what_silences_are_those_of_the_negated_neuron(
                 assert a[name] == b[name]
             else:
                 assert float(a[name]) == pytest.approx(float(b[name]), rel=1e-3, abs=1e-4), name
+
+
+@pytest.mark.slow  # 4 s: a report is drawn
+def test_category_takes_folders_and_an_image_in_several(made: tuple[Path, torch.nn.Module], tmp_path: Path) -> None:
+    """Photographs in shapes/disc, shapes/stripe and plain: what plain ones share with shapes, of either kind."""
+    from captum_shared import LatentEncoder
+    from captum_shared.encoder.preprocessing import preprocessing
+    from captum_shared.report.category import explain_category
+
+    recording = Recording.load(made[0])
+    inside = set()
+    for path, kind in zip(recording.stimuli, recording.categories or (), strict=True):
+        folder = tmp_path / "images" / (kind if kind == "plain" else f"shapes/{kind}")
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / path.name)
+        inside |= {path.name} if kind != "plain" else set()
+    encoder = LatentEncoder(made[1], "3")
+    images, out = tmp_path / "images", tmp_path / "out"
+    explain_category(
+        images, "folders", "shapes", encoder, preprocessing(24), out=out, top=3, maps="layer", progress=False
+    )
+    pairs = rows(out / "pairs.csv")
+    assert len(pairs) == 3
+    assert all(row["reference"] in inside and row["image"] not in inside for row in pairs)
+    assert '"shapes, disc"' in (out / "index.html").read_text()

@@ -15,6 +15,7 @@ from captum_shared.encoder import LatentEncoder, load_encoder
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.files import figure_bytes
 from captum_shared.folders import ReportFolder, report_folder
+from captum_shared.labels import split_labels
 from captum_shared.report.device import find_device
 from captum_shared.report.html import Section, page, table, text
 from captum_shared.report.pair_views import ImageShelf, hub_warnings, reference_view
@@ -153,7 +154,7 @@ def _draw_pairs(
     shelf = ImageShelf(
         lambda place: pictures_of(transform_image(study.transform, study.paths[place]), ends),
         [path.name for path in study.paths],
-        study.categories,
+        [", ".join(split_labels(category)) for category in study.categories],
     )
     look = _Looks(study, findings, shelf)
     maps = pair_maps(study, findings)
