@@ -20,10 +20,10 @@ _HOMES = {
     "report": ("explain_recording",),
     "visualization": ("display_heat", "overlay", "pair_figure"),
 }
-_MODULES = (*_HOMES, "interventions", "metrics", "selectivity", "synthetic", "cli")
+_MODULES = (*_HOMES, "interventions", "metrics", "selectivity", "stimuli", "synthetic", "cli")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [*_HOME_OF, "interventions", "metrics", "selectivity", "synthetic"]
+__all__ = [*_HOME_OF, "interventions", "metrics", "selectivity", "stimuli", "synthetic"]
 
 if TYPE_CHECKING:
     __version__: str
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from captum_shared import interventions as interventions
     from captum_shared import metrics as metrics
     from captum_shared import selectivity as selectivity
+    from captum_shared import stimuli as stimuli
     from captum_shared import synthetic as synthetic
     from captum_shared.attribution import LayerCorrespondence as LayerCorrespondence
     from captum_shared.attribution import LayerParallelBackprop as LayerParallelBackprop

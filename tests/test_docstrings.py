@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 import captum_shared as cs
-from captum_shared import interventions, metrics, selectivity, synthetic
+from captum_shared import interventions, metrics, selectivity, stimuli, synthetic
 
 SECTIONS = ("Parameters", "Returns", "Raises", "Examples")
 
 
 def exported() -> Iterator[tuple[str, Any]]:
     """Functions and classes by their public names."""
-    for module in (cs, interventions, metrics, selectivity, synthetic):
+    for module in (cs, interventions, metrics, selectivity, stimuli, synthetic):
         for name in module.__all__:
             value = getattr(module, name)
             if inspect.isroutine(value) or inspect.isclass(value):

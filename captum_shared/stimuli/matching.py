@@ -22,11 +22,27 @@ def luminance_and_contrast(picture: np.ndarray) -> tuple[float, float]:
     The luminance is 0.299 R + 0.587 G + 0.114 B of the pixel values, as in Pillow: in proportion to the light on a
     screen whose light is in proportion to pixel values.
 
+    Parameters
+    ----------
+    picture : (H, W, 3) uint8 array
+        In RGB.
+
+    Returns
+    -------
+    (float, float)
+
+    Raises
+    ------
+    ValueError
+        If it is no such array.
+
     Examples
     --------
     >>> luminance_and_contrast(np.array([[[0, 0, 0], [200, 200, 200]]], dtype=np.uint8))
     (100.0, 100.0)
     """
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        raise ValueError(f"`picture` must be (H, W, 3) of bytes, got {picture.dtype} of shape {picture.shape}")
     values = picture.astype(np.float64) @ np.array(LUMA)
     return float(values.mean()), float(values.std())
 
@@ -48,6 +64,7 @@ def match_pictures(
     Parameters
     ----------
     pictures : sequence of (H, W, 3) uint8 arrays
+        In RGB.
     groups : sequence of hashable
         The group of each picture.
     luminance, contrast : bool

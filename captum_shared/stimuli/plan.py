@@ -134,6 +134,7 @@ def plan_repeats(
     predicted : mapping of str to float
         The predicted response to each file.
     noise : TrialNoise
+        How much the neuron varies from trial to trial.
     alpha : float, default 0.05
         The level of all tests together.
     power : float, default 0.8

@@ -40,6 +40,7 @@ def welch_test(first: ArrayLike, others: Sequence[ArrayLike], *, level: float = 
     Parameters
     ----------
     first : (n,) array
+        One value for each trial.
     others : sequence of (n_j,) arrays
         At least one; each sample has at least two values. The numbers may differ.
     level : float, default 0.95
@@ -92,6 +93,7 @@ def welch_power(difference: float, variances: Sequence[float], n: int, alpha: fl
     n : int
         At least 2.
     alpha : float, default 0.05
+        The level of the test.
 
     Returns
     -------
@@ -134,7 +136,9 @@ def repeats_needed(
     difference, variances, alpha
         As in `welch_power`.
     power : float, default 0.8
+        How likely the test is to find the difference, at least.
     most : int, default 1000
+        Where the search ends.
 
     Returns
     -------
@@ -168,6 +172,7 @@ def holm(p: ArrayLike) -> np.ndarray:
     Parameters
     ----------
     p : (m,) array
+        From 0 to 1.
 
     Returns
     -------
