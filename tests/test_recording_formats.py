@@ -164,6 +164,47 @@ def test_the_ceiling_is_that_of_all_means(reference: tuple[Recording, torch.nn.M
     assert recording.n_repeated == 30
 
 
+MISTAKES: dict[str, tuple[str, list[str], str]] = {
+    "no window": ("Brain-Score", [], "has 2 time bins; --window must say which to average"),
+    "no neuron": ("Brain-Score", ["--window", "70", "90", "--select", "region=V1"], "has region 'V1'; there are IT, V4"),
+    "no property": ("Brain-Score", ["--window", "70", "90", "--select", "IT"], "expected NAME=VALUE, such as region=IT, got 'IT'"),
+    "areas": ("TVSD", ["--stimuli", "stimuli", "--areas", "IT"], "--areas must be monkeyN, monkeyF or ranges from 1 to 5"),
+    "no mapping": ("npz", [], "--mapping must say which array of"),
+    "no array": ("npz", ["--mapping", "mapping.json"], "has no array 'pictures'; there are ids, images, kinds, rates"),
+    "no traces": ("NWB traces", ["--traces", "red"], "--traces must name one RoiResponseSeries"),
+    "foreign": ("npz", ["--intervals", "trials"], "a file of arrays takes no option --intervals"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_of_a_command_are_one_line(
+    name: str, small: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind, flags, text = MISTAKES[name]
+    monkeypatch.chdir(tmp_path)
+    path, _ = WRITERS[kind](small, tmp_path, **({"n_train": 4} if kind == "TVSD" else {}))
+    (tmp_path / "mapping.json").write_text(json.dumps({**MATLAB, "stimuli": "pictures"}))
+    command = [
+        "recording",
+        "--recording",
+        str(path),
+        "--model",
+        "resnet18",
+        "--weights",
+        "none",
+        "--layer",
+        "auto",
+        *flags,
+    ]
+    try:
+        assert cli.main(command) == 2
+    except SystemExit as error:  # of argparse
+        assert error.code == 2  # noqa: PT017
+    printed = capsys.readouterr().err
+    assert text in printed
+    assert printed.count("\n") == 1
+
+
 # Brain-Score -------------------------------------------------------------------------------------------------------
 
 
@@ -313,14 +354,14 @@ def test_broken_files_of_tvsd(small: Recording, tmp_path: Path) -> None:
 LAYOUTS: dict[str, tuple[dict[str, Any], str]] = {
     "unknown entry": ({"unit": "ids"}, "must have the entries responses, axes and stimuli, .*; got .*unit"),
     "no responses": ({"responses": None}, "must be the name of an array, got None"),
-    "axes": ({"axes": ["neuron", "time"]}, r"`axes` in `mapping` must be neuron and stimulus.*got \['neuron', 'time'\]"),
-    "axes twice": ({"axes": ["neuron", "neuron"]}, "`axes` in `mapping` must be"),
+    "axes": ({"axes": ["neuron", "time"]}, r"the entry axes of `mapping` must be neuron and stimulus.*got \['neuron', 'time'\]"),
+    "axes twice": ({"axes": ["neuron", "neuron"]}, "the entry axes of `mapping` must be"),
     "too few axes": ({"axes": ["neuron", "stimulus"]}, r"'rates' in .* must have the axes neuron, stimulus, got the shape \(3, 5, 6\)"),
     "no such array": ({"stimuli": "files"}, "has no array 'files'; there are ids, images, kinds, rates"),
-    "count": ({"stimuli": ["a.png"]}, "`stimuli` in `mapping` must be one for each stimulus, 6 of them in 'rates' .*, got 1"),
-    "number": ({"neurons": 3}, "`neurons` in `mapping` must be the name of an array or a list of names, got 3"),
+    "count": ({"stimuli": ["a.png"]}, "the entry stimuli of `mapping` must be one for each stimulus, 6 of them in 'rates' .*, got 1"),
+    "number": ({"neurons": 3}, "the entry neurons of `mapping` must be the name of an array or a list of names, got 3"),
     "text": ({"responses": "images"}, "'images' in .* must hold real numbers, got an array of <U5"),
-    "properties": ({"properties": ["V4"]}, "`properties` in `mapping` must be arrays by name"),
+    "properties": ({"properties": ["V4"]}, "the entry properties of `mapping` must be arrays by name"),
 }  # fmt: skip
 
 

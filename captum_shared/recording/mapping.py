@@ -87,18 +87,21 @@ def read_layout(mapping: str | Path | Mapping[str, object]) -> tuple[Layout, str
         raise ValueError(f"{source} must have the entries responses, axes and stimuli, and may have categories, "
                          f"neurons and properties; got {', '.join(content) or 'none'}")  # fmt: skip
     axes = content["axes"]
-    if not isinstance(axes, list | tuple) or len(set(axes)) < len(axes) or set(axes) not in SETS:
-        raise ValueError(f"`axes` in {source} must be neuron and stimulus, neuron, stimulus and repeat, or neuron and "
-                         f"presentation, in the order of the array; got {axes!r}")  # fmt: skip
+    fitting = isinstance(axes, list | tuple) and any(sorted(map(str, axes)) == sorted(one) for one in SETS)
+    if not fitting:
+        raise ValueError(f"the entry axes of {source} must be neuron and stimulus, neuron, stimulus and repeat, or "
+                         f"neuron and presentation, in the order of the array; got {axes!r}")  # fmt: skip
     properties = content.get("properties", {})
     if not isinstance(properties, dict):
-        raise ValueError(f"`properties` in {source} must be arrays by name, got {properties!r}")
+        raise ValueError(f"the entry properties of {source} must be arrays by name, got {properties!r}")
     named = {name: content[name] for name in ("stimuli", "categories", "neurons") if content.get(name) is not None}
     for name, value in {**named, **properties}.items():
         if not isinstance(value, str) and not (isinstance(value, list) and all(isinstance(one, str) for one in value)):
-            raise ValueError(f"`{name}` in {source} must be the name of an array or a list of names, got {value!r}")
+            raise ValueError(
+                f"the entry {name} of {source} must be the name of an array or a list of names, got {value!r}"
+            )
     if not isinstance(content["responses"], str):
-        raise ValueError(f"`responses` in {source} must be the name of an array, got {content['responses']!r}")
+        raise ValueError(f"the entry responses of {source} must be the name of an array, got {content['responses']!r}")
     return Layout(**content), source  # type: ignore[arg-type]
 
 
@@ -122,7 +125,7 @@ def _read(file: ArrayFile, layout: Layout, path: Path, source: str, select: Sele
     def texts(entry: str, given: Names, axis: str) -> list[str]:
         found = file.texts(given) if isinstance(given, str) else list(given)
         if len(found) != names[axis]:
-            raise ValueError(f"`{entry}` in {source} must be one for each {axis}, {names[axis]} of them in "
+            raise ValueError(f"the entry {entry} of {source} must be one for each {axis}, {names[axis]} of them in "
                              f"{layout.responses!r} of {path}, got {len(found)}")  # fmt: skip
         return found
 
