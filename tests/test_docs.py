@@ -125,10 +125,19 @@ def test_every_public_name_is_in_the_reference() -> None:
     import captum_shared as cs
 
     listed = set(re.findall(r"^::: captum_shared\.(.+)$", "\n".join(p.read_text() for p in PAGES), re.MULTILINE))
-    names = set(cs.__all__) - {"interventions", "metrics", "selectivity", "synthetic", "RULES", "SIMILARITIES"}
+    names = set(cs.__all__) - {
+        "interventions",
+        "metrics",
+        "selectivity",
+        "stimuli",
+        "synthetic",
+        "RULES",
+        "SIMILARITIES",
+    }
     names |= {f"interventions.{name}" for name in cs.interventions.__all__ if not name.isupper()}
     names |= {f"metrics.{name}" for name in cs.metrics.__all__}
     names |= {f"selectivity.{name}" for name in cs.selectivity.__all__}
+    names |= {f"stimuli.{name}" for name in cs.stimuli.__all__}
     names |= {f"synthetic.{name}" for name in cs.synthetic.__all__ if not name.isupper()}
     assert names <= listed
     for name in listed:

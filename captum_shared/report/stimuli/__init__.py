@@ -3,5 +3,6 @@
 from captum_shared.report.stimuli.command import run_stimuli
 from captum_shared.report.stimuli.making import make_stimuli
 from captum_shared.report.stimuli.scoring import score_stimuli
+from captum_shared.study.experiment import ExperimentSettings
 
-__all__ = ["make_stimuli", "run_stimuli", "score_stimuli"]
+__all__ = ["ExperimentSettings", "make_stimuli", "run_stimuli", "score_stimuli"]
