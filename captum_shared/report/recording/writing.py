@@ -211,6 +211,8 @@ def _panels(study: Study, findings: Findings, summary: RecordingSummary) -> list
     beyond = sum(sign * (value - mean) > 0 for mean, values in zip(means, driven, strict=True) for value in values)
     reuse = Counter(summary["reference_counts"]).most_common()
     explained = np.array([n.explained for n in findings.neurons])
+    known = reliability[np.isfinite(reliability)]
+    median = f", median {np.median(known):.3g}" if len(known) else ""
     panels: list[Panel] = [
         ("generalization", partial(figures.generalization_figure, general, ceiling_corrected(general, reliability)),
          "Readouts fitted on the preferred category alone predict the responses to all other stimuli; one count per "
@@ -220,8 +222,8 @@ def _panels(study: Study, findings: Findings, summary: RecordingSummary) -> list
          "Scatter of driver responses against mean responses, with the line of equality"),
         ("reliability", partial(figures.reliability_figure, reliability, models.cv_r, explained),
          "Only by chance can a model lie above the noise ceiling.",
-         f"Scatter of cross-validated r, median {summary['median_cv_r']}, against reliability, "
-         f"median {summary['median_reliability']}"),
+         f"Scatter of cross-validated r, median {summary['median_cv_r']}, against the reliability of the mean "
+         f"responses{median}"),
         ("reuse", partial(figures.reuse_figure, reuse),
          f"{summary['n_pairs']} pairs use {len(reuse)} references. A reference reused for most drivers is a hub.",
          "Bars: how often each reference was chosen"),
