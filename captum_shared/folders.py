@@ -26,7 +26,7 @@ from captum_shared.files import (
     write_bytes,
     write_json,
 )
-from captum_shared.manifests import differences, read_manifest, versions
+from captum_shared.manifests import Manifest, differences, read_manifest, versions
 
 try:
     import fcntl
@@ -89,6 +89,32 @@ def report_folder(
         yield folder
         if not folder.finished and not folder.left:
             folder.finish()
+
+
+def foresee(out: str | os.PathLike[str], about: Mapping[str, object], overwrite: bool = False) -> str:
+    """What `report_folder` would find, by the same arguments and with the same errors; nothing is written.
+
+    Returns
+    -------
+    str
+        "new", "finished", "unfinished" or, of another configuration, "replaced".
+
+    Examples
+    --------
+    >>> foresee("nowhere", {"command": "example"})
+    'new'
+    """
+    folder = ReportFolder(Path(out), json.loads(json.dumps({**about, "versions": versions()})))
+    if not folder.path.is_dir():
+        return "new"
+    if not os.path.lexists(folder / MANIFEST):
+        folder.refuse_foreign()
+        return "new"
+    before, different = folder.compare(overwrite)
+    if different:
+        return "replaced"
+    whole = all(folder.holds(name) for name in before["files"])
+    return "finished" if before["complete"] and whole else "unfinished"
 
 
 class ReportFolder:
@@ -180,15 +206,7 @@ class ReportFolder:
             self._sweep()
             self._write_manifest(complete=False)
             return
-        before = read_manifest(self / MANIFEST)
-        for name, digest in before["files"].items():
-            self._inside(name, f"{self / MANIFEST} lists {name!r}, which is")
-            self._known.setdefault(name, set()).add(digest)
-        self._read_journal()
-        different = differences(before, self.about)
-        begun = before["complete"] or self._known  # of a run that failed before its first file, nothing is there
-        if different and begun and not overwrite:
-            raise ValueError(self._difference(different))
+        before, different = self.compare(overwrite)
         self._sweep()
         if different:
             self._delete(list(self._known))
@@ -202,6 +220,25 @@ class ReportFolder:
         else:
             self._made = {}
             self._write_manifest(complete=False)
+
+    def compare(self, overwrite: bool) -> tuple[Manifest, list[str]]:
+        """The manifest that is there, and in what it differs; the files that it lists are known from now on.
+
+        Raises
+        ------
+        ValueError
+            If it is damaged, or of another configuration, which is not to be overwritten.
+        """
+        before = read_manifest(self / MANIFEST)
+        for name, digest in before["files"].items():
+            self._inside(name, f"{self / MANIFEST} lists {name!r}, which is")
+            self._known.setdefault(name, set()).add(digest)
+        self._read_journal()
+        different = differences(before, self.about)
+        begun = before["complete"] or self._known  # of a run that failed before its first file, nothing is there
+        if different and begun and not overwrite:
+            raise ValueError(self._difference(different))
+        return before, different
 
     def leave(self) -> None:
         """Leave the report unfinished, so that another folder can take over its working files; see `adopt`."""

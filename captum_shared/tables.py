@@ -138,3 +138,12 @@ def named_rows(rows: Sequence[int], names: Sequence[object], most: int = 10) -> 
     """Rows, counted from 1 as in a table's body, with what stands there."""
     shown = ", ".join(f"row {row + 1} ({names[row]})" for row in rows[:most])
     return shown + (f" and {len(rows) - most} more" if len(rows) > most else "")
+
+
+def counted(n: int, noun: str) -> str:
+    """A number of things in words.
+
+    >>> counted(1, "pair"), counted(2, "pair")
+    ('1 pair', '2 pairs')
+    """
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from captum_shared.cli.shared import (
     add_command,
     add_common,
+    add_dry_run,
     add_explanation,
     add_images,
     add_network,
-    counted,
     where,
 )
 from captum_shared.study.settings import CategorySettings
+from captum_shared.tables import counted
 
 if TYPE_CHECKING:
     from captum_shared.cli.shared import Commands
@@ -51,14 +52,19 @@ def add(commands: Commands) -> None:
         help=f"how many pairs to explain (default: {CategorySettings.top})",
     )  # fmt: skip
     add_explanation(command, CategorySettings)
+    add_dry_run(command)
     add_common(command, out="category")
 
 
-def _run(**options: Any) -> str:
+def _run(dry_run: bool, **options: Any) -> str:
     from captum_shared.report import run_category
     from captum_shared.report.arguments import check_category
 
     check_category(**options)
+    if dry_run:
+        from captum_shared.report.forecast import forecast_category
+
+        return str(forecast_category(**options))
     summary = run_category(**options)
     pairs = counted(sum(summary["reference_counts"].values()), "pair")
     return f"{pairs}; cross-validated area under the ROC curve {summary['cv_auc']:.3f}; {where(options)}"

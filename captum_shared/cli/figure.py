@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from captum_shared.cli.shared import add_command, counted
+from captum_shared.cli.shared import add_command
+from captum_shared.tables import counted
 
 if TYPE_CHECKING:
     from captum_shared.cli.shared import Commands

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from captum_shared.cli.shared import add_command, add_common, add_explanation, add_network, counted, where
+from captum_shared.cli.shared import add_command, add_common, add_dry_run, add_explanation, add_network, where
 from captum_shared.study.settings import PAIRS, POLES, RecordingSettings
+from captum_shared.tables import counted
 
 if TYPE_CHECKING:
     from argparse import _ActionsContainer as Choices
@@ -17,6 +18,10 @@ EXAMPLES = (
     """
     captum-shared recording --recording my_recording/ --model resnet50 --layer auto --out report
         a whole population (my_recording/: responses.npy, stimuli.csv, stimuli/); open report/index.html
+    """,
+    """
+    captum-shared recording --recording my_recording/ --model resnet50 --layer auto --dry-run
+        what that would do, for how long, and what it would write; nothing is written
     """,
     r"""
     captum-shared recording --recording session.nwb --stimuli images/ --model resnet50 \
@@ -57,6 +62,7 @@ def add(commands: Commands) -> None:
     parts = command.add_mutually_exclusive_group()
     parts.add_argument("--shard", metavar="K/N", help="make the K-th of N parts of the maps, in a folder next to --out")
     parts.add_argument("--gather", action="store_true", help="collect what the shards have made, and write the report")
+    add_dry_run(command)
     add_common(command, out="report")
 
 
@@ -160,12 +166,16 @@ def _add_selection(choices: Choices) -> None:
     number("--pca", int, "components before the ridge regression; 0 for no PCA")
 
 
-def _run(**options: Any) -> str:
+def _run(dry_run: bool, **options: Any) -> str:
     from captum_shared.report import run_recording
     from captum_shared.report.arguments import check_recording
 
     options = {**options, "pca": options["pca"] or None, "select": dict(options["select"] or ()) or None}
     check_recording(**options)
+    if dry_run:
+        from captum_shared.report.forecast import forecast_recording
+
+        return str(forecast_recording(**options))
     summary = run_recording(**options)
     if options["shard"]:
         return f"shard {summary['shard']} is done, in {summary['folder']}; when all are, rerun with --gather"

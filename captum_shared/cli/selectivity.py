@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from captum_shared.cli.shared import add_command, add_common, add_images, add_model, counted, where
+from captum_shared.cli.shared import add_command, add_common, add_dry_run, add_images, add_model, where
+from captum_shared.tables import counted
 
 if TYPE_CHECKING:
     from captum_shared.cli.shared import Commands
@@ -53,14 +54,19 @@ def add(commands: Commands) -> None:
         "--rare", type=int, default=10, metavar="N",
         help="leave classes with fewer images out of the base-rate-corrected class index (default: 10)",
     )  # fmt: skip
+    add_dry_run(command)
     add_common(command, out="selectivity")
 
 
-def _run(**options: Any) -> str:
+def _run(dry_run: bool, **options: Any) -> str:
     from captum_shared.report import run_selectivity
     from captum_shared.report.arguments import check_selectivity
 
     check_selectivity(**options)
+    if dry_run:
+        from captum_shared.report.forecast import forecast_selectivity
+
+        return str(forecast_selectivity(**options))
     summary = run_selectivity(**options)
     layers = summary["layers"]
     units = counted(sum(layer["n_units"] for layer in layers.values()), "unit")

@@ -133,13 +133,12 @@ def add_common(command: argparse.ArgumentParser, out: str) -> None:
     )
 
 
-def counted(n: int, noun: str) -> str:
-    """A number of things in words.
-
-    >>> counted(1, "pair"), counted(2, "pair")
-    ('1 pair', '2 pairs')
-    """
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+def add_dry_run(command: argparse.ArgumentParser) -> None:
+    """``--dry-run``."""
+    command.add_argument(
+        "--dry-run", action="store_true",
+        help="check everything, say what would be run, for how long, and what it would write; write nothing",
+    )  # fmt: skip
 
 
 def where(options: Mapping[str, object]) -> str:

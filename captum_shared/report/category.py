@@ -141,12 +141,12 @@ def explain_category(
             return cast(CategorySummary, folder.read_json("summary.json"))
         study = open_category(*asked, cache=folder / ".cache", progress=progress, about=about)
         findings = explain_pairs(study)
-        pairs, shelf = _draw_pairs(study, findings, folder, progress)
-        viewer = inline_viewer(shelf.views, COLUMNS, [_neuron(study, findings, pairs)], study.settings.rule)
-        return _write_report(study, findings, folder, viewer)
+        pairs, shelf = draw_pairs(study, findings, folder, progress)
+        viewer = inline_viewer(shelf.views, COLUMNS, [neuron_view(study, findings, pairs)], study.settings.rule)
+        return write_report(study, findings, folder, viewer)
 
 
-def _draw_pairs(
+def draw_pairs(
     study: CategoryStudy, findings: CategoryFindings, folder: ReportFolder, progress: bool
 ) -> tuple[list[PairView], ImageShelf]:
     """Explain the pairs, writing each picture as soon as it is ready; return what the viewer shows of them."""
@@ -198,7 +198,8 @@ class _Looks:
         return reference_view(look, shown, self.rule, pixel, response=response, warnings=said)
 
 
-def _neuron(study: CategoryStudy, findings: CategoryFindings, pairs: list[PairView]) -> NeuronView:
+def neuron_view(study: CategoryStudy, findings: CategoryFindings, pairs: list[PairView]) -> NeuronView:
+    """What the viewer shows of the neuron."""
     auc = area_under_curve(study.member, findings.responses)
     return NeuronView(study.preferred, {"cv_auc": auc, "layer": str(study.about.get("layer", ""))}, pairs)
 
@@ -225,9 +226,10 @@ def _enlarged(heat: Tensor, picture: Tensor) -> Tensor:
     return result
 
 
-def _write_report(
+def write_report(
     study: CategoryStudy, findings: CategoryFindings, folder: ReportFolder, viewer: Section
 ) -> CategorySummary:
+    """Write the table of pairs, the page and the summary."""
     summary, pairs = summarise(study, findings), findings.pairs
     columns = (pairs.images, pairs.references[:, 0], pairs.similarity[:, 0])
     rows = [

@@ -166,18 +166,13 @@ def index_selectivity(
         or a report of another configuration (the difference is shown).
     """
     _check_counts(top=top, crops=crops, sheets=sheets, rare=rare)
-    labelled = _Images(*read_labels(images, labels))
+    labelled = LabelledImages(*read_labels(images, labels))
     settings: dict[str, object] = {
         **(about or {}), "layers": list(layers), "top": top, "crops": crops, "sheets": sheets, "grey": grey,
         "class_threshold": class_threshold, "rare": rare, "seed": seed,
     }  # fmt: skip
-    with evaluating(network), torch.no_grad():
-        identity = identify_maps(LayerReader(network, list(layers)), transform, example_of(labelled.paths))
-    manifest = {
-        "command": "selectivity",
-        "configuration": {**settings, "network_and_transform_do": identity.as_json()},
-        "images": describe_images(*labelled),
-    }
+    identity = identity_of(network, transform, layers, labelled)
+    manifest = selectivity_manifest(labelled, settings, identity)
     with report_folder(out, manifest, overwrite) as folder:
         if folder.finished:
             return cast(SelectivitySummary, folder.read_json("summary.json"))
@@ -187,7 +182,28 @@ def index_selectivity(
         return write_report(folder, _studied(tops, kept, network, labelled, chosen, common), sheets, progress)
 
 
-class _Images(NamedTuple):
+def selectivity_manifest(
+    labelled: LabelledImages, settings: Mapping[str, object], identity: Identity
+) -> dict[str, object]:
+    """Everything the findings depend on; `identity` is that of the network's maps, see `identity_of`."""
+    return {
+        "command": "selectivity",
+        "configuration": {**settings, "network_and_transform_do": identity.as_json()},
+        "images": describe_images(*labelled),
+    }
+
+
+def identity_of(
+    network: nn.Module, transform: ImageTransform, layers: Sequence[str], labelled: LabelledImages
+) -> Identity:
+    """The identity of the maps of a network's layers, for such images."""
+    with evaluating(network), torch.no_grad():
+        return identify_maps(LayerReader(network, list(layers)), transform, example_of(labelled.paths))
+
+
+class LabelledImages(NamedTuple):
+    """Files and their categories."""
+
     paths: list[Path]
     categories: list[str]
 
@@ -209,7 +225,7 @@ def _studied(
     tops: dict[str, TopActivations],
     kept: _Kept,
     network: nn.Module,
-    images: _Images,
+    images: LabelledImages,
     settings: Choices,
     common: Common,
 ) -> Study:

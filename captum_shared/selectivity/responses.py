@@ -176,6 +176,11 @@ def _changed_batch(
     return *found, len(views)
 
 
+def count_views(top: TopActivations, fields: ReceptiveFields) -> int:
+    """How many forward passes of one image `changed_responses` takes."""
+    return len(_views(top, fields))
+
+
 def _views(top: TopActivations, fields: ReceptiveFields | None) -> list[_View]:
     """All crops, each box of an image once, packed image by image; without fields, whole images."""
     crops: dict[int, dict[Box, _Crop]] = defaultdict(dict)

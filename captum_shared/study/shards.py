@@ -61,10 +61,22 @@ def gather_shards(out: str | Path, folder: ReportFolder) -> int:
     ValueError
         If there are none, or one has another configuration.
     """
+    there = find_shards(out)
+    for path in there:
+        folder.adopt(path)
+    return len(there)
+
+
+def find_shards(out: str | Path) -> list[Path]:
+    """The folders of a report's shards.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
     pattern = re.compile(re.escape(Path(out).name) + r"\.shard-(\d+)-of-(\d+)")
     there = sorted(path for path in Path(out).parent.iterdir() if path.is_dir() and pattern.fullmatch(path.name))
     if not there:
         raise ValueError(f"there is nothing to gather: expected folders such as {Shard(1, 20).folder(out)}")
-    for path in there:
-        folder.adopt(path)
-    return len(there)
+    return there

@@ -147,6 +147,14 @@ def check(fault: Fault, capsys: Any) -> None:
     assert not (fault.early and fault.status and Path("network_was_made").exists()), "found only after the network"
 
 
+def everything() -> dict[str, bytes | None]:
+    """All files and folders, but for what Python and the network leave."""
+    return {
+        path.as_posix(): path.read_bytes() if path.is_file() else None for path in sorted(Path().rglob("*"))
+        if path.parts[0] not in ("__pycache__", "network_was_made")
+    }  # fmt: skip
+
+
 def run(words: list[str]) -> int:
     """The exit status."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
 
@@ -33,7 +34,7 @@ from captum_shared.study.tuning import find_tuning
 from captum_shared.study.twins import twin_layer
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import Required, Unpack
 
     class RecordingArguments(RecordingOptions, ReaderOptions, total=False):
         """What `explain_recording` takes by name, apart from the recording and the network."""
@@ -45,6 +46,36 @@ if TYPE_CHECKING:
         overwrite: bool
         shard: str | None
         gather: bool
+
+    class ExplainOptions(TypedDict, total=False):
+        """What `explain_recording` takes by name besides its settings."""
+
+        layers: str | Sequence[str] | None
+        pools: Sequence[str | int]
+        estimator: Estimator | None
+        about: Mapping[str, object] | None
+        out: str | Path
+        n_jobs: int | None
+        progress: bool
+        overwrite: bool
+        shard: str | None
+        gather: bool
+
+    class RecordingCommand(RecordingArguments, total=False):
+        """What `run_recording` takes by name."""
+
+        recording: Required[str | Path]
+        model: Required[str]
+        layer: str
+        weights: str | Path | None
+        pool: str | int | None
+        image_size: int | None
+        mean: Sequence[float] | None
+        std: Sequence[float] | None
+        device: str | None
+        stimuli: str | Path | None
+        labels: str | Path | None
+        missing: str
 
     class NetworkChoices(TypedDict, total=False):
         """What `open_study` takes by name."""
@@ -187,7 +218,37 @@ def _explain(
             return write_report(study, findings, run, effects)
 
 
-def run_recording(
+@dataclass(frozen=True)
+class Asked:
+    """What ``captum-shared recording`` is asked for, once all of it is known to be sound.
+
+    Attributes
+    ----------
+    subject : Subject
+    network : nn.Module
+        A `LatentEncoder`, or a whole network, in its place.
+    transform : callable
+    others : dict
+        Further arguments of `explain_recording`, by name.
+    """
+
+    subject: Subject
+    network: nn.Module
+    transform: ImageTransform
+    others: ExplainOptions
+
+
+def run_recording(**options: Unpack[RecordingCommand]) -> RecordingSummary:
+    """Load a recording and, once it is known to be sound, the network; then `explain_recording` with other options.
+
+    Options of readers may be None, which is to say not given. `layer` is "auto", one layer, or several separated by
+    commas; `pool` is one pooling, by default all of `POOLS`.
+    """
+    asked = ask_recording(**options)
+    return _explain(asked.subject, asked.network, asked.transform, **asked.others)
+
+
+def ask_recording(
     *,
     recording: str | Path,
     model: str,
@@ -202,12 +263,8 @@ def run_recording(
     labels: str | Path | None = None,
     missing: str = "raise",
     **options: Unpack[RecordingArguments],
-) -> RecordingSummary:
-    """`Recording.load`, and, once it is known to be sound, `load_encoder` and `explain_recording`, with other options.
-
-    Options of readers may be None, which is to say not given. `layer` is "auto", one layer, or several separated by
-    commas; `pool` is one pooling, by default all of `POOLS`.
-    """
+) -> Asked:
+    """Load and check what `run_recording` is given, with the same options."""
     asked, rest = reader_options(options)
     settings, others = split_options(RecordingSettings, rest)
     parse_shard(others.get("shard"))
@@ -222,8 +279,9 @@ def run_recording(
         encoder, transform = load_encoder(
             model, layers[0], pool, weights, image_size=image_size, mean=mean, std=std, seed=made.seed
         )
-        return _explain(subject, encoder.to(where), transform, **others)
+        return Asked(subject, encoder.to(where), transform, cast("ExplainOptions", others))
     network, transform = load_network(model, weights, image_size=image_size, mean=mean, std=std, seed=made.seed)
     pools = POOLS if pool is None else (pool,)
     chosen = "auto" if layers == ["auto"] else layers
-    return _explain(subject, network.to(where), transform, layers=chosen, pools=pools, **others)
+    others |= {"layers": chosen, "pools": pools}
+    return Asked(subject, network.to(where), transform, cast("ExplainOptions", others))
