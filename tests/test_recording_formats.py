@@ -231,10 +231,18 @@ def test_images_lie_where_brainio_unpacks_them(small: Recording, tmp_path: Path)
     assert read.stimuli[0] == tmp_path / "stimulus_dicarlo_hvm-public" / "a.png"
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
         archive.write(read.stimuli[0], "a.png")
-    with pytest.raises(
-        ValueError, match=r"images.zip are still packed; unpack them with `python -m zipfile -e .*images"
-    ):
-        Recording.load(path, stimuli=tmp_path / "images.zip", **options)
+        for one in read.stimuli[1:]:
+            archive.write(one, f"../../{one.name}")  # stays inside
+    packed = Recording.load(path, stimuli=tmp_path / "images.zip", **options)
+    assert packed.stimuli[5] == tmp_path / "images" / "f.png"
+    assert packed.stimuli[5].read_bytes() == read.stimuli[5].read_bytes()
+    packed.stimuli[0].write_bytes(b"changed")
+    assert Recording.load(path, stimuli=tmp_path / "images.zip", **options).stimuli[0].read_bytes() == b"changed"
+    whole = (tmp_path / "images.zip").read_bytes()
+    (tmp_path / "bad.zip").write_bytes(whole.replace(b"IHDR", b"IHDX"))
+    with pytest.raises(ValueError, match=r"bad.zip cannot be unpacked into .*bad: Bad CRC-32 for file 'a.png'"):
+        Recording.load(path, stimuli=tmp_path / "bad.zip", **options)
+    assert [one.name for one in tmp_path.iterdir() if "bad" in one.name] == ["bad.zip"]
 
 
 def test_neuroids_of_two_animals_with_the_same_ids(small: Recording, tmp_path: Path) -> None:

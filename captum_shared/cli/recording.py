@@ -68,7 +68,9 @@ def add(commands: Commands) -> None:
 
 def add_data(data: Choices) -> None:
     """How the recording is read."""
-    data.add_argument("--stimuli", metavar="DIR", help="folder of the images (default: stimuli, in or beside PATH)")
+    data.add_argument(
+        "--stimuli", metavar="DIR", help="folder or zip file of the images (default: stimuli, in or beside PATH)"
+    )
     data.add_argument(
         "--labels", metavar="CSV",
         help="label file, if the recording has no categories; or folders: an image is in the categories named by the "

@@ -15,6 +15,7 @@ from captum_shared.labels import FOLDERS, check_fields, folder_labels, normal, r
 from captum_shared.recording.arrays import SUFFIXES
 from captum_shared.recording.found import Found, by_stimulus, places_of
 from captum_shared.recording.mapping import read_mapped
+from captum_shared.recording.packed import unpacked
 from captum_shared.recording.properties import Selection
 from captum_shared.tables import Table, at_lines, named_rows, read_table
 
@@ -59,9 +60,7 @@ def read_recording(
 
 def _check_folder(folder: Path) -> Path:
     if folder.is_file() and is_zipfile(folder):
-        target = folder.with_suffix("")
-        raise ValueError(f"the stimuli {folder} are still packed; unpack them with `python -m zipfile -e {folder} "
-                         f"{target}`, and give that folder")  # fmt: skip
+        return unpacked(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of stimuli at {folder}")
     return folder

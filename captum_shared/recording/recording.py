@@ -175,7 +175,8 @@ class Recording:
         path : path
             A folder or a file, as above.
         stimuli : path, optional
-            Folder of the images. Default: ``stimuli`` next to the file, or in the folder.
+            Folder of the images, or a zip file of them, which is unpacked once, into a folder named like it beside it.
+            Default: ``stimuli`` next to the file, or in the folder.
         labels : path or "folders", optional
             CSV with the columns `file` and `category`, if the categories are not in the recording itself. "folders":
             an image is in the categories named by the folders of its path, such as ``dog/1.jpg``.
