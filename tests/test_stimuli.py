@@ -330,6 +330,21 @@ def test_what_silences_a_neuron_goes_the_other_way(here: Path, tmp_path: Path) -
     assert "without the part, the response is higher" in (tmp_path / "made/index.html").read_text()
 
 
+@pytest.mark.slow  # a second for each set; together over 5
+def test_all_pictures_have_one_size(here: Path, tmp_path: Path) -> None:
+    """Also if the stimuli have several, and each neuron has others."""
+    shutil.copytree(here / "recording", tmp_path / "recording")
+    for path in sorted((tmp_path / "recording/stimuli").iterdir())[::3]:
+        Image.open(path).resize((36, 28)).save(path)
+    network, recording = make_network(here), Recording.load(tmp_path / "recording")
+    explain(tmp_path, network, tmp_path / "report", recording, maps="layer", figures=0, min_cv_r=-1, min_reliability=-1,
+            min_d_prime=-9, threshold=0.2)  # fmt: skip
+    for size, wanted in ((None, {(24, 24)}), (60, {(60, 60)})):
+        out = tmp_path / f"made_{size}"
+        make_stimuli(tmp_path / "report", recording, network, preprocessing(24), out=out, size=size, progress=False)
+        assert {Image.open(path).size for path in (out / "images").iterdir()} == wanted
+
+
 @pytest.mark.slow  # a browser
 def test_the_protocol_is_one_page(here: Path, tmp_path: Path) -> None:
     """Also for more neurons than its table holds."""

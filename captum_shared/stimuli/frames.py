@@ -86,6 +86,17 @@ def _ends(values: np.ndarray, side: int) -> tuple[int, int]:
     return max(ends[0], 0), min(ends[1], side)
 
 
+def common_side(sizes: Sequence[tuple[int, int]]) -> int | None:
+    """The side of squares for pictures of these sizes: None if all have the same size, which is kept; else the least.
+
+    Examples
+    --------
+    >>> common_side([(40, 30), (40, 30)]), common_side([(40, 30), (50, 60)])
+    (None, 30)
+    """
+    return None if len(set(sizes)) == 1 else min(min(size) for size in sizes)
+
+
 def same_size(pictures: Sequence[Image.Image], side: int | None, transform: ImageTransform) -> list[Image.Image]:
     """Pictures of one size: as they are if they are; otherwise squares, of which the network sees the same.
 
@@ -102,9 +113,9 @@ def same_size(pictures: Sequence[Image.Image], side: int | None, transform: Imag
     ValueError
         If the network would see something else in a square.
     """
-    if side is None and len({picture.size for picture in pictures}) == 1:
+    side = side or common_side([picture.size for picture in pictures])
+    if side is None:
         return list(pictures)
-    side = side or min(min(picture.size) for picture in pictures)
     return [_squared(picture, side, transform) for picture in pictures]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
 
@@ -22,7 +23,7 @@ from captum_shared.recording import Recording
 from captum_shared.recording.neurons import find_neurons
 from captum_shared.report.stimuli.page import write_pages
 from captum_shared.report.stimuli.tables import NeuronSet, PairSet, StimuliSummary, write_tables
-from captum_shared.stimuli.frames import same_size, seen_window
+from captum_shared.stimuli.frames import common_side, same_size, seen_window
 from captum_shared.stimuli.matching import match_pictures
 from captum_shared.stimuli.noise import TrialNoise, measure_noise
 from captum_shared.stimuli.pictures import GROUPS, Stimulus, find_parts, pair_stimuli
@@ -195,14 +196,30 @@ class _Maker:
         plan = plan_repeats(comparisons, predicted, noise, alpha=s.alpha, power=s.power, most=s.max_repeats)
         return NeuronSet(model.name, tuple(pairs), noise, model.error, predicted, plan, tuple(dark))
 
+    @cached_property
+    def _paths(self) -> dict[str, Path]:
+        return dict(zip(self.study.recording.stimulus_names, self.study.recording.stimuli, strict=True))
+
+    @cached_property
+    def _side(self) -> int | None:
+        """The side of all pictures of all neurons; None if they keep their size."""
+        every = dict.fromkeys(each for name in self.study.recording.neuron_ids for each in self._originals(name))
+        return self.settings.size or common_side([open_rgb(self._paths[each]).size for each in every])
+
+    def _numbers(self, name: str) -> list[int]:
+        return list(self.settings.pairs or range(1, len(self.saved.pairs[name]) + 1))
+
+    def _originals(self, name: str) -> list[str]:
+        rows = [self.saved.pairs[name][number - 1] for number in self._numbers(name)]
+        return list(dict.fromkeys(each for row in rows for each in (row.image, row.reference)))
+
     def _pairs(self, name: str) -> tuple[list[PairSet], list[int]]:
         """The pairs of a neuron, and the numbers of those without heat."""
         maps, rows = self.saved.maps(name, self.settings.kind), self.saved.pairs[name]
-        numbers = list(self.settings.pairs or range(1, len(rows) + 1))
-        paths = dict(zip(self.study.recording.stimulus_names, self.study.recording.stimuli, strict=True))
-        names = list(dict.fromkeys(each for n in numbers for each in (rows[n - 1].image, rows[n - 1].reference)))
+        numbers = self._numbers(name)
+        names = self._originals(name)
         transform = self.study.network.transform
-        opened = same_size([open_rgb(paths[each]) for each in names], self.settings.size, transform)
+        opened = same_size([open_rgb(self._paths[each]) for each in names], self._side, transform)
         pictures = dict(zip(names, (np.asarray(each) for each in opened), strict=True))
         size = (opened[0].height, opened[0].width)
         window, made, dark = seen_window(transform, size), [], []
