@@ -113,8 +113,9 @@ def test_the_pairs_of_the_report_are_those_of_the_definition(
     assert seen == [0, 1, 2]
 
 
+@pytest.mark.parametrize("kind", ["drivers", pytest.param("category", marks=pytest.mark.slow)])  # 2 s each
 def test_what_silences_is_what_excites_the_negated_neuron(
-    made: tuple[Path, torch.nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, made: tuple[Path, torch.nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Negated responses with the pole "excite" give the same pairs and maps; only what is shown has its own sign."""
     from captum_shared.study.maps import load_maps
@@ -123,29 +124,28 @@ def test_what_silences_is_what_excites_the_negated_neuron(
     folder, network = made
     recording = Recording.load(folder)
     negated = Recording(-recording.responses, recording.stimuli, recording.categories, recording.neuron_ids)
-    for kind in ("category", "drivers"):
-        silent, other = tmp_path / f"silent_{kind}", tmp_path / f"negated_{kind}"
-        explain(folder, network, silent, recording, pole="suppress", pairs=kind, **QUICK)
-        explain(folder, network, other, negated, pairs=kind, **QUICK)
-        one, two = rows(silent / "pairs.csv"), rows(other / "pairs.csv")
-        assert len(one) >= 2
-        for a, b in zip(one, two, strict=True):
-            assert [a[name] for name in ("neuron", "image", "reference")] == [
-                b[name] for name in ("neuron", "image", "reference")
-            ]
-            assert float(a["similarity"]) == pytest.approx(float(b["similarity"]), rel=1e-4)
-            assert float(a["response"]) == pytest.approx(-float(b["response"]), rel=1e-4)
-            assert float(a["predicted"]) == pytest.approx(-float(b["predicted"]), rel=1e-4)
-        for a, b in zip(rows(silent / "neurons.csv"), rows(other / "neurons.csv"), strict=True):
-            assert a["preferred_category"] == b["preferred_category"]
-            assert float(a["d_prime"]) == pytest.approx(float(b["d_prime"]))
-        for k in sorted({int(row["neuron"]) for row in one}):
-            maps = [load_maps(out / "maps" / f"neuron_{k}.npz", "layer") for out in (silent, other)]
-            assert maps[0] == pytest.approx(maps[1], abs=1e-3 * float(abs(maps[1]).max()))
-        page = (silent / "index.html").read_text()
-        assert "What is explained is what silences the neurons" in page
-        assert "standard deviations below their means" in page
-        assert "What is explained is what silences" not in (other / "index.html").read_text()
+    silent, other = tmp_path / f"silent_{kind}", tmp_path / f"negated_{kind}"
+    explain(folder, network, silent, recording, pole="suppress", pairs=kind, **QUICK)
+    explain(folder, network, other, negated, pairs=kind, **QUICK)
+    one, two = rows(silent / "pairs.csv"), rows(other / "pairs.csv")
+    assert len(one) >= 2
+    for a, b in zip(one, two, strict=True):
+        assert [a[name] for name in ("neuron", "image", "reference")] == [
+            b[name] for name in ("neuron", "image", "reference")
+        ]
+        assert float(a["similarity"]) == pytest.approx(float(b["similarity"]), rel=1e-4)
+        assert float(a["response"]) == pytest.approx(-float(b["response"]), rel=1e-4)
+        assert float(a["predicted"]) == pytest.approx(-float(b["predicted"]), rel=1e-4)
+    for a, b in zip(rows(silent / "neurons.csv"), rows(other / "neurons.csv"), strict=True):
+        assert a["preferred_category"] == b["preferred_category"]
+        assert float(a["d_prime"]) == pytest.approx(float(b["d_prime"]))
+    for k in sorted({int(row["neuron"]) for row in one}):
+        maps = [load_maps(out / "maps" / f"neuron_{k}.npz", "layer") for out in (silent, other)]
+        assert maps[0] == pytest.approx(maps[1], abs=1e-3 * float(abs(maps[1]).max()))
+    page = (silent / "index.html").read_text()
+    assert "What is explained is what silences the neurons" in page
+    assert "standard deviations below their means" in page
+    assert "What is explained is what silences" not in (other / "index.html").read_text()
 
 
 def test_the_same_image_twice_is_not_paired_with_itself(
@@ -185,6 +185,7 @@ def test_fewer_than_two_drivers(
         assert len(summary["not_explained"]) == 3
 
 
+@pytest.mark.slow  # 2 s, likewise
 def test_missing_responses_are_no_drivers(
     made: tuple[Path, torch.nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +254,7 @@ def test_an_image_in_several_categories(made: tuple[Path, torch.nn.Module]) -> N
     assert not any("several categories" in note for note in open_subject(recording, settings()).notes)
 
 
+@pytest.mark.slow  # 2 s: with the others, this file would take too long
 def test_several_categories_through_the_report(
     made: tuple[Path, torch.nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
