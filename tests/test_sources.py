@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import captum.attr as ca
+import cloudpickle
 import numpy as np
 import pytest
 import torch
@@ -412,6 +413,17 @@ def test_an_identity_knows_weights_and_size(named: Callable[[str], str], photogr
         assert identity(0, 64).matches(identity(0, 64)), name
         assert not identity(0, 64).matches(identity(1, 64)), name
         assert not identity(0, 64).matches(identity(0, 96)), name
+
+
+def test_an_encoder_and_its_transform_reach_another_process(named: Callable[[str], str]) -> None:
+    """As bytes."""
+    for name in OF_EACH_SOURCE:
+        model, transform = load_network(named(name), None, image_size=64)
+        encoder = LatentEncoder(model, candidate_layers(model, torch.rand(1, 3, 64, 64))[1])
+        there, its = cloudpickle.loads(cloudpickle.dumps((encoder, transform)))
+        x = transform(image := torch.rand(3, 90, 70))[None]
+        assert torch.equal(its(image)[None], x), name
+        assert torch.equal(there(x), encoder(x)), name
 
 
 # Commands
