@@ -133,6 +133,17 @@ def test_a_network_of_the_hub_is_not_downloaded_either(
     assert not Path("hub").exists()
 
 
+@pytest.mark.slow  # transformers is imported, and tries
+def test_what_must_be_downloaded_to_be_known(world: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.setenv("HF_HOME", str(world / "hub"))
+    change = {"--model": "hf:nobody/no-such-network", "--layer": "x", "--weights": None, "--image-size": "32"}
+    assert run([*words_of("category", change), "--dry-run"]) == 2
+    assert (
+        "hf:nobody/no-such-network is not on this machine, and a dry run downloads nothing" in capsys.readouterr().err
+    )
+
+
 def test_a_shard_makes_its_part(world: Path, capsys: Any) -> None:
     assert run([*words_of("recording", {"--shard": "2/3", "--maps": "layer"}), "--dry-run"]) == 0
     said = capsys.readouterr().out

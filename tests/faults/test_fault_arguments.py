@@ -93,7 +93,7 @@ FAULTS = [
     *(Fault("--labels nowhere", "no label file at nowhere.csv", command, {"--labels": "nowhere.csv"})
       for command in ("category", "selectivity", "recording")),
     Fault("--labels a folder", "no label file at images", flags={"--labels": "images"}),
-    Fault("--recording nowhere", "no recording at nowhere: expected a folder, or a .csv, .nc or .nwb file", "recording", {"--recording": "nowhere"}),
+    Fault("--recording nowhere", "no recording at nowhere: expected a folder, or a .csv, .nc, .nwb, .mat, .h5, .hdf5 or .npz file", "recording", {"--recording": "nowhere"}),
     Fault("--recording of no known kind", "cannot tell what weights.pth is", "recording", {"--recording": "weights.pth"}),
     Fault("--recording a folder of images", "no stimuli.csv in images", "recording", {"--recording": "images"}),
     Fault("--stimuli nowhere", "no folder of stimuli at nowhere", "recording", {"--stimuli": "nowhere"}),

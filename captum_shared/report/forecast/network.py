@@ -33,7 +33,7 @@ def load_offline(load: Callable[[str | Path | None], T], model: str, weights: st
 
     Raises
     ------
-    URLError
+    ValueError
         If the network itself would be downloaded.
     """
     if _is_elsewhere(model, weights):
@@ -42,9 +42,10 @@ def load_offline(load: Callable[[str | Path | None], T], model: str, weights: st
         try:
             return load(weights), []
         except URLError:
-            if weights is None:
-                raise
-            return load(None), [_note(model, weights)]
+            try:
+                return load(None), [_note(model, weights)]
+            except URLError as error:
+                raise ValueError(f"{model} is not on this machine, and a dry run downloads nothing: {error}") from error
 
 
 def _is_elsewhere(model: str, weights: str | Path | None) -> bool:
