@@ -21,7 +21,7 @@ from captum_shared.study.maps import load_maps
 from captum_shared.study.tables import PAIR_COLUMNS
 from captum_shared.visualization.heat import SMOOTHING, heat_on
 
-OPTIONS: dict[str, Any] = {"min_d_prime": -9, "min_cv_r": -1, "drivers": 2, "figures": 0, "progress": False, "maps": "layer",
+OPTIONS: dict[str, Any] = {"min_d_prime": -9, "min_cv_r": -1, "threshold": 0.5, "drivers": 2, "figures": 0, "progress": False, "maps": "layer",
                            "neurons": "0,1"}  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.nn.Modul
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         network = make_network(folder)
-    recording = make_recording(folder, network)
+    recording = make_recording(folder, network, n_stimuli=60, noise=0.3)
     out = folder / "report"
     encoder = LatentEncoder(network, "3")
     explain_recording(Recording.load(recording), encoder, preprocessing(SIZE), out=out, interventions=True, **OPTIONS)
@@ -41,7 +41,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.nn.Modul
 
 def rows(out: Path) -> list[dict[str, str]]:
     with (out / "pairs.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+        found = list(csv.DictReader(file))
+    assert found  # else nothing is tested
+    return found
 
 
 def test_columns_come_after_the_others_and_only_if_asked(
