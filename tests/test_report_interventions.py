@@ -179,7 +179,7 @@ EFFECTS = PairEffects(
 def test_sentences_in_words() -> None:
     assert effects_sentence(EFFECTS) == (
         "Interventions, judged by a twin at features.8 avg (r 0.61): without the hottest tenth of the driver, the similarity to the "
-        "reference falls by 0.42 SD, \u22120.04 SD more than that to the least similar candidate (random areas: 0.10); with it alone, it "
+        "reference falls by 0.42 SD, \u22120.04 SD more than that to the least similar candidate (random areas: 0.10; the hottest by the readout alone: 0.40); with it alone, it "
         "is 0.20 SD above nothing (random areas: 0.25). The predicted response falls by 0.33 SD."
     )
     assert effects_warnings(EFFECTS) == [
@@ -187,6 +187,10 @@ def test_sentences_in_words() -> None:
         "reference. Of 19 random areas, 0 do as much when removed, 11 when kept."
     ]
     assert effects_warnings(replace(EFFECTS, twin_passes="both")) == []
+    assert "random areas: 0.10)" in effects_sentence(replace(EFFECTS, twin_necessity_readout=None))
+    assert "falls by 0.00 SD, 0.00 SD more" in effects_sentence(
+        replace(EFFECTS, twin_necessity=-0.001, twin_specificity=-0.004)
+    )
     assert "candidate" not in effects_sentence(replace(EFFECTS, twin_specificity=None))
     assert EFFECTS.row()[5] == 0.42
     assert replace(EFFECTS, specificity=None).row()[2] == ""

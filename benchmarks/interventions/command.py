@@ -12,7 +12,7 @@ import argparse
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +32,7 @@ DATA = Path(os.environ.get("CAPTUM_SHARED_DATA", "../shared/data"))
 SETTINGS = ("photographs", "composites", "synthetic", "v4")
 MODEL, PHOTO_LAYERS = "squeezenet1_0", ("features.12", "features.10", "features.8")
 V4_LAYERS, V4_POOL = ("features.8", "features.10"), 4
-DEGREES = (0.0, 90.0)
+DEGREES = (0.0, 30.0, 90.0)
 VERSION = 1
 
 
@@ -49,7 +49,7 @@ class Size:
     cases: int = 2
 
 
-QUICK = Size(2, 1, 1, 2, 1, 2, 1)
+QUICK = Size(2, 1, 1, 4, 1, 2, 1)
 
 
 def run(
@@ -220,10 +220,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help="categories of the photographs (default: held_out); the ledger notes it")  # fmt: skip
     parser.add_argument("--only", nargs="+", choices=SETTINGS, default=SETTINGS, metavar="SETTING",
                         help=f"of {', '.join(SETTINGS)} (default: all)")  # fmt: skip
+    parser.add_argument("--categories", type=int, metavar="N",
+                        help="neurons of the photographs alone, of the largest categories (default: 5, quick 2)")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="a few pairs of everything: some minutes")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of everything random (default: 1)")
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore", "Setting forward, backward hooks")  # captum's, at every call
+    size = QUICK if options.quick else Size()
+    size = replace(size, categories=options.categories or size.categories)
     work = partial(run, options.out, data=options.data, split=options.split, only=options.only, seed=options.seed,
-                   size=QUICK if options.quick else None)  # fmt: skip
+                   size=size)  # fmt: skip
     return finish("interventions", options.out, work)

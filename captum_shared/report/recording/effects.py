@@ -12,11 +12,13 @@ def effects_sentence(e: PairEffects) -> str:
     specific = "" if e.twin_specificity is None else (
         f", {_sd(e.twin_specificity)} SD more than that to the least similar candidate"
     )  # fmt: skip
+    readout = e.twin_necessity_readout
+    own = "" if readout is None else f"; the hottest by the readout alone: {_sd(readout)}"
     return (
         f"Interventions, judged by a twin at {e.twin} (r {e.twin_r:.2f}): without the hottest tenth of the driver, the "
         f"similarity to the reference falls by {_sd(e.twin_necessity)} SD{specific} (random areas: "
-        f"{_sd(e.twin_necessity_random)}); with it alone, it is {_sd(e.twin_sufficiency)} SD above nothing (random "
-        f"areas: {_sd(e.twin_sufficiency_random)}). The predicted response falls by {_sd(e.twin_response)} SD."
+        f"{_sd(e.twin_necessity_random)}{own}); with it alone, it is {_sd(e.twin_sufficiency)} SD above nothing "
+        f"(random areas: {_sd(e.twin_sufficiency_random)}). The predicted response falls by {_sd(e.twin_response)} SD."
     )
 
 
@@ -62,7 +64,7 @@ def _beaten(e: PairEffects) -> str:
 
 
 def _sd(value: float) -> str:
-    return f"{value:.2f}".replace("-", "\u2212")
+    return f"{round(value, 2) + 0:.2f}".replace("-", "\u2212")
 
 
 def _interval(values: list[float]) -> str:
