@@ -16,6 +16,7 @@ from captum_shared.interventions import (
     hottest_area,
     keep,
     moved_area,
+    necessity,
     neutral,
     random_area,
     remove,
@@ -190,6 +191,26 @@ def test_dtype_device_and_graph(dtype: torch.dtype, fill: str) -> None:
     image = torch.rand(3, 8, 8, dtype=dtype).requires_grad_()
     made = keep(image, random_area((8, 8), 0.3, seed=0), fill)
     assert (made.dtype, made.device, made.requires_grad) == (dtype, image.device, False)
+
+
+@pytest.mark.parametrize("fill", ["blur", "mean", "inpaint"])
+def test_another_device_gives_the_same(device: str, fill: str) -> None:
+    image, other = torch.rand(2, 3, 16, 20)
+    mask, room = random_area((16, 20), 0.2, seed=0), random_area((16, 20), 0.2, seed=1)
+    there, weight = image.to(device), torch.rand(3, 16, 20)
+    pairs = [
+        (remove(there, mask, fill), remove(image, mask, fill)),
+        (transplant(other.to(device), mask, there, room, fill=fill), transplant(other, mask, image, room, fill=fill)),
+        (neutral(there), neutral(image)),
+        (accentuate(there, lambda x: (x * weight.to(device)).sum((1, 2, 3)), mask=mask),
+         accentuate(image, lambda x: (x * weight).sum((1, 2, 3)), mask=mask)),
+    ]  # fmt: skip
+    for made, expected in pairs:
+        assert made.device.type == torch.device(device).type
+        assert torch.allclose(made.cpu(), expected, atol=1e-5)
+    assert torch.equal(hottest_area(there[0]), hottest_area(image[0]))
+    own = necessity(lambda x: x.mean((1, 2, 3)), there, mask, fills=[fill])
+    assert torch.allclose(own, necessity(lambda x: x.mean((1, 2, 3)), image, mask, fills=[fill]), atol=1e-5)
 
 
 # Transplants

@@ -221,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=SETTINGS, default=SETTINGS, metavar="SETTING",
                         help=f"of {', '.join(SETTINGS)} (default: all)")  # fmt: skip
     parser.add_argument("--categories", type=int, metavar="N",
-                        help="neurons of the photographs alone, of the largest categories (default: 5, quick 2)")  # fmt: skip
+                        help="neurons of the photographs alone, the largest first (default: 5, quick 2)")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="a few pairs of everything: some minutes")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of everything random (default: 1)")
     options = parser.parse_args(arguments)
