@@ -32,7 +32,7 @@ DATA = Path(os.environ.get("CAPTUM_SHARED_DATA", "../shared/data"))
 SETTINGS = ("photographs", "composites", "synthetic", "v4")
 MODEL, PHOTO_LAYERS = "squeezenet1_0", ("features.12", "features.10", "features.8")
 V4_LAYERS, V4_POOL = ("features.8", "features.10"), 4
-DEGREES = (0.0, 30.0, 90.0)
+DEGREES = (0.0, 90.0)
 VERSION = 1
 
 
