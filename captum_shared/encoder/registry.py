@@ -62,7 +62,7 @@ def load_encoder(
         - "hf:NAME", with an id on the Hugging Face Hub, a local folder such as ``save_pretrained`` writes, or a type
           such as "dinov2"; of a network with two towers, the one for images; needs ``captum-shared[hf]``,
         - "open_clip:NAME", with a name from ``open_clip.list_models()``: the tower for images; needs
-          ``captum-shared[open_clip]``,
+          ``captum-shared[open-clip]``,
         - "module:callable" for a function or class that returns a network, imported from the working directory or the
           Python path. A module cannot be called timm, hf or open_clip.
     layer, pool, transform

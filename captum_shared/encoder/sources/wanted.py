@@ -50,8 +50,9 @@ def optional_package(package: str, extra: str) -> ModuleType:
     try:
         return import_module(package)
     except ImportError as error:
+        name = extra.replace("_", "-")  # as pip before 23.3 wants it; later ones take both
         raise ImportError(
-            f'networks named {extra}:NAME need {package}: pip install "captum-shared[{extra}]" ({error})'
+            f'networks named {extra}:NAME need {package}: pip install "captum-shared[{name}]" ({error})'
         ) from error
 
 
