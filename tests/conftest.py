@@ -9,11 +9,14 @@ from pathlib import Path
 import other_device
 import pytest
 import torch
+from hypothesis import settings
 from torch import nn
 
 from captum_shared import LatentEncoder
 
 torch.set_num_threads(1)  # small networks: threads that wait for each other cost more than they do
+settings.register_profile("noisy machine", deadline=None)  # a slow example is no fault
+settings.load_profile("noisy machine")
 
 
 # What is imported and collected stays to the end: half a second for each time that the garbage collector looks at it.

@@ -200,7 +200,7 @@ class Composed(nn.Module):
 names = st.lists(st.sampled_from(sorted(OPERATIONS)), max_size=5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(before=names, after=names, seed=st.integers(0, 9))
 def test_random_networks(before: list[str], after: list[str], seed: int) -> None:
     torch.manual_seed(seed)

@@ -195,7 +195,7 @@ def test_a_constant_neuron_has_no_correlation_and_raises_no_warning() -> None:
     np.testing.assert_allclose(fit.predictions[:, 1], 0.1)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     arrays(np.float64, (6, 4), elements=st.floats(-1e6, 1e6, width=32)),
     st.floats(1e-3, 1e3),

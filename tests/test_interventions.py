@@ -48,7 +48,7 @@ def test_hottest_pixels(area: float, places: list[tuple[int, int]]) -> None:
     assert hottest_area(HEAT, 1.0).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 12), st.integers(1, 12), st.floats(0.01, 1), st.integers(1, 4), st.integers(0, 99))
 def test_number_of_pixels_is_exact(h: int, w: int, area: float, levels: int, seed: int) -> None:
     heat = torch.from_numpy(np.random.default_rng(seed).integers(0, levels, (2, h, w)))

@@ -129,7 +129,7 @@ def test_full_mask(metric: Metric) -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 @given(data=maps_and_masks(side=3))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_equals_the_slow_version_and_stays_in_range(metric: Metric, data: tuple[np.ndarray, np.ndarray]) -> None:
     heat, mask = data
     score = float(metric(heat, mask))
@@ -138,7 +138,7 @@ def test_equals_the_slow_version_and_stays_in_range(metric: Metric, data: tuple[
 
 
 @given(data=maps_and_masks(), tolerance=st.floats(0, 8))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_pointing_tolerance_equals_the_slow_version(data: tuple[np.ndarray, np.ndarray], tolerance: float) -> None:
     heat, mask = data
     assert float(pointing_game(heat, mask, tolerance)) == pytest.approx(slow_pointing(heat, mask, tolerance))
@@ -146,7 +146,7 @@ def test_pointing_tolerance_equals_the_slow_version(data: tuple[np.ndarray, np.n
 
 @pytest.mark.parametrize("metric", METRICS)
 @given(data=maps_and_masks(), exponent=st.integers(-60, 60))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_scale_does_not_matter(metric: Metric, data: tuple[np.ndarray, np.ndarray], exponent: int) -> None:
     heat, mask = data
     assert metric(heat * 2.0**exponent, mask) == metric(heat, mask)
@@ -154,7 +154,7 @@ def test_scale_does_not_matter(metric: Metric, data: tuple[np.ndarray, np.ndarra
 
 @pytest.mark.parametrize("metric", [relevance_mass_accuracy, pointing_game])
 @given(data=maps_and_masks())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_mask_and_its_complement_sum_to_one(metric: Metric, data: tuple[np.ndarray, np.ndarray]) -> None:
     heat, mask = data
     if not mask.all():
@@ -163,7 +163,7 @@ def test_a_mask_and_its_complement_sum_to_one(metric: Metric, data: tuple[np.nda
 
 @pytest.mark.parametrize("metric", METRICS)
 @given(data=maps_and_masks(), seed=st.integers(0, 1000))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_order_of_pixels_does_not_matter(metric: Metric, data: tuple[np.ndarray, np.ndarray], seed: int) -> None:
     heat, mask = data
     order = np.random.default_rng(seed).permutation(heat.size)
@@ -172,7 +172,7 @@ def test_the_order_of_pixels_does_not_matter(metric: Metric, data: tuple[np.ndar
 
 
 @given(data=maps_and_masks(levels=st.floats(0, 1e6)))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_mass_grows_with_the_mask(data: tuple[np.ndarray, np.ndarray]) -> None:
     heat, mask = data
     grown = mask.copy()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -57,7 +57,6 @@ def problems(draw: Any) -> tuple[Tensor, Tensor, Tensor]:
     return gallery, z_ref, torch.randn(pairs, d, dtype=torch.float64, generator=generator)
 
 
-@settings(deadline=None)
 @given(problem=problems(), contrast=st.sampled_from([0.0, 0.5, 1.0]), ridges=st.sampled_from([(0.3, 3.0), (1.0, 1.0)]))
 def test_it_is_the_loop_over_the_gallery(problem: Any, contrast: float, ridges: tuple[float, float]) -> None:
     gallery, z_ref, weights = problem

@@ -179,7 +179,7 @@ def test_lrp_uses_a_rule_that_the_user_sets() -> None:
 # The file
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 4), st.integers(1, 6), st.sampled_from([torch.float32, torch.float64]), st.booleans())
 def test_save_and_load(
     tmp_path_factory: pytest.TempPathFactory, n_neurons: int, n_latents: int, dtype: torch.dtype, named: bool
@@ -372,7 +372,7 @@ def test_folds_each_step(name: str) -> None:
     assert_folds(fit(pipeline, latents, responses[:, 0]), latents)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(STEP_NAMES), max_size=4), st.integers(0, 10_000), st.booleans(), st.data())
 def test_folds_random_pipelines(chosen: list[str], seed: int, nested: bool, data: st.DataObject) -> None:
     latents, responses = make_data(seed, n_latents=data.draw(st.integers(5, 12)))

@@ -88,7 +88,7 @@ def test_base_rates_leave_out_unreadable_images() -> None:
     assert class_distribution(top, np.array([7, 8, 9, 9]))[0] == [7, 9]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 999), n=st.integers(2, 8))
 def test_threshold_of_one_counts_classes_in_spite_of_rounding(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)

@@ -124,7 +124,7 @@ def test_one_axis_may_be_global() -> None:
     assert fields.boxes(torch.tensor([0]), torch.tensor([4 * 9 + 2])).tolist() == [[4, 0, 1, 9]]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     layers=st.lists(
         st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(0, 2), st.integers(1, 2)), min_size=1, max_size=3

@@ -279,7 +279,7 @@ def test_mistakes() -> None:
         transform_selectivity_index(model, top, PLAIN, [])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 99), scale=st.floats(0.1, 10))
 def test_the_index_does_not_depend_on_the_scale_of_responses(seed: int, scale: float) -> None:
     torch.manual_seed(seed)

@@ -105,7 +105,7 @@ def test_a_damaged_file_is_named_and_made_again(name: str, tmp_path: Path) -> No
         assert store.read("top", WHAT) is not None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.floats(0, 1, exclude_max=True), st.integers(0, 7))
 def test_no_flipped_bit_goes_unnoticed(tmp_path_factory: Any, place: float, bit: int) -> None:
     """A flip is noticed, or changes nothing: white space in the header, say."""

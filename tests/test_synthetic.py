@@ -63,7 +63,7 @@ def latents_of(network: DemoNetwork, images: torch.Tensor) -> torch.Tensor:
 # --- renderer --------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seeds, categories, samplers)
 def test_same_seed_gives_same_bytes(seed: int, category: str, sample: Sampler) -> None:
     first, second = (render(sample(category, seed), 48) for _ in range(2))
@@ -72,7 +72,7 @@ def test_same_seed_gives_same_bytes(seed: int, category: str, sample: Sampler) -
     assert all((first[1][kind] == second[1][kind]).all() for kind in first[1])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seeds, categories, samplers)
 def test_images_are_eight_bit_levels_and_masks_are_disjoint(seed: int, category: str, sample: Sampler) -> None:
     image, masks = render(sample(category, seed), 48)
@@ -85,7 +85,7 @@ def test_images_are_eight_bit_levels_and_masks_are_disjoint(seed: int, category:
     assert all(mask.any() for mask in masks.values())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds, categories, samplers, st.data())
 def test_removing_a_kind_changes_only_its_footprint(
     seed: int, category: str, sample: Sampler, data: st.DataObject

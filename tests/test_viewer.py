@@ -32,7 +32,7 @@ def restored(packed: list[Any]) -> np.ndarray:
 
 
 @given(seed=st.integers(0, 99), power=st.integers(0, 4), scale=st.floats(1e-6, 1e6))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_eight_bits_are_enough_also_for_small_values(seed: int, power: int, scale: float) -> None:
     values = scale * np.random.default_rng(seed).normal(size=(7, 5)) ** (2 * power + 1)
     found, expected = restored(viewer.quantized(values)), np.maximum(values, 0)
@@ -48,7 +48,7 @@ def test_nothing_stays_nothing() -> None:
 @given(
     shape=st.tuples(*[st.integers(1, 14)] * 4), most=st.integers(1, 9), seed=st.integers(0, 9)
 )  # fmt: skip
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_bins_keep_sums_and_marginals(shape: tuple[int, ...], most: int, seed: int) -> None:
     part = np.random.default_rng(seed).normal(size=shape)
     small = viewer.binned(part, most)

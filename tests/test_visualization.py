@@ -112,7 +112,7 @@ def test_smoothing_is_linear_while_positive() -> None:
 
 
 @given(height=st.integers(1, 30), width=st.integers(1, 30), smoothing=st.floats(0, 0.99), seed=st.integers(0, 99))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_smoothing_keeps_the_sum_even_at_the_border(height: int, width: int, smoothing: float, seed: int) -> None:
     positive = random(1, height, width, seed=seed)
     assert display_heat(positive, smoothing).sum() == pytest.approx(float(positive.sum()), rel=1e-4)
@@ -605,7 +605,7 @@ def test_pyplot_is_never_imported_and_drawing_is_headless() -> None:
 
 
 @given(name=st.text(st.characters(codec="ascii"), max_size=60), most=st.integers(6, 40))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_short_names_keep_both_ends(name: str, most: int) -> None:
     cut = short(name, most)
     assert len(cut) <= most
