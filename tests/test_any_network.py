@@ -88,6 +88,7 @@ def test_after_each_kind_of_change(name: str) -> None:
         assert same_as_hook(encoder, net), kind
 
 
+@pytest.mark.slow  # another process imports torch
 def test_in_another_process(tmp_path: Path) -> None:
     """Pickled after use; one process for all of them."""
     names = [name for name in NETWORKS if name != "Parametrized"]  # torch itself refuses to pickle them

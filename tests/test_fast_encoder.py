@@ -16,6 +16,8 @@ from captum_shared.encoder.identity import identify_network
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
+SLOW = pytest.mark.slow  # without instructions for it, bfloat16 takes a processor seconds
+
 
 def batch_norms(module: nn.Module) -> int:
     return sum(isinstance(part, BATCH_NORMS) for part in module.modules())
@@ -113,7 +115,7 @@ def test_only_what_can_be_folded_is(x: Tensor) -> None:
 
 
 @pytest.mark.parametrize("engine", [{}, {"engine": Saliency}])
-@pytest.mark.parametrize(("autocast", "tolerance"), [(None, 1e-4), (torch.bfloat16, 0.3)])
+@pytest.mark.parametrize(("autocast", "tolerance"), [(None, 1e-4), pytest.param(torch.bfloat16, 0.3, marks=SLOW)])
 def test_maps_are_close(engine: dict[str, type], autocast: torch.dtype | None, tolerance: float, x: Tensor) -> None:
     encoder = LatentEncoder(disturbed(torchvision.models.resnet18(weights=None)), "layer1")
     w, steps = torch.randn(64), {} if engine else {"n_steps": 4}
@@ -124,6 +126,7 @@ def test_maps_are_close(engine: dict[str, type], autocast: torch.dtype | None, t
         assert relative(found, own) < tolerance
 
 
+@SLOW
 def test_half_precision_is_used_and_left_again(x: Tensor) -> None:
     encoder = LatentEncoder(disturbed(torchvision.models.resnet18(weights=None)), "layer1")
     fast = fast_encoder(encoder, torch.bfloat16)
@@ -149,7 +152,7 @@ def test_the_original_is_as_it_was(x: Tensor) -> None:
     assert not any(p.requires_grad for p in fast.parameters())
 
 
-@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+@pytest.mark.parametrize("autocast", [None, pytest.param(torch.bfloat16, marks=SLOW)])
 def test_pickle_and_deepcopy(autocast: torch.dtype | None, x: Tensor) -> None:
     encoder = LatentEncoder(disturbed(torchvision.models.resnet18(weights=None)), "layer1", transform=nn.Tanh())
     fast = fast_encoder(encoder, autocast)
@@ -163,6 +166,7 @@ def test_fast_of_fast_is_the_same(x: Tensor) -> None:
     assert torch.equal(fast_encoder(fast)(x), fast(x))
 
 
+@SLOW
 def test_latents_are_kept_apart_by_precision() -> None:
     encoder = LatentEncoder(disturbed(torchvision.models.resnet18(weights=None)), "layer1")
     encoders = encoder, fast_encoder(encoder), fast_encoder(encoder, torch.bfloat16)

@@ -275,6 +275,7 @@ def words(folder: Path, out: Path, *categories: str) -> list[str]:
             "--out", str(out / "out"), "--categories", *categories]  # fmt: skip
 
 
+@pytest.mark.slow  # plays the game three times
 def test_the_command(folder: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from torchvision.models import squeezenet1_1
 

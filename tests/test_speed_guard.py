@@ -112,7 +112,7 @@ def test_the_default_chunk_fills_the_bytes(
 
 
 @pytest.mark.parametrize("given", [{}, {"internal_batch_size": 4}])
-@pytest.mark.parametrize("n_steps", [6, "auto"])
+@pytest.mark.parametrize("n_steps", [6, pytest.param("auto", marks=pytest.mark.slow)])  # dozens of gradients
 def test_no_forward_pass_keeps_more_than_a_chunk_however_many_pairs(
     n_steps: Any, given: dict[str, int], encoder: LatentEncoder, readouts: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,7 +118,7 @@ def test_what_is_made_of_a_pair() -> None:
     assert {one.area for name, one in made.items() if name not in ("image", "reference")} == {96 / 1600}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.booleans(), st.booleans())
 def test_luminance_and_contrast_are_equal(seed: int, luminance: bool, contrast: bool) -> None:
     rng = np.random.default_rng(seed)
