@@ -75,6 +75,7 @@ def test_ray(tmp_path: Path) -> None:
     assert report_of(f"import joblib\n{block('register_ray')}", tmp_path / "ray") == plain
 
 
+@pytest.mark.slow  # runs the command four times
 def test_a_job_array(recording: Path, tiny: object, undrawn: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """With two jobs in place of twenty, and a small network."""
     recording.rename("my_recording")

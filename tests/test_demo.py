@@ -135,6 +135,7 @@ def test_a_miss_says_where_the_heat_is() -> None:
     assert any(f"lies on the {kind}," in said for kind in kinds)
 
 
+@pytest.mark.slow  # a demo of its own
 def test_command(tmp_path: Path, capsys: Any) -> None:
     assert cli.main(["demo", "--out", str(tmp_path), "--top", "1", "--preferred", "tool", "--standardize"]) == 0
     printed = capsys.readouterr()

@@ -17,9 +17,9 @@ NETWORKS = [
     ("resnet18", "layer2", 64),
     ("squeezenet1_0", "features.5", 64),
     pytest.param("vgg11", "features.7", 64, marks=pytest.mark.slow),  # 120 million parameters are made first
-    ("convnext_tiny", "features.3", 64),
+    pytest.param("convnext_tiny", "features.3", 64, marks=pytest.mark.slow),  # wide, and slow in half precision
     pytest.param("vit_b_16", "encoder.layers.encoder_layer_1", 64, marks=pytest.mark.slow),  # 86 million
-    ("swin_t", "features.3", 64),
+    pytest.param("swin_t", "features.3", 64, marks=pytest.mark.slow),
 ]
 
 

@@ -170,6 +170,7 @@ def test_crops_in_one_pass_are_those_of_each_unit(photographs: Path) -> None:
             np.testing.assert_array_equal(found[unit][rank], tile(masked, TILE))
 
 
+@pytest.mark.slow  # a browser starts
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", BROWSERS)
 def test_the_table_of_units_in_a_browser(name: str, photographs: Path) -> None:

@@ -276,6 +276,7 @@ def test_automatic_steps_of_a_linear_model_are_exact() -> None:
     assert same.delta.abs().max() == 0
 
 
+@pytest.mark.slow  # a thousand gradients
 def test_automatic_steps_converge_to_captum(encoder: LatentEncoder, readouts: Tensor) -> None:
     """Twice the tolerance bounds the error of each map, here of rectified convolutions; as does Captum's finest rule."""
     x, y = torch.randn(2, 3, 3, 8, 8, dtype=torch.float64)

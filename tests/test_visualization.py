@@ -580,6 +580,7 @@ def test_a_figure_shows_itself_in_a_notebook_and_can_be_pickled() -> None:
         assert one._repr_png_().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow  # another process imports torch
 def test_pyplot_is_never_imported_and_drawing_is_headless() -> None:
     program = """
         import io, sys
