@@ -1,7 +1,6 @@
 // Data, heat, and the viewer of pairs. Data arrive as scripts that push onto `captumShared`, before or after this one.
 
 const store = { index: null, units: null, neurons: new Map() }, KEPT = 30; // neurons whose maps stay in memory
-
 const receive = ([kind, key, value]) => (kind === "neuron" ? store.neurons.set(key, value) : Object.assign(store, { [kind]: value }));
 
 function loadNeuron(number) {
@@ -221,25 +220,26 @@ class Viewer {
   }
 
   write() {
-    const { index, entry, row, view } = this, facts = index.columns.map(([key, name]) => [name, entry.values[key]]).filter(([, value]) => !empty(value));
+    const { index, entry, row, view } = this, known = index.columns.filter(([key]) => !empty(entry.values[key]));
     byId("neuron-name").textContent = `Neuron ${entry.name}, pair ${this.pair + 1} of ${entry.pairs.length}`;
-    const plots = entry.figure ? make("a", { class: "fact", href: entry.figure }, "All plots of this neuron") : "";
-    byId("facts").replaceChildren(...facts.map(([name, value]) => make("span", { class: "fact" }, `${name} `, make("b", {}, digits(value)))), plots);
+    const facts = known.map(([key, name]) => make("span", { class: "fact" }, `${name} `, make("b", {}, digits(entry.values[key]))));
+    byId("facts").replaceChildren(...facts, entry.figure ? make("a", { class: "fact", href: entry.figure }, "All plots of this neuron") : "");
     const ofBest = this.references[0].warnings, said = row[4].filter((warning) => !ofBest.includes(warning)); // of any reference
-    byId("warnings").replaceChildren(...[...entry.warnings, ...said, ...view.warnings].map((text) => make("li", {}, text))); byId("tested").textContent = !row[5] ? "" : this.reference ? "Interventions were made for the first reference." : row[5];
+    byId("warnings").replaceChildren(...[...entry.warnings, ...said, ...view.warnings].map((text) => make("li", {}, text)));
+    byId("tested").textContent = row[5] && this.reference ? "Interventions were made for the first reference." : row[5] || "";
     [row[0], view.image].forEach((number, side) => {
       const [source, name, category, width, height] = index.images[number], { image, frame, caption } = this.sides[side];
-      image.src = source;
-      image.alt = `${SIDES[side]}: ${name}${category ? ` (${category})` : ""}`;
+      Object.assign(image, { src: source, alt: `${SIDES[side]}: ${name}${category ? ` (${category})` : ""}` });
       frame.style.aspectRatio = `${width} / ${height}`;
       const response = side ? view.response : row[3], role = side === 0 ? "Driver" : this.reference ? `Reference ${this.reference + 1}` : "Reference";
-      caption.replaceChildren(make("b", {}, role), ` ${name}${category ? `, ${category}` : ""}${response === null ? "" : `; response ${digits(response)}`}${side ? `; similarity ${digits(view.similarity)}` : ""}`);
+      const measured = [response === null ? "" : `response ${digits(response)}`, side ? `similarity ${digits(view.similarity)}` : ""];
+      caption.replaceChildren(make("b", {}, role), ` ${[category ? `${name}, ${category}` : name, ...measured.filter(Boolean)].join("; ")}`);
     });
     this.writeKinds();
     byId("references").replaceChildren(...this.references.map((other, i) => {
       const [source, name] = index.images[other.image], image = make("img", { src: source, alt: `Reference ${i + 1}, ${name}`, width: 56, height: 56 });
-      const attributes = { type: "button", "aria-pressed": String(i === this.reference), title: name };
-      return make("button", { ...attributes, onclick: () => this.show(this.neuron, this.pair, i) }, image, digits(other.similarity));
+      const state = { "aria-pressed": String(i === this.reference), onclick: () => this.show(this.neuron, this.pair, i) };
+      return make("button", { type: "button", title: name, ...state }, image, digits(other.similarity));
     }));
     byId("say").textContent = "";
   }
