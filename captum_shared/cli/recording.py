@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from captum_shared.cli.shared import add_command, add_common, add_dry_run, add_explanation, add_network, where
+from captum_shared.cli.shared import (
+    add_command,
+    add_common,
+    add_dry_run,
+    add_explanation,
+    add_network,
+    add_number,
+    where,
+)
 from captum_shared.study.settings import PAIRS, POLES, RecordingSettings
 from captum_shared.tables import counted
 
@@ -124,14 +133,7 @@ def _add_interventions(choices: Choices) -> None:
 
 def _add_selection(choices: Choices) -> None:
     """Which neurons, drivers and references, and which maps."""
-
-    def number(flag: str, kind: type, text: str, name: str = "") -> None:
-        name = name or flag[2:].replace("-", "_")
-        default = getattr(RecordingSettings, name)
-        choices.add_argument(
-            flag, dest=name, type=kind, default=default, metavar="N", help=f"{text} (default: {default})"
-        )
-
+    number = partial(add_number, choices, RecordingSettings)
     choices.add_argument(
         "--neurons",
         metavar="NAMES",

@@ -120,6 +120,15 @@ def add_explanation(choices: Choices, defaults: type[Settings]) -> None:
     )  # fmt: skip
 
 
+def add_number(
+    choices: Choices, defaults: type[object], flag: str, kind: type, text: str, name: str | None = None
+) -> None:
+    """A number with its default in a class of settings, by the flag's name or another."""
+    name = name or flag[2:].replace("-", "_")
+    default = getattr(defaults, name)
+    choices.add_argument(flag, dest=name, type=kind, default=default, metavar="N", help=f"{text} (default: {default})")
+
+
 def add_common(command: argparse.ArgumentParser, out: str) -> None:
     """What every command takes that writes a report."""
     command.add_argument("--out", default=out, metavar="DIR", help=f"folder for the results (default: {out})")

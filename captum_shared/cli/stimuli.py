@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from captum_shared.cli.recording import add_data
-from captum_shared.cli.shared import add_command, add_common
+from captum_shared.cli.shared import add_command, add_common, add_number
 from captum_shared.study.experiment import FILLS, ExperimentSettings
 
 if TYPE_CHECKING:
@@ -63,14 +64,7 @@ def add(commands: Commands) -> None:
 
 def _add_choices(choices: Choices) -> None:
     """Which pictures, and how many repeats."""
-
-    def choice(flag: str, kind: type, text: str, name: str = "") -> None:
-        name = name or flag[2:].replace("-", "_")
-        default = getattr(ExperimentSettings, name)
-        choices.add_argument(
-            flag, dest=name, type=kind, default=default, metavar="N", help=f"{text} (default: {default})"
-        )
-
+    choice = partial(add_number, choices, ExperimentSettings)
     choices.add_argument(
         "--neurons", metavar="NAMES", help="neurons of the report, by name or number, such as 0,3,7-9 (default: all)"
     )

@@ -20,7 +20,7 @@ from captum_shared.labels import members
 from captum_shared.readout import LinearReadout, latent_transform
 from captum_shared.readout.fitting import Splits, pearson
 from captum_shared.readout.folding import linear_output
-from captum_shared.readout.nested import CandidateScores, choose_candidates, fit_candidate
+from captum_shared.readout.nested import CandidateFit, CandidateScores, choose_candidates, fit_candidate
 from captum_shared.readout.steps import Estimator
 from captum_shared.study.network import Network
 from captum_shared.study.run import Job, Run, Share, array_bytes
@@ -70,29 +70,39 @@ class Block:
 
 
 @dataclass(frozen=True)
-class FitData:
-    """What the fit of a block needs besides the latents of all stimuli.
+class FitTask:
+    """Responses of a block, and how readouts are fitted to them.
 
     Attributes
     ----------
-    rows : (m,) int array
-        The block's stimuli.
     responses : (m, k) array
-    categories : (m,) array of str
-    preferred : list of k str or None
     splits : list of (train, test)
         Indices into the block's stimuli.
     estimator : scikit-learn estimator or None
     pca : int or None
     """
 
-    rows: np.ndarray
     responses: np.ndarray
-    categories: np.ndarray
-    preferred: list[str | None]
     splits: Splits
     estimator: Estimator | None
     pca: int | None
+
+
+@dataclass(frozen=True)
+class FitData(FitTask):
+    """What the fits of a block need besides the latents of all stimuli: also those within categories.
+
+    Attributes
+    ----------
+    rows : (m,) int array
+        The block's stimuli.
+    categories : (m,) array of str
+    preferred : list of k str or None
+    """
+
+    rows: np.ndarray
+    categories: np.ndarray
+    preferred: list[str | None]
 
 
 class Latents:
@@ -135,7 +145,7 @@ def encode_stimuli(study: Study, run: Run) -> Latents:
     def arguments(shard: Sequence[Path], share: Share) -> tuple[object, ...]:
         return share(network.scanner), shard, network.transform, settings.batch_size
 
-    jobs = [Job((path,), _encode_shard, partial(arguments, shard)) for path, shard in zip(paths, shards, strict=True)]
+    jobs = [Job((path,), encode_shard, partial(arguments, shard)) for path, shard in zip(paths, shards, strict=True)]
     run.carry_out(jobs, "images")
     return Latents(paths, network, settings.standardize)
 
@@ -153,7 +163,7 @@ def fit_models(study: Study, tuning: Tuning, latents: Latents, run: Run) -> Enco
     def arguments(candidate: int, block: Block, share: Share) -> tuple[object, ...]:
         rows = block.stimuli
         y, chosen = responses[block.neurons][:, rows].T, [tuning.preferred[k] for k in block.neurons]
-        data = FitData(rows, y, study.categories[rows], chosen, splits_of(fold_of[rows]), study.estimator, settings.pca)
+        data = FitData(y, splits_of(fold_of[rows]), study.estimator, settings.pca, rows, study.categories[rows], chosen)
         return latents.raw(candidate), settings.standardize, data
 
     jobs = [
@@ -186,9 +196,10 @@ def splits_of(fold_of: np.ndarray) -> Splits:
     return [(np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)) for fold in np.unique(fold_of)]
 
 
-def _encode_shard(
+def encode_shard(
     scanner: nn.Module, paths: Sequence[Path], transform: ImageTransform, batch_size: int
 ) -> tuple[bytes, ...]:
+    """The latents of image files, as the content of a .npy file."""
     latents = encode_images(scanner, list(paths), transform, batch_size, unreadable="raise")
     return (array_bytes(latents.numpy()),)
 
@@ -196,16 +207,22 @@ def _encode_shard(
 def _fit_block(raw: np.ndarray, standardize: bool, data: FitData) -> tuple[bytes, ...]:
     """Fit a block of neurons on one candidate: to all stimuli, and within preferred categories."""
     z = _standardized(raw, standardize)[data.rows]
-    x, back = (z, None) if data.estimator is not None else without_empty_dimensions(z)
-    fit = fit_candidate(x, data.responses, data.splits, data.estimator, data.pca)
-    weight = LinearReadout.from_estimator(fit.estimator).weight.numpy()
+    x, fit, weight = fit_readouts(z, data)
     score, predictions = _fit_within(x, data)
     arrays = {
         "predictions": fit.predictions, "inner_scores": fit.inner_scores, "score": np.asarray(fit.score),
-        "weight": (weight if back is None else (z.T @ (back @ weight.T)).T).astype(np.float32),
+        "weight": weight.astype(np.float32),
         "within_score": score, "within_predictions": predictions,
     }  # fmt: skip
     return (save({name: np.ascontiguousarray(array) for name, array in arrays.items()}),)
+
+
+def fit_readouts(z: np.ndarray, data: FitTask) -> tuple[np.ndarray, CandidateFit, np.ndarray]:
+    """Fit readouts of latents (m, D): the coordinates in which they are fitted, the fit, and the weights (k, D)."""
+    x, back = (z, None) if data.estimator is not None else without_empty_dimensions(z)
+    fit = fit_candidate(x, data.responses, data.splits, data.estimator, data.pca)
+    weight = LinearReadout.from_estimator(fit.estimator).weight.detach().numpy()
+    return x, fit, weight if back is None else (z.T @ (back @ weight.T)).T
 
 
 def _fit_within(x: np.ndarray, data: FitData) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,6 @@ from captum_shared.interventions import (
     sufficiency,
 )
 from captum_shared.interventions.scores import Scores
-from captum_shared.selection import Drivers, Pairs
 from captum_shared.similarity import neuron_similarity
 from captum_shared.study.encoding import Latents
 from captum_shared.study.findings import Findings
@@ -207,15 +206,9 @@ class _Maker:
         return self._spaces[key]
 
 
-def _pairs(neuron: NeuronFindings) -> tuple[Pairs, Drivers]:
-    if neuron.pairs is None or neuron.drivers is None:
-        raise ValueError(f"neuron {neuron.name} is not explained: {neuron.reason}")
-    return neuron.pairs, neuron.drivers
-
-
 def _rivals(neuron: NeuronFindings, z: Tensor, weight: Tensor, similarity: str) -> list[int]:
     """The candidate least similar to each image for the neuron's own model; -1 if there is no other."""
-    (pairs, drivers), rivals = _pairs(neuron), []
+    (pairs, drivers), rivals = neuron.explanation, []
     for image, references in zip(pairs.images, pairs.references, strict=True):
         others = np.setdiff1d(drivers.candidates, [image, *references])
         if len(others):
@@ -228,7 +221,7 @@ def _rivals(neuron: NeuronFindings, z: Tensor, weight: Tensor, similarity: str) 
 
 def _constants(neuron: NeuronFindings, z: Tensor, weight: Tensor, rivals: Sequence[int]) -> Tensor:
     """(pairs, 3, D); zeros stand for a rival that there is not."""
-    references = _pairs(neuron)[0].references
+    references = neuron.explanation[0].references
     rows = [
         torch.stack([weight * z[own].mean(0), weight * z[rival] if rival >= 0 else 0 * weight, weight])
         for own, rival in zip(references, rivals, strict=True)
@@ -238,7 +231,7 @@ def _constants(neuron: NeuronFindings, z: Tensor, weight: Tensor, rivals: Sequen
 
 def _control_constants(neuron: NeuronFindings, z: Tensor, weight: Tensor, seed: int) -> Tensor:
     """Of the three other maps, (pairs, 3, D)."""
-    pairs, rows = _pairs(neuron)[0], []
+    pairs, rows = neuron.explanation[0], []
     for rank, (image, references) in enumerate(zip(pairs.images, pairs.references, strict=True)):
         strangers = np.setdiff1d(np.arange(len(z)), [image, *references])
         stranger = int(np.random.default_rng([seed, neuron.index, rank]).choice(strangers))

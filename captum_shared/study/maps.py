@@ -210,9 +210,8 @@ def _part_path(folder: ReportFolder, number: int, candidate: int, name: str) -> 
 
 def _places(neuron: NeuronFindings, pair: int) -> tuple[int, list[int]]:
     """The image of a pair and the references it is compared with, as indices of stimuli."""
-    if neuron.pairs is None:
-        raise ValueError(f"neuron {neuron.name} is not explained: {neuron.reason}")
-    return int(neuron.pairs.images[pair]), neuron.pairs.references[pair].tolist()
+    pairs, _ = neuron.explanation
+    return int(pairs.images[pair]), pairs.references[pair].tolist()
 
 
 def _put_together(table: MapTable, groups: Sequence[np.ndarray], settings: RecordingSettings, run: Run) -> None:

@@ -49,6 +49,19 @@ class NeuronFindings:
         return self.pairs is not None
 
     @property
+    def explanation(self) -> tuple[Pairs, Drivers]:
+        """Pairs and drivers.
+
+        Raises
+        ------
+        ValueError
+            If it is not explained.
+        """
+        if self.pairs is None or self.drivers is None:
+            raise ValueError(f"neuron {self.name} is not explained: {self.reason}")
+        return self.pairs, self.drivers
+
+    @property
     def shown(self) -> list[tuple[int, int, float]]:
         """Image and reference of each pair, as indices of stimuli, and their similarity."""
         if self.pairs is None:

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save
 from torch import Tensor
 
-from captum_shared.encoder import LatentEncoder, encode_images
-from captum_shared.encoder.identity import ImageTransform
+from captum_shared.encoder import LatentEncoder
 from captum_shared.encoder.layers import candidate_layers
 from captum_shared.folders import WORK
-from captum_shared.readout import LinearReadout
-from captum_shared.readout.fitting import Splits
-from captum_shared.readout.nested import fit_candidate
-from captum_shared.readout.steps import Estimator
-from captum_shared.study.encoding import Latents, blocks_of, correlations, splits_of, without_empty_dimensions
+from captum_shared.study.encoding import (
+    FitTask,
+    Latents,
+    blocks_of,
+    correlations,
+    encode_shard,
+    fit_readouts,
+    splits_of,
+)
 from captum_shared.study.findings import Findings
 from captum_shared.study.network import Network, transform_image
-from captum_shared.study.run import Job, Run, Share, array_bytes
+from captum_shared.study.run import Job, Run, Share
 from captum_shared.study.study import Study
 
 
@@ -124,7 +125,7 @@ def _other_latents(study: Study, run: Run) -> Latents:
     def arguments(share: Share) -> tuple[object, ...]:
         return share(encoder), study.recording.stimuli, network.transform, study.settings.batch_size
 
-    run.carry_out([Job((path,), _encode, arguments)], "images for twins")
+    run.carry_out([Job((path,), encode_shard, arguments)], "images for twins")
     return Latents([path], other, study.settings.standardize)
 
 
@@ -135,9 +136,9 @@ def _fitted(study: Study, run: Run, latents: Latents, candidate: int, members: n
 
     def arguments(number: int, share: Share) -> tuple[object, ...]:
         rows = blocks[number].stimuli
-        data = TwinData(responses[blocks[number].neurons][:, rows].T, splits_of(study.fold_of[rows]), study.estimator,
-                        study.settings.pca)  # fmt: skip
-        return latents.standardized(candidate).numpy()[rows], data
+        task = FitTask(responses[blocks[number].neurons][:, rows].T, splits_of(study.fold_of[rows]), study.estimator,
+                       study.settings.pca)  # fmt: skip
+        return latents.standardized(candidate).numpy()[rows], task
 
     jobs = [Job((path,), _fit, partial(arguments, number)) for number, path in enumerate(paths)]
     run.carry_out(jobs, "twins")
@@ -151,26 +152,7 @@ def _fitted(study: Study, run: Run, latents: Latents, candidate: int, members: n
     return found
 
 
-@dataclass(frozen=True)
-class TwinData:
-    """Responses (m, k) of neurons, and how their twins are fitted to them."""
-
-    responses: np.ndarray
-    splits: Splits
-    estimator: Estimator | None
-    pca: int | None
-
-
-def _encode(
-    encoder: LatentEncoder, paths: Sequence[Path], transform: ImageTransform, batch_size: int
-) -> tuple[bytes, ...]:
-    return (array_bytes(encode_images(encoder, list(paths), transform, batch_size, unreadable="raise").numpy()),)
-
-
-def _fit(z: np.ndarray, data: TwinData) -> tuple[bytes, ...]:
-    x, back = (z, None) if data.estimator is not None else without_empty_dimensions(z)
-    fit = fit_candidate(x, data.responses, data.splits, data.estimator, data.pca)
-    weight = LinearReadout.from_estimator(fit.estimator).weight.detach().numpy().astype(np.float64)
-    weight = weight if back is None else (z.T @ (back @ weight.T)).T
-    arrays = {"weight": weight, "predictions": fit.predictions}
+def _fit(z: np.ndarray, task: FitTask) -> tuple[bytes, ...]:
+    _, fit, weight = fit_readouts(z, task)
+    arrays = {"weight": weight.astype(np.float64), "predictions": fit.predictions}
     return (save({name: np.ascontiguousarray(array) for name, array in arrays.items()}),)

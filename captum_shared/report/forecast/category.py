@@ -17,7 +17,7 @@ from captum_shared.readout import ReadoutFit, fit_readout
 from captum_shared.report.category import COLUMNS, draw_pairs, neuron_view, write_report
 from captum_shared.report.device import find_device
 from captum_shared.report.forecast.forecast import FINISHED, Forecast, Nowhere, timed
-from captum_shared.report.forecast.images import encoding_time, latents_like, scaled_fit, unreadable_images
+from captum_shared.report.forecast.images import encoding_time, latents_like, left_out, scaled_fit, unreadable_images
 from captum_shared.report.forecast.network import load_offline
 from captum_shared.report.viewer import inline_viewer
 from captum_shared.selection import find_drivers, find_pairs
@@ -77,14 +77,14 @@ def forecast_category(
     out, state = asked.get("out", "category"), "new"
     if not notes:
         state = foresee(out, manifest, asked.get("overwrite", False))
-    study, left_out = _readable(images, labels, preferred, (encoder, transform), settings)
+    study, unread = _readable(images, labels, preferred, (encoder, transform), settings)
     task = (
         f"explain {counted(settings.top, 'pair')} of {preferred} among {len(study.paths)} images, at {layer} of {model}"
     )
     if state == FINISHED:
         return Forecast(task, out, state)
     stages, n_bytes = _measured(study)
-    return Forecast(task, out, state, where.type, stages, n_bytes, [*notes, *left_out])
+    return Forecast(task, out, state, where.type, stages, n_bytes, [*notes, *unread])
 
 
 def _readable(
@@ -102,8 +102,7 @@ def _readable(
     check_membership(names, preferred, settings.folds)
     member = members(names, preferred)
     study = CategoryStudy([path for path, _ in kept], names, member, Tensor(), *network, preferred, settings)
-    lines = "; ".join(f"{path}: {reason}" for path, reason in failures.items())
-    return study, [f"would be left out, for they cannot be read: {lines}"] if failures else []
+    return study, left_out(failures)
 
 
 def _measured(study: CategoryStudy) -> tuple[list[tuple[str, float]], int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -26,6 +26,12 @@ def unreadable_images(paths: Sequence[Path]) -> dict[Path, str]:
         except (OSError, ValueError) as error:
             failures[path] = reason_of(error)
     return failures
+
+
+def left_out(failures: Mapping[Path, str]) -> list[str]:
+    """A note about images that cannot be read; none if all can."""
+    lines = "; ".join(f"{path}: {reason}" for path, reason in failures.items())
+    return [f"would be left out, for they cannot be read: {lines}"] if failures else []
 
 
 def encoding_time(

@@ -19,7 +19,7 @@ from captum_shared.folders import ReportFolder, foresee
 from captum_shared.labels import read_labels
 from captum_shared.report.device import find_device
 from captum_shared.report.forecast.forecast import FINISHED, Forecast, Nowhere, timed
-from captum_shared.report.forecast.images import unreadable_images
+from captum_shared.report.forecast.images import left_out, unreadable_images
 from captum_shared.report.forecast.network import load_offline
 from captum_shared.report.selectivity import Common, LabelledImages, identity_of, selectivity_manifest
 from captum_shared.report.selectivity_files import COLUMNS, MORE_COLUMNS, Layer, Said, Shares, Study, write_report
@@ -97,9 +97,7 @@ def forecast_selectivity(
     identity = identity_of(network, transform, layers, labelled)
     state = "new" if notes else foresee(out, selectivity_manifest(labelled, {**about, **choices}, identity), overwrite)
     failures = unreadable_images(paths)
-    if failures:
-        lines = "; ".join(f"{path}: {reason}" for path, reason in failures.items())
-        notes.append(f"would be left out, for they cannot be read: {lines}")
+    notes += left_out(failures)
     kept = [(path, name) for path, name in zip(paths, categories, strict=True) if path not in failures]
     if len(kept) < 2:
         raise ValueError(f"at least 2 images must be readable to compare units, got {len(kept)} of {len(paths)}")

@@ -28,7 +28,7 @@ from captum_shared.report.viewer import (
     neuron_script,
     viewer_section,
 )
-from captum_shared.selection import Drivers, make_rule
+from captum_shared.selection import make_rule
 from captum_shared.study.findings import Findings
 from captum_shared.study.interventions import Effects
 from captum_shared.study.looks import LookRequest, Memory, References, other_rules
@@ -130,7 +130,7 @@ class _Views:
 
     def _note_images(self, neuron: NeuronFindings, references: References, expect: Callable[[Path], None]) -> None:
         """Put a neuron's images on the shelf, in the same order whichever jobs are already done."""
-        best = references.best(_drivers(neuron), self._weight(neuron))
+        best = references.best(neuron.explanation[1], self._weight(neuron))
         for place in (*best.images.tolist(), *best.references.ravel().tolist()):
             self.shelf.number(place)
             expect(self.study.recording.stimuli[place])
@@ -141,7 +141,7 @@ class _Views:
     def _arguments(
         self, neuron: NeuronFindings, references: References, memory: Memory, number: int, share: Share
     ) -> tuple[object, ...]:
-        requests = references.requests(_drivers(neuron), self._weight(neuron))
+        requests = references.requests(neuron.explanation[1], self._weight(neuron))
         places = sorted({place for each in requests for r in each for place in (r.image, r.reference)})
         pixel = None
         if "pixel" in self.study.settings.maps:
@@ -194,12 +194,6 @@ class _Shown:
     numbers: dict[int, int]
     responses: dict[int, float]
     pixel: np.ndarray | None
-
-
-def _drivers(neuron: NeuronFindings) -> Drivers:
-    if neuron.drivers is None:
-        raise ValueError(f"neuron {neuron.name} is not explained: {neuron.reason}")
-    return neuron.drivers
 
 
 def _script(memory: Memory, number: int, requests: Sequence[Sequence[LookRequest]], shown: _Shown) -> list[bytes]:
