@@ -23,17 +23,18 @@ from benchmarks.common.results import Content, Result, ResultStore, finish, mark
 from benchmarks.interventions.composites import count_composites, play_composite
 from benchmarks.interventions.made import SCORES, MadeSetting, play_made
 from benchmarks.interventions.photographs import PhotoSetting, categories_of, play_category
-from benchmarks.interventions.tables import COMPOSITE_METRICS, METRICS, Table, rank_correlations, results_of
+from benchmarks.interventions.tables import COMPOSITE_METRICS, GAME, METRICS, Table, rank_correlations, results_of
 from benchmarks.interventions.v4 import V4Setting, play_neuron
 from benchmarks.photo_game.splits import SPLITS, enter
 from captum_shared.files import output_folder
+from captum_shared.metrics import bootstrap_interval
 
 DATA = Path(os.environ.get("CAPTUM_SHARED_DATA", "../shared/data"))
 SETTINGS = ("photographs", "composites", "synthetic", "v4")
 MODEL, PHOTO_LAYERS = "squeezenet1_0", ("features.12", "features.10", "features.8")
 V4_LAYERS, V4_POOL = ("features.8", "features.10"), 4
 DEGREES = (0.0, 90.0)
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -177,9 +178,6 @@ def _synthetic(seed: int, size: Size, store: ResultStore, progress: bool) -> Pla
 
 def _ranked(kept: Sequence[Content], condition: str, degrees: float) -> tuple[list[Result], list[str]]:
     """Results of each row, and rank correlations of each score with the truth, over methods."""
-    from benchmarks.interventions.tables import GAME
-    from captum_shared.metrics import bootstrap_interval
-
     twins = kept[0]["twins"]
     rows = [tuple(each["row"]) for each in kept[0]["trials"][0]["rows"]]
     arrays: dict[tuple[str, str], np.ndarray] = {}

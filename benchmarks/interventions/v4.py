@@ -15,7 +15,8 @@ from benchmarks.interventions.photographs import best_and_least
 from benchmarks.interventions.rows import heats_of, methods_of
 from benchmarks.interventions.scanned import Scanned, scan
 from benchmarks.interventions.trials import make_judge, play
-from captum_shared.readout.steps import Estimator
+from captum_shared.readout.fitting import pearson
+from captum_shared.readout.nested import ridge_pipeline
 from captum_shared.recording import Recording
 from captum_shared.selection import find_drivers
 from captum_shared.study.tuning import category_d_primes, preferred_categories
@@ -62,12 +63,13 @@ def play_neuron(setting: V4Setting, k: int) -> Content:
     world = open_v4(setting)
     scanned, responses = world.scanned, np.nan_to_num(world.recording.mean_responses[k])
     halves, categories = [np.flatnonzero(world.half == side) for side in (0, 1)], np.array(world.recording.categories)
-    own = scanned.twin("map", 0, halves[0], responses, _ridge())
+    ridges = [ridge_pipeline(len(halves[0]), width) for width in scanned.widths]  # as `captum-shared recording` fits
+    own = scanned.twin("map", 0, halves[0], responses, ridges[0])
     z = own.encode(scanned.latents)
     r = _correlation(z[halves[1]] @ own.weight, responses[halves[1]])
     if not r >= LEAST_R:
         return {"trials": [], "twins": [], "r": r}
-    twins = [scanned.twin(layer, i, halves[1], responses, _ridge()) for i, layer in enumerate(scanned.layers)]
+    twins = [scanned.twin(layer, i, halves[1], responses, ridges[i]) for i, layer in enumerate(scanned.layers)]
     tuned = category_d_primes(responses[None], categories)
     member = categories == preferred_categories(tuned, None, 1)[0]
     predicted = (z @ own.weight).numpy()
@@ -86,15 +88,5 @@ def play_neuron(setting: V4Setting, k: int) -> Content:
     return {"trials": trials, "twins": [twin.name for twin in twins], "r": r, "twins_r": held_out}
 
 
-def _ridge() -> Estimator:
-    """What `captum-shared recording` fits: principal components, then ridge regression."""
-    from sklearn.decomposition import PCA
-    from sklearn.linear_model import RidgeCV
-    from sklearn.pipeline import make_pipeline
-
-    pipeline: Estimator = make_pipeline(PCA(256, random_state=0), RidgeCV(np.logspace(-3, 7, 11)))
-    return pipeline
-
-
 def _correlation(predicted: Tensor, responses: np.ndarray) -> float:
-    return float(np.corrcoef(predicted.numpy(), responses)[0, 1])
+    return float(pearson(predicted.numpy()[:, None], responses[:, None])[0])
