@@ -73,7 +73,9 @@ def members(categories: Sequence[str] | np.ndarray, name: str) -> np.ndarray:
     >>> members(["dog;outdoors", "hotdog", "dog"], "dog")
     array([ True, False,  True])
     """
-    return np.array([name in split_labels(str(category)) for category in categories], dtype=bool)
+    fields = [str(category) for category in np.asarray(categories).tolist()]
+    inside = {field for field in set(fields) if name in split_labels(field)}  # each field is split once
+    return np.array([field in inside for field in fields], dtype=bool)
 
 
 def folder_labels(files: Sequence[str]) -> list[str]:

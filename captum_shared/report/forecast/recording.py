@@ -162,7 +162,7 @@ def amount_of(study: Study, tuning: Tuning) -> Amount:
         reliable = not tuning.reliability[k] < s.min_reliability
         if not reliable or (s.pairs == "category" and tuning.d_prime[k] < s.min_d_prime):
             continue
-        r = s.sign * study.responses[k]
+        r = study.drive[k]
         drivers = r >= np.nanmean(r) + s.threshold * np.nanstd(r)
         if s.pairs == "category":
             drivers &= ~members(study.categories, str(tuning.preferred[k]))
