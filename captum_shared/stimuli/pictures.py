@@ -20,6 +20,10 @@ WHOLE, PART = "whole", "part"
 GROUPS = {"image": WHOLE, "reference": WHOLE, "removed": WHOLE, "alone": PART, "transplant": WHOLE}
 
 
+class NoHeat(ValueError):
+    """A map says nothing of its image, so that there is no part to remove."""
+
+
 @dataclass(frozen=True)
 class Stimulus:
     """A picture for the experiment.
@@ -87,8 +91,10 @@ def find_parts(
 
     Raises
     ------
+    NoHeat
+        If a map has none.
     ValueError
-        If a map has no heat, or an argument is out of range.
+        If an argument is out of range.
 
     Examples
     --------
@@ -102,7 +108,7 @@ def find_parts(
     """
     heats = [_heat(np.asarray(one), window.size) for one in maps]
     if not all(heat.any() for heat in heats):
-        raise ValueError("a map has no heat, so there is no part to remove")
+        raise NoHeat("a map has no heat, so there is no part to remove")
     hot = [hottest_area(heat, area, seed=seed) for heat in heats]
     places = [[window.place(mask, size) for mask in (one, *_controls(one, controls, seed))] for one in hot]
     return Parts(places[0][0], places[1][0], tuple(places[0][1:]), tuple(places[1][1:]))

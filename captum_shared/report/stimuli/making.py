@@ -26,7 +26,7 @@ from captum_shared.report.stimuli.tables import NeuronSet, PairSet, StimuliSumma
 from captum_shared.stimuli.frames import common_side, same_size, seen_window
 from captum_shared.stimuli.matching import match_pictures
 from captum_shared.stimuli.noise import TrialNoise, measure_noise
-from captum_shared.stimuli.pictures import GROUPS, Stimulus, find_parts, pair_stimuli
+from captum_shared.stimuli.pictures import GROUPS, NoHeat, Stimulus, find_parts, pair_stimuli
 from captum_shared.stimuli.plan import EXPECTED, Comparison, expected_way, plan_repeats
 from captum_shared.study.experiment import ExperimentSettings, parse_pairs
 from captum_shared.study.maps import file_stem
@@ -227,9 +227,7 @@ class _Maker:
             row, s = rows[number - 1], self.settings
             try:
                 parts = find_parts(maps[number - 1], window, size, area=s.area, controls=s.controls, seed=s.seed)
-            except ValueError as error:
-                if "no heat" not in str(error):
-                    raise
+            except NoHeat:
                 dark.append(number)
                 continue
             stimuli = pair_stimuli(pictures[row.image], pictures[row.reference], parts, s.fill)
