@@ -20,6 +20,8 @@ from captum_shared.encoder.layers import LayerScan
 from captum_shared.encoder.registry import load_network
 from captum_shared.readout import latent_transform
 from captum_shared.readout.steps import Estimator
+from captum_shared.study.encoding import FitTask, fit_readouts
+from captum_shared.study.settings import RecordingSettings
 
 BLACK = 0.0  # the mean colour of ImageNet, in the network's units: baseline of integrated gradients
 N_STEPS = 8
@@ -64,8 +66,10 @@ class Scanned:
         """One of the images, (1, C, H, W)."""
         return load_photograph(self.paths[place], self.transform)[None]
 
-    def twin(self, name: str, k: int, known: np.ndarray, target: np.ndarray, estimator: Estimator) -> Twin:
-        """A readout of layer k, fitted to the target (n,) on known images, given by index."""
+    def twin(
+        self, name: str, k: int, known: np.ndarray, target: np.ndarray, estimator: Estimator | None = None
+    ) -> Twin:
+        """A readout of layer k, fitted to the target (n,) on known images, given by index; see `fitted`."""
         raw = self.latents[known][:, self.columns(k)].double()
         mean, spread = raw.mean(0), raw.std(0, correction=0).clamp(min=1e-9)
         z = (raw - mean) / spread
@@ -96,14 +100,10 @@ def scan(
     return Scanned(network, transform, list(paths), tuple(layers), pool, torch.cat(found), scanner.widths(example))
 
 
-def fitted(estimator: Estimator, z: Tensor, target: np.ndarray) -> Tensor:
-    """The weights (D,) of a linear estimator on latents (n, D)."""
-    from sklearn.base import clone
-
-    from captum_shared.readout import LinearReadout
-
-    readout = LinearReadout.from_estimator(clone(estimator).fit(z.numpy(), target))
-    return readout.weight.detach().double()[0]
+def fitted(estimator: Estimator | None, z: Tensor, target: np.ndarray) -> Tensor:
+    """The weights (D,) of a linear estimator on latents (n, D); without one, of that of `captum-shared recording`."""
+    task = FitTask(target[:, None], [], estimator, RecordingSettings.pca)
+    return torch.from_numpy(fit_readouts(z.numpy(), task)[2]).double()[0]
 
 
 def _scaling(twin: Twin) -> nn.Module:

@@ -16,7 +16,6 @@ from benchmarks.interventions.rows import heats_of, methods_of
 from benchmarks.interventions.scanned import Scanned, scan
 from benchmarks.interventions.trials import make_judge, play
 from captum_shared.readout.fitting import pearson
-from captum_shared.readout.nested import ridge_pipeline
 from captum_shared.recording import Recording
 from captum_shared.selection import find_drivers
 from captum_shared.study.tuning import category_d_primes, preferred_categories
@@ -63,13 +62,12 @@ def play_neuron(setting: V4Setting, k: int) -> Content:
     world = open_v4(setting)
     scanned, responses = world.scanned, np.nan_to_num(world.recording.mean_responses[k])
     halves, categories = [np.flatnonzero(world.half == side) for side in (0, 1)], np.array(world.recording.categories)
-    ridges = [ridge_pipeline(len(halves[0]), width) for width in scanned.widths]  # as `captum-shared recording` fits
-    own = scanned.twin("map", 0, halves[0], responses, ridges[0])
+    own = scanned.twin("map", 0, halves[0], responses)
     z = own.encode(scanned.latents)
     r = _correlation(z[halves[1]] @ own.weight, responses[halves[1]])
     if not r >= LEAST_R:
         return {"trials": [], "twins": [], "r": r}
-    twins = [scanned.twin(layer, i, halves[1], responses, ridges[i]) for i, layer in enumerate(scanned.layers)]
+    twins = [scanned.twin(layer, i, halves[1], responses) for i, layer in enumerate(scanned.layers)]
     tuned = category_d_primes(responses[None], categories)
     member = categories == preferred_categories(tuned, None, 1)[0]
     predicted = (z @ own.weight).numpy()
