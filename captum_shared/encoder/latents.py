@@ -108,7 +108,7 @@ class LatentEncoder(nn.Module):
     def layer_output(self, x: Tensor) -> object:
         """The layer's output for images `x`, (N, C, H, W)."""
         with network_refusals(check_images(x), self.model, f"layer {self.layer!r}"):
-            return self._reader.read(self.model, [self.layer], x)[self.layer]
+            return self._reader.read(self.model, [self.layer], x, lambda layer, output: output)[self.layer]
 
     def latents(self, output: object, image_size: torch.Size) -> Tensor:
         """Pooled and transformed latents, (N, D), of the layer's output for images of `image_size` (H, W)."""

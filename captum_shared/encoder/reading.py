@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +21,6 @@ from captum_shared.turns import turn
 T = TypeVar("T")
 Take = Callable[[str, object], T]
 """What is kept of a layer, made of its name and its output."""
-
-
-def _as_it_is(layer: str, output: object) -> object:
-    return output
 
 
 class Reader:
@@ -39,17 +35,9 @@ class Reader:
         self._counted: tuple[object, ...] | None = None  # the network and layers whose calls have been counted
         self._stops = True  # False for a network that catches even the exception that ends its pass
 
-    @overload
-    def read(self, model: nn.Module, layers: Sequence[str], x: Tensor) -> dict[str, object]: ...
-
-    @overload
-    def read(self, model: nn.Module, layers: Sequence[str], x: Tensor, take: Take[T]) -> dict[str, T]: ...
-
     @torch.compiler.disable  # compiled code may leave hooks out
-    def read(
-        self, model: nn.Module, layers: Sequence[str], x: Tensor, take: Take[object] = _as_it_is
-    ) -> dict[str, object]:
-        """Each layer's output, or what `take` makes of its name and output while the pass runs.
+    def read(self, model: nn.Module, layers: Sequence[str], x: Tensor, take: Take[T]) -> dict[str, T]:
+        """What `take` makes of each layer's name and output, while the pass runs.
 
         Raises
         ------
@@ -61,7 +49,8 @@ class Reader:
         run = Pass(model, modules, take, whole=not self._stops or self._counted != network)
         if not run.run(x):  # then what it took may have been changed in place
             self._stops = False
-            return self.read(model, layers, x, take)
+            run = Pass(model, modules, take)
+            run.run(x)
         run.check()
         self._counted = network
         return run.taken
@@ -210,14 +199,11 @@ def _running(run: Pass[T]) -> Iterator[None]:
 
 def check_layers(model: nn.Module, layers: Sequence[object], root: bool = False) -> None:
     """Refuse what names no module of the network, or one whose calls cannot be seen; "" is the network if `root`."""
-    names = [name for name, _ in model.named_modules(remove_duplicate=False) if name or root]
     for layer in layers:
         if not isinstance(layer, str):
             raise TypeError(f"`layer` must be the name of a module, got {type(layer).__name__}")
-        if layer not in names:
-            near = get_close_matches(layer, names, n=3) or names[-3:]
-            raise ValueError(f"unknown layer {layer!r}; expected a name of model.named_modules(), such as {near}")
-        find_layer(model, layer)
+        if find_layer(model, layer) is model and not root:
+            raise _unknown(model, layer)
 
 
 def find_layer(model: nn.Module, layer: str) -> nn.Module:
@@ -225,8 +211,8 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
 
     Raises
     ------
-    ValueError
-        If there is none any more, or it lies inside a scripted or compiled module, which runs without hooks.
+    TypeError, ValueError
+        If there is none, or it lies inside a scripted or compiled module, which runs without hooks.
     """
     module = model
     for name in layer.split(".") if layer else ():
@@ -239,9 +225,16 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
                 f"layer {layer!r} is inside a compiled module, which hides its layers; expected the network as it was "
                 "before torch.compile"
             )
-        if name not in module._modules:
-            raise ValueError(f"layer {layer!r} is no longer in the model: it has no module {name!r} there")
-        module = module._modules[name]  # type: ignore[assignment]
+        inside = module._modules.get(name)
+        if inside is None:
+            raise _unknown(model, layer)
+        module = inside
     if isinstance(module, torch.jit.ScriptModule):
         raise TypeError(f"layer {layer!r} is a scripted module, which takes no hooks; expected an nn.Module")
     return module
+
+
+def _unknown(model: nn.Module, layer: str) -> ValueError:
+    names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
+    near = get_close_matches(layer, names, n=3) or names[-3:]
+    return ValueError(f"unknown layer {layer!r}; expected a name of model.named_modules(), such as {near}")
