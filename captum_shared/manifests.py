@@ -11,8 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypedDict, cast
 
-from captum_shared import __version__
-
 _OPTION = re.compile(r"^configuration\.(?:settings\.|network\.)?(\w+)$")
 PACKAGES = ("torch", "torchvision", "captum", "numpy", "scipy", "scikit-learn", "matplotlib", "pillow")
 
@@ -65,8 +63,8 @@ def differences(before: Mapping[str, object], now: Mapping[str, object]) -> list
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers and pictures depend on."""
-    found = {"captum-shared": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
+    found = {"captum-shared": "", "python": platform.python_version()}
+    for name in ("captum-shared", *PACKAGES):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
