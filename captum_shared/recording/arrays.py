@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,30 +17,9 @@ if TYPE_CHECKING:
 SUFFIXES = (".mat", ".h5", ".hdf5", ".npz")
 
 
-class ArrayFile(Protocol):
-    """An open file of arrays. `numbers` and `texts` raise ValueError if the array is missing or of another kind."""
-
-    def names(self) -> list[str]:
-        """The names of all arrays; those in groups or structures have slashes."""
-
-    def numbers(self, name: str) -> np.ndarray:
-        """An array of real numbers."""
-
-    def texts(self, name: str) -> list[str]:
-        """A list of names, or of numbers as text."""
-
-
 @contextlib.contextmanager
 def open_arrays(path: Path) -> Iterator[ArrayFile]:
-    """Open a file of arrays; no code in it is ever executed.
-
-    Raises
-    ------
-    ImportError
-        If it is HDF5, and h5py is not installed.
-    ValueError
-        If it is damaged or of another kind.
-    """
+    """Open a file of arrays; no code in it is ever executed. What is damaged or of another kind is a ValueError."""
     if path.suffix == ".npz":
         yield _open_npz(path)
     elif path.suffix == ".mat" and not _is_hdf5(path):
@@ -64,19 +43,25 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         raise ValueError(f"{path} is not a readable HDF5 file: {error}") from error
 
 
-class DictArrays:
-    """Arrays by name, as NumPy or SciPy have read them."""
+class ArrayFile:
+    """Arrays by name; as NumPy or SciPy have read them, unless a subclass says otherwise.
 
-    def __init__(self, arrays: dict[str, np.ndarray], path: Path) -> None:
+    `numbers` and `texts` raise ValueError if the array is missing or of another kind.
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], path: Path) -> None:
         self._arrays, self._path = arrays, path
 
     def names(self) -> list[str]:
-        """The names of all arrays."""
+        """The names of all arrays; those in groups or structures have slashes."""
         return sorted(self._arrays)
 
     def numbers(self, name: str) -> np.ndarray:
         """An array of real numbers."""
-        return check_numbers(self._found(name), name, self._path)
+        found = self._found(name)
+        if found.dtype.kind not in "biuf":
+            raise ValueError(f"{name!r} in {self._path} must hold real numbers, got an array of {found.dtype}")
+        return self._values(found)
 
     def texts(self, name: str) -> list[str]:
         """A list of names: of strings, of MATLAB's cells, of the rows of a matrix of characters, or of numbers."""
@@ -88,62 +73,49 @@ class DictArrays:
         return [text_of(value).rstrip() for value in array.ravel().tolist()]
 
     def _found(self, name: str) -> np.ndarray:
-        if name.strip("/") not in self._arrays:
+        item = self._arrays.get(name.strip("/"))
+        if item is None or not hasattr(item, "shape"):  # HDF5's groups have none
             raise ValueError(f"{self._path} has no array {name!r}; there are {', '.join(self.names())}")
-        return self._arrays[name.strip("/")]
+        return item
+
+    def _values(self, found: np.ndarray) -> np.ndarray:
+        return found
 
 
-class Hdf5Arrays:
-    """Arrays of an HDF5 file; if it is MATLAB's, with the axes as MATLAB has them."""
+class Hdf5Arrays(ArrayFile):
+    """Arrays of an open HDF5 file; if it is MATLAB's, with the axes as MATLAB has them."""
 
-    def __init__(self, file: h5py.File, path: Path) -> None:
-        self._file, self._path = file, path
-        self._matlab = path.suffix == ".mat"
+    _arrays: h5py.File
 
     def names(self) -> list[str]:
         """The names of all arrays, except those that MATLAB hides."""
         found: list[str] = []
-        self._file.visititems(lambda name, item: found.append(name) if hasattr(item, "shape") else None)
+        self._arrays.visititems(lambda name, item: found.append(name) if hasattr(item, "shape") else None)
         return sorted(name for name in found if not name.startswith("#"))
 
-    def numbers(self, name: str) -> np.ndarray:
-        """An array of real numbers."""
-        dataset = self._found(name)
-        if dataset.dtype.kind not in "biuf":
-            raise ValueError(f"{name!r} in {self._path} must hold real numbers, got an array of {dataset.dtype}")
-        array = np.asarray(dataset[()])
-        return array.T if self._matlab else array
-
     def texts(self, name: str) -> list[str]:
-        """A list of names: of strings, of MATLAB's cells, of the rows of a matrix of characters, or of numbers."""
-        dataset = self._found(name)
-        _refuse_objects(dataset, name, self._path)
-        if dataset.dtype.kind == "O" and self._matlab:
+        """As of any file of arrays."""
+        dataset: h5py.Dataset = self._found(name)
+        if "MATLAB_object_decode" in dataset.attrs:
+            kind = text_of(dataset.attrs.get("MATLAB_class", "object"))
+            raise ValueError(f"{name!r} in {self._path} is a {kind} array, which only MATLAB can read; save it as "
+                             f"cellstr({name})")  # fmt: skip
+        if dataset.dtype.kind == "O" and self._path.suffix == ".mat":
             return [self._text_of(cell, name) for cell in dataset[()].ravel()]
         if dataset.attrs.get("MATLAB_class") == b"char":
             return ["".join(map(chr, row)).rstrip() for row in np.atleast_2d(dataset[()]).T]
-        values = np.asarray(dataset[()])
-        return [text_of(value) for value in (values.T if self._matlab else values).ravel().tolist()]
+        return [text_of(value) for value in self._values(dataset).ravel().tolist()]
 
-    def _found(self, name: str) -> h5py.Dataset:
-        item = self._file.get(name)
-        if not hasattr(item, "shape"):
-            raise ValueError(f"{self._path} has no array {name!r}; there are {', '.join(self.names())}")
-        return item
+    def _values(self, found: h5py.Dataset) -> np.ndarray:
+        array = np.asarray(found[()])
+        return array.T if self._path.suffix == ".mat" else array
 
     def _text_of(self, cell: object, name: str) -> str:
         """The text that a cell refers to; an empty one holds its shape instead of letters."""
-        letters = self._file[cell]
+        letters = self._arrays[cell]
         if getattr(letters, "dtype", np.dtype("O")).kind not in "ui" or not hasattr(letters, "shape"):
             raise ValueError(f"{name!r} in {self._path} must hold one text in each cell")
         return "" if "MATLAB_empty" in letters.attrs else "".join(map(chr, np.asarray(letters[()]).ravel().tolist()))
-
-
-def check_numbers(array: np.ndarray, name: str, path: Path) -> np.ndarray:
-    """The array, if it holds real numbers."""
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"{name!r} in {path} must hold real numbers, got an array of {array.dtype}")
-    return array
 
 
 def _is_hdf5(path: Path) -> bool:
@@ -153,13 +125,6 @@ def _is_hdf5(path: Path) -> bool:
     return b"\x89HDF\r\n\x1a\n" in (head[:8], head[512:])
 
 
-def _refuse_objects(dataset: h5py.Dataset, name: str, path: Path) -> None:
-    if "MATLAB_object_decode" in dataset.attrs:
-        kind = text_of(dataset.attrs.get("MATLAB_class", "object"))
-        raise ValueError(f"{name!r} in {path} is a {kind} array, which only MATLAB can read; save it as "
-                         f"cellstr({name})")  # fmt: skip
-
-
 def _text_of_cell(cell: object, name: str, path: Path) -> str:
     values = np.asarray(cell).ravel().tolist()
     if len(values) > 1 or (values and not isinstance(values[0], (str, bytes, int, float))):
@@ -167,15 +132,15 @@ def _text_of_cell(cell: object, name: str, path: Path) -> str:
     return text_of(values[0]) if values else ""
 
 
-def _open_npz(path: Path) -> DictArrays:
+def _open_npz(path: Path) -> ArrayFile:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return DictArrays({name: archive[name] for name in archive.files}, path)
+            return ArrayFile({name: archive[name] for name in archive.files}, path)
     except Exception as error:  # of a damaged archive, NumPy and zipfile raise whatever comes
         raise ValueError(f"{path} is not a readable .npz archive: {error}") from error
 
 
-def _open_matlab5(path: Path) -> DictArrays:
+def _open_matlab5(path: Path) -> ArrayFile:
     from scipy.io import loadmat
 
     try:
@@ -186,7 +151,7 @@ def _open_matlab5(path: Path) -> DictArrays:
     for name, value in content.items():
         if not name.startswith("__"):
             _collect(name, value, arrays)
-    return DictArrays(arrays, path)
+    return ArrayFile(arrays, path)
 
 
 def _collect(name: str, value: object, arrays: dict[str, np.ndarray]) -> None:

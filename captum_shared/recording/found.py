@@ -1,4 +1,4 @@
-"""`Found`: what a reader returns; and how presentations become stimuli with repeats."""
+"""What readers share: what they return, presentations as repeats of stimuli, and neurons chosen by their properties."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+_MOST_SHOWN = 12
+Selection = Mapping[str, "str | Sequence[str]"]
+"""Values, or lists of values, by the name of a property of neurons: {"region": "IT"}."""
 
 
 @dataclass(frozen=True)
@@ -51,3 +55,32 @@ def text_of(value: object) -> str:
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
     return str(value)
+
+
+def chosen(properties: Mapping[str, Sequence[str]], select: Selection | None, n_neurons: int, path: Path) -> np.ndarray:
+    """The positions of the neurons that have all the properties asked for."""
+    if select is None:
+        return np.arange(n_neurons)
+    if not isinstance(select, Mapping):
+        raise TypeError(f"`select` must be a mapping such as {{'region': 'IT'}}, got {type(select).__name__}")
+    keep = np.ones(n_neurons, dtype=bool)
+    for name, wanted in select.items():
+        if name not in properties:
+            known = ", ".join(sorted(properties)) or "none"
+            raise ValueError(f"`select` must name a property of the neurons of {path}: {known}; got {name!r}")
+        values = {wanted} if isinstance(wanted, str) else {str(value) for value in wanted}
+        unknown = sorted(values - set(properties[name]))
+        if unknown:
+            raise ValueError(f"no neuron of {path} has {name} {unknown[0]!r}; there are {_some(properties[name])}")
+        keep &= np.array([value in values for value in properties[name]])
+    if not keep.any():
+        asked = " and ".join(f"{name} {value}" for name, value in select.items())
+        raise ValueError(f"no neuron of {path} has {asked}")
+    return np.flatnonzero(keep)
+
+
+def _some(values: Sequence[str]) -> str:
+    names = sorted(set(values))
+    return ", ".join(names[:_MOST_SHOWN]) + (
+        f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    )

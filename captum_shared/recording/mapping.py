@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from captum_shared.recording.arrays import ArrayFile, open_arrays
-from captum_shared.recording.found import Found, by_stimulus, one_each, places_of
-from captum_shared.recording.properties import Selection, chosen
+from captum_shared.recording.found import Found, Selection, by_stimulus, chosen, one_each, places_of
 
 AXES = ("neuron", "stimulus", "repeat", "presentation")
 SETS = ({"neuron", "stimulus"}, {"neuron", "stimulus", "repeat"}, {"neuron", "presentation"})
@@ -57,24 +56,17 @@ def read_mapped(
         A JSON file, or its content: see `Layout`.
     select : mapping, optional
         Values of the properties, such as {"region": "IT"}. Default: all neurons.
-
-    Raises
-    ------
-    ImportError
-        If h5py is needed and not installed.
-    ValueError
-        If the mapping or the file is not as described, arrays are missing, or their sizes do not fit.
     """
     if mapping is None:
         with open_arrays(path) as file:
             raise ValueError(f"`mapping` must say which array of {path} is what, in a JSON file; there are "
                              f"{', '.join(file.names())}")  # fmt: skip
-    layout, source = read_layout(mapping)
+    layout, source = _read_layout(mapping)
     with open_arrays(path) as file:
         return _read(file, layout, path, source, select)
 
 
-def read_layout(mapping: str | Path | Mapping[str, object]) -> tuple[Layout, str]:
+def _read_layout(mapping: str | Path | Mapping[str, object]) -> tuple[Layout, str]:
     """A mapping, checked, and what to call it in messages."""
     if isinstance(mapping, Mapping):
         content, source = dict(mapping), "`mapping`"
@@ -130,7 +122,7 @@ def _read(file: ArrayFile, layout: Layout, path: Path, source: str, select: Sele
         return found
 
     properties = {name: texts(name, given, "neuron") for name, given in layout.properties.items()}
-    keep = np.flatnonzero(chosen(properties, select, len(array), path))
+    keep = chosen(properties, select, len(array), path)
     files = texts("stimuli", layout.stimuli, shown)
     kinds = None if layout.categories is None else texts("categories", layout.categories, shown)
     ids = None if layout.neurons is None else texts("neurons", layout.neurons, "neuron")

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from captum_shared.recording.found import Found, by_stimulus, one_each, places_of, text_of
-from captum_shared.recording.properties import Selection, chosen
-from captum_shared.recording.traces import ids_of_cells, mean_traces, series_of
+from captum_shared.recording.found import Found, Selection, by_stimulus, chosen, one_each, places_of, text_of
 
 if TYPE_CHECKING:
     from pynwb import NWBFile
     from pynwb.core import DynamicTable
     from pynwb.epoch import TimeIntervals
+    from pynwb.ophys import RoiResponseSeries
 
 WINDOW = (0.05, 0.25)
 """Seconds after the start of a presentation; ours, for latencies of visual cortex. Say what fits your recording."""
@@ -49,13 +49,6 @@ def read_nwb(
         there are none, the only such series there is.
     select : mapping, optional
         Values of columns of the units, or of the cells: {"location": "V4"}. Default: all.
-
-    Raises
-    ------
-    ImportError
-        If pynwb is not installed.
-    ValueError
-        If tables or columns are missing, the window is empty, or one image has two categories.
     """
     start, stop = window
     if not start < stop:
@@ -120,10 +113,10 @@ def _responses(
         keep = _kept(units, select, path)
         counts = [_counts(np.asarray(units["spike_times"][u], dtype=float), starts, window) for u in keep]
         return np.stack(counts), [str(units.id[u]) for u in keep]
-    series = series_of(content, traces, path)
-    rows = np.asarray(series.rois.data[:], dtype=int)
+    series = _series_of(content, traces, path)
+    rows, ids = np.asarray(series.rois.data[:], dtype=int), series.rois.table.id[:]
     keep = _kept(series.rois.table, select, path, rows)
-    return mean_traces(series, starts, window, path)[keep], [ids_of_cells(series)[k] for k in keep]
+    return _mean_traces(series, starts, window, path)[keep], [str(ids[rows[k]]) for k in keep]
 
 
 def _kept(table: DynamicTable, select: Selection | None, path: Path, rows: np.ndarray | None = None) -> np.ndarray:
@@ -134,7 +127,7 @@ def _kept(table: DynamicTable, select: Selection | None, path: Path, rows: np.nd
         values = [] if hasattr(table[name], "target") else list(table[name].data[:])  # with a target, it is an index
         if values and all(isinstance(value, (str, bytes, int, float, np.number, np.bool_)) for value in values):
             properties[name] = [text_of(values[row]) for row in rows]
-    return np.flatnonzero(chosen(properties, select, len(rows), path))
+    return chosen(properties, select, len(rows), path)
 
 
 def _counts(spikes: np.ndarray, starts: np.ndarray, window: tuple[float, float]) -> np.ndarray:
@@ -142,3 +135,43 @@ def _counts(spikes: np.ndarray, starts: np.ndarray, window: tuple[float, float])
     ordered = np.sort(spikes)
     first, last = (np.searchsorted(ordered, starts + edge, side="left") for edge in window)
     return (last - first).astype(float)
+
+
+def _series_of(content: NWBFile, name: str | None, path: Path) -> RoiResponseSeries:
+    """The RoiResponseSeries of that name, or the only one; with one in dF/F, those of raw fluorescence do not count."""
+    from pynwb.ophys import Fluorescence, RoiResponseSeries
+
+    every = [item for item in content.objects.values() if isinstance(item, RoiResponseSeries)]
+    if not every:
+        raise ValueError(f"{path} must have a table of units or calcium traces (RoiResponseSeries), got an empty one "
+                         "or none")  # fmt: skip
+    relative = [item for item in every if not isinstance(item.parent, Fluorescence)]
+    found = [item for item in every if item.name == name] if name is not None else relative or every
+    if len(found) != 1:
+        known = ", ".join(sorted(f"{item.name} in {item.parent.name}" for item in every))
+        raise ValueError(f"`traces` must name one RoiResponseSeries of {path}: {known}; got {name or 'none'}")
+    if isinstance(found[0].parent, Fluorescence):
+        warnings.warn(f"the traces {found[0].name} of {path} are raw fluorescence, not dF/F", stacklevel=2)
+    return found[0]
+
+
+def _mean_traces(series: RoiResponseSeries, starts: np.ndarray, window: tuple[float, float], path: Path) -> np.ndarray:
+    """Means in the window after each start, (cells, presentations); NaN where no sample lies in it."""
+    data = np.asarray(series.data[:], dtype=float).reshape(len(series.data), -1)  # (samples, cells)
+    values = data * series.conversion + series.offset
+    first, last = (np.searchsorted(_times(series), starts + edge, side="left") for edge in window)
+    if not (first < last).any():
+        raise ValueError(f"no sample of the traces {series.name} of {path} lies {window[0]:g} to {window[1]:g} s after "
+                         "a presentation's start")  # fmt: skip
+    means = np.full((values.shape[1], len(starts)), np.nan)
+    for place, (start, stop) in enumerate(zip(first, last, strict=True)):
+        if start < stop:
+            means[:, place] = values[start:stop].mean(axis=0)
+    return means
+
+
+def _times(series: RoiResponseSeries) -> np.ndarray:
+    """When each sample was taken, in seconds."""
+    if series.timestamps is not None:
+        return np.asarray(series.timestamps[:], dtype=float)
+    return float(series.starting_time) + np.arange(len(series.data)) / float(series.rate)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import tempfile
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, cast
-from zipfile import is_zipfile
 
 import numpy as np
 
 from captum_shared.labels import FOLDERS, check_fields, folder_labels, normal, read_label_file, repeated
 from captum_shared.recording.arrays import SUFFIXES
-from captum_shared.recording.found import Found, by_stimulus, places_of
+from captum_shared.recording.found import Found, Selection, by_stimulus, places_of
 from captum_shared.recording.mapping import read_mapped
-from captum_shared.recording.packed import unpacked
-from captum_shared.recording.properties import Selection
 from captum_shared.tables import Table, at_lines, named_rows, read_table
 
 EXPECTED = "a folder, or a .csv, .nc, .nwb, .mat, .h5, .hdf5 or .npz file"
@@ -50,7 +49,9 @@ def read_recording(
     """What is in a recording's files, and the folder of its stimuli; see `Recording.load`."""
     if not path.exists():
         raise FileNotFoundError(f"no recording at {path}: expected {EXPECTED}")
-    found = _read(path, options)
+    noun, reader = _reader_of(path, options)
+    _refuse(options, noun, reader)
+    found = reader(path, **options)
     if labels is not None:
         names = folder_labels(found.files) if labels == FOLDERS else _categories_of(found.files, Path(labels))
         found = replace(found, categories=names)
@@ -59,14 +60,29 @@ def read_recording(
 
 
 def _check_folder(folder: Path) -> Path:
-    if folder.is_file() and is_zipfile(folder):
-        return unpacked(folder)
+    if folder.is_file() and zipfile.is_zipfile(folder):
+        return _unpacked(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of stimuli at {folder}")
     return folder
 
 
-def read_array(path: Path) -> np.ndarray:
+def _unpacked(archive: Path) -> Path:
+    """The folder of a zip file's content: named like it, beside it; made once, and then left as it is."""
+    target = archive.with_suffix("")
+    if target.is_dir():
+        return target
+    try:
+        with tempfile.TemporaryDirectory(dir=archive.parent, prefix=f".{target.name}.") as work:
+            with zipfile.ZipFile(archive) as file:
+                file.extractall(Path(work, target.name))  # names that lead outside are kept inside
+            Path(work, target.name).replace(target)
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+        raise ValueError(f"{archive} cannot be unpacked into {target}: {error}") from error
+    return target
+
+
+def _read_array(path: Path) -> np.ndarray:
     """Read a .npy file of real numbers, without executing code or trusting a header that claims too much."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -80,37 +96,28 @@ def read_array(path: Path) -> np.ndarray:
     return np.array(array)
 
 
-def _read(path: Path, options: ReaderOptions) -> Found:
+def _reader_of(path: Path, options: ReaderOptions) -> tuple[str, Callable[..., Found]]:
+    """What a recording is, in words, and the function that reads it."""
     if path.is_dir():
-        _refuse(options, "a folder")
-        return _read_folder(path)
+        return "a folder", _read_folder
     if path.suffix == ".csv":
-        _refuse(options, "a table")
-        return read_responses(path)
+        return "a table", _read_responses
     if path.suffix == ".nc":
         from captum_shared.recording.netcdf import read_netcdf
 
-        _refuse(options, "a netCDF file", read_netcdf)
-        return read_netcdf(path, **cast(Any, options))
+        return "a netCDF file", read_netcdf
     if path.suffix == ".nwb":
         from captum_shared.recording.nwb import read_nwb
 
-        _refuse(options, "an NWB file", read_nwb)
-        return read_nwb(path, **cast(Any, options))
-    if path.suffix in SUFFIXES:
-        return _read_arrays(path, options)
-    raise ValueError(f"cannot tell what {path} is; expected {EXPECTED}")
-
-
-def _read_arrays(path: Path, options: ReaderOptions) -> Found:
+        return "an NWB file", read_nwb
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"cannot tell what {path} is; expected {EXPECTED}")
     from captum_shared.recording.tvsd import is_tvsd, read_tvsd
 
     asked = "areas" in options or "stimulus_set" in options
     if "mapping" not in options and path.suffix == ".mat" and (asked or is_tvsd(path)):
-        _refuse(options, "a file of TVSD", read_tvsd)
-        return read_tvsd(path, **cast(Any, options))
-    _refuse(options, "a file of arrays", read_mapped)
-    return read_mapped(path, **cast(Any, options))
+        return "a file of TVSD", read_tvsd
+    return "a file of arrays", read_mapped
 
 
 def _read_folder(folder: Path) -> Found:
@@ -119,9 +126,9 @@ def _read_folder(folder: Path) -> Found:
         raise FileNotFoundError(f"no stimuli.csv in {folder}; expected a table with the columns file and category")
     files, categories = _stimuli_of(listed)
     if (folder / "responses.npy").is_file():
-        return Found(read_array(folder / "responses.npy"), files, categories)
+        return Found(_read_array(folder / "responses.npy"), files, categories)
     if (folder / "responses.csv").is_file():
-        table = read_responses(folder / "responses.csv")
+        table = _read_responses(folder / "responses.csv")
         return _in_order_of(table, files, categories, folder)
     raise FileNotFoundError(f"no responses.npy or responses.csv in {folder}")
 
@@ -140,7 +147,7 @@ def _stimuli_of(listed: Path) -> tuple[list[str], list[str] | None]:
     return files, None
 
 
-def read_responses(path: Path) -> Found:
+def _read_responses(path: Path) -> Found:
     """Read a CSV of responses: a row per presentation, a column per neuron; rows with the same file are its repeats."""
     table = read_table(path, ["file"])
     neurons = _neurons_of(table)
@@ -216,9 +223,9 @@ def _categories_of(files: Sequence[str], labels: Path) -> list[str]:
     return [found[normal(name)] for name in files]
 
 
-def _refuse(options: ReaderOptions, noun: str, reader: Callable[..., object] | None = None) -> None:
-    """Refuse options that the reader does not take; without one, all."""
-    known = [] if reader is None else [name for name in inspect.signature(reader).parameters if name != "path"]
+def _refuse(options: ReaderOptions, noun: str, reader: Callable[..., Found]) -> None:
+    """Refuse options that the reader does not take."""
+    _, *known = inspect.signature(reader).parameters
     for name in sorted(set(options) - set(known)):
         takes = f"; it takes {', '.join(f'`{one}`' for one in known)}" if known else ""
         raise TypeError(f"{noun} takes no option `{name}`{takes}")

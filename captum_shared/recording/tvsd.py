@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from captum_shared.recording.arrays import Hdf5Arrays, open_hdf5
-from captum_shared.recording.found import Found
-from captum_shared.recording.properties import Selection, chosen
+from captum_shared.recording.found import Found, Selection, chosen
 
 if TYPE_CHECKING:
     import h5py
@@ -24,11 +23,7 @@ MONKEYS = {"monkeyN": "V1=1-512,V4=513-768,IT=769-1024", "monkeyF": "V1=1-512,IT
 
 
 def read_tvsd(
-    path: Path,
-    *,
-    select: Selection | None = None,
-    areas: str | None = None,
-    stimulus_set: str | Path | None = None,
+    path: Path, *, select: Selection | None = None, areas: str | None = None, stimulus_set: str | Path | None = None
 ) -> Found:
     """Responses, files, categories and channels of a file THINGS_normMUA.mat.
 
@@ -45,13 +40,6 @@ def read_tvsd(
         Default: by the name of the file's folder, if it is that of a monkey.
     stimulus_set : path, optional
         The list of images. Default: ``_logs/things_imgs.mat`` or ``things_imgs.mat`` beside the file.
-
-    Raises
-    ------
-    ImportError
-        If h5py is not installed.
-    ValueError
-        If arrays are missing or do not fit together, or the areas of the channels are unknown.
     """
     files, categories = _read_images(_image_list(path, stimulus_set))
     with open_hdf5(path) as file:
@@ -65,7 +53,7 @@ def read_tvsd(
         elif select and "region" in select:
             raise ValueError(f"`areas` must say which channels of {path} lie in which region: monkeyN, monkeyF, or "
                              "ranges such as V1=1-512,V4=513-1024")  # fmt: skip
-        keep = np.flatnonzero(chosen(properties, select, n_channels, path))
+        keep = chosen(properties, select, n_channels, path)
         responses = _responses(train, test, keep)
     return Found(responses, [*files[0], *files[1]], [*categories[0], *categories[1]], [str(k + 1) for k in keep])
 

@@ -19,8 +19,7 @@ from captum_shared.encoder.images import evaluating
 from captum_shared.files import file_sha256
 from captum_shared.folders import MANIFEST, ReportFolder, report_folder
 from captum_shared.images import open_rgb
-from captum_shared.recording import Recording
-from captum_shared.recording.neurons import find_neurons
+from captum_shared.recording.recording import Recording, find_neurons
 from captum_shared.report.stimuli.page import write_pages
 from captum_shared.report.stimuli.tables import NeuronSet, PairSet, StimuliSummary, write_tables
 from captum_shared.stimuli.frames import common_side, same_size, seen_window
