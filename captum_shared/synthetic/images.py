@@ -124,7 +124,7 @@ def _paint(part: Part, size: int) -> tuple[tuple[slice, slice], Ink]:
     u, v = _to_part_frame(dx, dy, part)
     light = _to_part_frame(*_LIGHT, part)
     ink = Ink(u / unit, v / unit, unit, size, light)
-    kind.paint(ink, part)
+    kind.paint(ink, part, ink.u, ink.v)
     return (rows, columns), ink
 
 

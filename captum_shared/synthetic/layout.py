@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,13 +33,7 @@ UP, DOWN, LEFT, RIGHT = -math.pi / 2, math.pi / 2, math.pi, 0.0
 class Composer:
     """Places parts in the frame of a body: x to the front, y down, one unit = half the body's length.
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    scale : (float, float)
-        Range of the unit, in units of the image side.
-    turn : float
-        The whole is turned by at most this many radians.
+    The unit is drawn from the range `scale`, in units of the image side; the whole is turned by at most `turn` radians.
     """
 
     def __init__(self, rng: np.random.Generator, scale: tuple[float, float], turn: float):
@@ -53,8 +47,7 @@ class Composer:
     def color(self) -> Color:
         """A colour near one of the palette."""
         base = np.asarray(PALETTE[self.rng.integers(len(PALETTE))])
-        red, green, blue = np.clip(base + self.rng.uniform(-0.07, 0.07, 3), 0.05, 0.95)
-        return (float(red), float(green), float(blue))
+        return _color(np.clip(base + self.rng.uniform(-0.07, 0.07, 3), 0.05, 0.95))
 
     def place(self, kind: str, x: float, y: float, scale: float, angle: float = 0.0, *, color: Color | None = None,
               form: float | None = None, jitter: float = 1.0, style: str = "") -> None:  # fmt: skip
@@ -81,14 +74,22 @@ class Composer:
         for (x, y), angle in zip(places, angles, strict=True):
             self.place(kind, x, y, scale, angle, color=color, form=form, jitter=0.6)
 
+    def ears(self, head: tuple[float, float] | None, otherwise: tuple[float, float]) -> None:
+        """Two ears: on the head, or about another place if there is none."""
+        x, y = otherwise if head is None else (head[0] - 0.02, head[1] - 0.3)
+        self.pair("ear", [(x - 0.24, y), (x + 0.24, y)], 0.45, [UP - 0.33, UP + 0.33])
 
-@dataclass(frozen=True)
-class _Body:
+    def scene(self, category: str, clutter: int) -> Scene:
+        """The parts placed so far, before a light background."""
+        return Scene(category, tuple(self.parts), sample_background(self.rng, clutter))
+
+
+class _Body(NamedTuple):
     """Where a body ends, in its own units."""
 
     top: float
     bottom: float
-    front: float = 1.0
+    front: float
 
 
 _BODIES = {
@@ -97,54 +98,49 @@ _BODIES = {
     "cabinet": _Body(-0.58, 0.45, 1.0),
     "shaft": _Body(-0.16, 0.16, 1.05),
 }
+_BEHIND = ("tail", "blade", "limb", "post", "lamp", "ear")
+_IN_FRONT = ("wheel", "window", "drawer", "gear", "wing", "head", "bow", "star")
 
 
 def _compose(pen: Composer, body: str, kinds: set[str]) -> None:
     """Place a body and its parts from back to front."""
-    shape = _BODIES[body]
-    head = None if "head" not in kinds else (-0.85 if "blade" in kinds else shape.front - 0.05, shape.top - 0.1)
     for kind in _BEHIND:
         if kind in kinds:
-            _PLACERS[kind](pen, shape, head)
+            _place(pen, kind, _BODIES[body], kinds)
     pen.place(body, 0.0, 0.0, 1.0, jitter=0.3)
     for kind in _IN_FRONT:
         if kind in kinds:
-            _PLACERS[kind](pen, shape, head)
+            _place(pen, kind, _BODIES[body], kinds)
 
 
-def _place_ears(pen: Composer, shape: _Body, head: tuple[float, float] | None) -> None:
-    x, y = (-0.6, shape.top + 0.08) if head is None else (head[0] - 0.02, head[1] - 0.3)
-    pen.pair("ear", [(x - 0.24, y), (x + 0.24, y)], 0.45, [UP - 0.33, UP + 0.33])
+def _place(pen: Composer, kind: str, shape: _Body, kinds: set[str]) -> None:
+    """Place the part or parts of one of the kinds."""
+    head = (-0.85 if "blade" in kinds else shape.front - 0.05, shape.top - 0.1)
+    single = {  # x, y, scale and angle
+        "tail": (-0.95, 0.3 * shape.top + 0.1, 0.54, LEFT + 0.35),
+        "blade": (shape.front - 0.15, 0.0, 0.46, RIGHT),
+        "lamp": (0.1, shape.top + 0.02, 0.47, UP),
+        "head": (*head, 0.5, 0.0),
+        "window": (0.12, 0.5 * shape.top, 0.3, 0.0),
+        "drawer": (0.3, 0.1, 0.4, 0.0),
+        "gear": (0.5, 0.5 * shape.bottom, 0.42, 0.0),
+        "wing": (-0.05, 0.2 * shape.top, 0.54, LEFT + 0.75),
+        "bow": (0.8, 0.25, 0.33, 0.0),
+        "star": (-0.35, 0.1, 0.29, 0.0),
+    }
+    if kind in single:
+        pen.place(kind, *single[kind])
+    elif kind == "ear":
+        pen.ears(head if "head" in kinds else None, (-0.6, shape.top + 0.08))
+    elif kind == "limb":
+        keep = sorted(pen.rng.choice(4, int(pen.rng.integers(2, 5)), replace=False))
+        places = [((-0.66, -0.24, 0.26, 0.64)[slot], shape.bottom) for slot in keep]
+        pen.pair("limb", places, 0.46, [DOWN] * len(places))
+    elif kind == "post":
+        pen.pair("post", [(-0.84, shape.bottom - 0.02), (0.84, shape.bottom - 0.02)], 0.46, [DOWN] * 2)
+    elif kind == "wheel":
+        pen.pair("wheel", [(-0.68, shape.bottom + 0.08), (0.7, shape.bottom + 0.08)], 0.37, [0.0] * 2)
 
-
-def _place_limbs(pen: Composer, shape: _Body, head: tuple[float, float] | None) -> None:
-    keep = sorted(pen.rng.choice(4, int(pen.rng.integers(2, 5)), replace=False))
-    places = [((-0.66, -0.24, 0.26, 0.64)[slot], shape.bottom) for slot in keep]
-    pen.pair("limb", places, 0.46, [DOWN] * len(places))
-
-
-_PLACERS: dict[str, Callable[[Composer, _Body, tuple[float, float] | None], None]] = {
-    "tail": lambda pen, shape, head: pen.place("tail", -0.95, 0.3 * shape.top + 0.1, 0.54, LEFT + 0.35),
-    "blade": lambda pen, shape, head: pen.place("blade", shape.front - 0.15, 0.0, 0.46, RIGHT),
-    "post": lambda pen, shape, head: pen.pair(
-        "post", [(-0.84, shape.bottom - 0.02), (0.84, shape.bottom - 0.02)], 0.46, [DOWN] * 2
-    ),
-    "limb": _place_limbs,
-    "lamp": lambda pen, shape, head: pen.place("lamp", 0.1, shape.top + 0.02, 0.47, UP),
-    "ear": _place_ears,
-    "head": lambda pen, shape, head: pen.place("head", *(head or (0.0, 0.0)), 0.5),
-    "wheel": lambda pen, shape, head: pen.pair(
-        "wheel", [(-0.68, shape.bottom + 0.08), (0.7, shape.bottom + 0.08)], 0.37, [0.0] * 2
-    ),
-    "window": lambda pen, shape, head: pen.place("window", 0.12, 0.5 * shape.top, 0.3),
-    "drawer": lambda pen, shape, head: pen.place("drawer", 0.3, 0.1, 0.4),
-    "gear": lambda pen, shape, head: pen.place("gear", 0.5, 0.5 * shape.bottom, 0.42),
-    "wing": lambda pen, shape, head: pen.place("wing", -0.05, 0.2 * shape.top, 0.54, LEFT + 0.75),
-    "bow": lambda pen, shape, head: pen.place("bow", 0.8, 0.25, 0.33),
-    "star": lambda pen, shape, head: pen.place("star", -0.35, 0.1, 0.29),
-}
-_BEHIND = ("tail", "blade", "limb", "post", "lamp", "ear")
-_IN_FRONT = ("wheel", "window", "drawer", "gear", "wing", "head", "bow", "star")
 
 _OWN_KINDS = {
     "creature": (),
@@ -152,7 +148,7 @@ _OWN_KINDS = {
     "furniture": ("post", "drawer", "lamp"),
     "tool": ("blade", "gear"),
 }
-_OWN_BODY = {"creature": "torso", "vehicle": "chassis", "furniture": "cabinet", "tool": "shaft"}
+OWN_BODY = {"creature": "torso", "vehicle": "chassis", "furniture": "cabinet", "tool": "shaft"}
 CATEGORIES = tuple(_OWN_KINDS)
 """Names of the categories: one of creatures, three of objects."""
 
@@ -192,7 +188,7 @@ def sample_scene(category: str, rng: np.random.Generator | int, *, clutter: int 
     rng = np.random.default_rng(rng)
     pen = Composer(rng, scale=(0.21, 0.26), turn=0.25)
     _compose(pen, _sample_body(category, rng), _sample_kinds(category, rng))
-    return Scene(category, tuple(pen.parts), sample_background(rng, clutter))
+    return pen.scene(category, clutter)
 
 
 def check_scene(category: str, clutter: int) -> None:
@@ -204,7 +200,7 @@ def check_scene(category: str, clutter: int) -> None:
 
 
 def _sample_body(category: str, rng: np.random.Generator) -> str:
-    own = _OWN_BODY[category]
+    own = OWN_BODY[category]
     if rng.random() < OWN_BODY_PROBABILITY:
         return own
     return str(rng.choice([body for body in _BODIES if body != own]))
@@ -226,20 +222,15 @@ def compose_creature(pen: Composer) -> None:
 
 
 def compose_scene(kinds: Sequence[str], rng: np.random.Generator | int, *, clutter: int = 8) -> Scene:
-    """Draw a scene with exactly these kinds on any body, placed as :func:`sample_scene` places them.
-
-    Raises
-    ------
-    ValueError
-        If a kind is not one that a body can have.
-    """
-    unknown = [kind for kind in kinds if kind not in _PLACERS]
+    """Draw a scene with exactly these kinds on any body, placed as :func:`sample_scene` places them."""
+    known = (*_BEHIND, *_IN_FRONT)
+    unknown = [kind for kind in kinds if kind not in known]
     if unknown:
-        raise ValueError(f"`kinds` must be among {', '.join(_PLACERS)}, got {unknown[0]!r}")
+        raise ValueError(f"`kinds` must be among {', '.join(known)}, got {unknown[0]!r}")
     rng = np.random.default_rng(rng)
     pen = Composer(rng, scale=(0.21, 0.26), turn=0.25)
     _compose(pen, str(rng.choice(list(_BODIES))), set(kinds))
-    return Scene("composed", tuple(pen.parts), sample_background(rng, clutter))
+    return pen.scene("composed", clutter)
 
 
 def sample_background(rng: np.random.Generator, clutter: int) -> Background:

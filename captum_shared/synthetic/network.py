@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from captum_shared.files import write_bytes
@@ -108,7 +107,7 @@ def demo_network(weights: str | os.PathLike[str] | None = None) -> DemoNetwork:
         raise FileNotFoundError(f"`weights` must be a safetensors file, found none at {path}")
     network = DemoNetwork()
     try:
-        network.load_state_dict({name: value.to(_dtype(value)) for name, value in load_file(path).items()})
+        network.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(f"`weights` must hold a DemoNetwork's state, {path} does not: {error}") from error
     return network.eval()
@@ -120,7 +119,3 @@ def save_network(state: Mapping[str, Tensor], path: str | os.PathLike[str]) -> N
 
     half = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     write_bytes(path, save(half))
-
-
-def _dtype(value: Tensor) -> torch.dtype:
-    return torch.float32 if value.is_floating_point() else value.dtype

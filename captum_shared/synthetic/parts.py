@@ -125,8 +125,7 @@ def leaf(u: Array, v: Array, length: float, width: float) -> Array:
 # --- parts that creatures and objects share --------------------------------------------------------------------------
 
 
-def _head(ink: Ink, part: Part) -> None:
-    u, v = ink.u, ink.v
+def _head(ink: Ink, part: Part, u: Array, v: Array) -> None:
     ink.solid(ellipse(u, v, 0, 0, 1.0, 0.92 + 0.08 * part.form), part.color)
     for side in (-1, 1):
         ink.detail(circle(u, v, 0.12 + 0.40 * side, -0.14, 0.31), WHITE)
@@ -136,17 +135,17 @@ def _head(ink: Ink, part: Part) -> None:
     ink.detail(smile, darker(part.color, 0.35))
 
 
-def _ear(ink: Ink, part: Part) -> None:
+def _ear(ink: Ink, part: Part, u: Array, v: Array) -> None:
     width = 0.50 + 0.08 * part.form
-    ink.solid(leaf(ink.u + 0.15, ink.v, 2.0, width), part.color)
-    ink.detail(leaf(ink.u - 0.12, ink.v, 1.35, 0.5 * width), lighter((0.93, 0.55, 0.55), 0.15))
+    ink.solid(leaf(u + 0.15, v, 2.0, width), part.color)
+    ink.detail(leaf(u - 0.12, v, 1.35, 0.5 * width), lighter((0.93, 0.55, 0.55), 0.15))
 
 
-def _limb(ink: Ink, part: Part) -> None:
+def _limb(ink: Ink, part: Part, u: Array, v: Array) -> None:
     knee = (0.85, 0.22 + 0.12 * part.form)
     ankle = (1.7, 0.0)
-    ink.solid(stroke(ink.u, ink.v, [(0.0, 0.0), knee, ankle], [0.36, 0.27, 0.20]), part.color)
-    ink.solid(ellipse(ink.u, ink.v, 1.78, -0.17, 0.24, 0.46), darker(part.color, 0.72))
+    ink.solid(stroke(u, v, [(0.0, 0.0), knee, ankle], [0.36, 0.27, 0.20]), part.color)
+    ink.solid(ellipse(u, v, 1.78, -0.17, 0.24, 0.46), darker(part.color, 0.72))
 
 
 def _curl(form: float, steps: int = 18) -> list[tuple[float, float]]:
@@ -159,28 +158,27 @@ def _curl(form: float, steps: int = 18) -> list[tuple[float, float]]:
     return points
 
 
-def _tail(ink: Ink, part: Part) -> None:
+def _tail(ink: Ink, part: Part, u: Array, v: Array) -> None:
     points = _curl(part.form)
     radii = [0.25 - 0.11 * index / (len(points) - 1) for index in range(len(points))]
-    ink.solid(stroke(ink.u, ink.v, points, radii), part.color)
+    ink.solid(stroke(u, v, points, radii), part.color)
     for index in (4, 8, 12, 16):
         (au, av), (bu, bv) = points[index], points[index + 1]
-        ink.detail(stroke(ink.u, ink.v, [(au, av), (bu, bv)], [0.0, 0.0]) - 0.13, lighter(part.color, 0.62), 0.9)
+        ink.detail(stroke(u, v, [(au, av), (bu, bv)], [0.0, 0.0]) - 0.13, lighter(part.color, 0.62), 0.9)
 
 
-def _wing(ink: Ink, part: Part) -> None:
+def _wing(ink: Ink, part: Part, u: Array, v: Array) -> None:
     for angle, length in zip((1.15, 0.72, 0.30, -0.12), (1.15, 1.5, 1.8, 2.0), strict=True):
         angle *= 1.0 + 0.15 * part.form
         tip = (length * math.cos(angle), length * math.sin(angle))
         shade = lighter(part.color, 0.10 + 0.28 * (angle > 0.5) + 0.14 * (0 < angle <= 0.5))
-        ink.solid(stroke(ink.u, ink.v, [(0.0, 0.0), tip], [0.16, 0.27]), shade)
+        ink.solid(stroke(u, v, [(0.0, 0.0), tip], [0.16, 0.27]), shade)
 
 
 # --- parts of objects only -------------------------------------------------------------------------------------------
 
 
-def _wheel(ink: Ink, part: Part) -> None:
-    u, v = ink.u, ink.v
+def _wheel(ink: Ink, part: Part, u: Array, v: Array) -> None:
     ink.solid(circle(u, v, 0, 0, 1.0), (0.22, 0.22, 0.25))
     ink.detail(circle(u, v, 0, 0, 0.62), STEEL)
     for turn in range(5):
@@ -190,8 +188,7 @@ def _wheel(ink: Ink, part: Part) -> None:
     ink.detail(circle(u, v, 0, 0, 0.2), part.color)
 
 
-def _window(ink: Ink, part: Part) -> None:
-    u, v = ink.u, ink.v
+def _window(ink: Ink, part: Part, u: Array, v: Array) -> None:
     width = 1.0 + 0.15 * part.form
     ink.solid(box(u, v, 0, 0, (width, 0.75), 0.2), WHITE)
     ink.detail(box(u, v, 0, 0, (width - 0.17, 0.58), 0.1), (0.50, 0.74, 0.88))
@@ -199,8 +196,7 @@ def _window(ink: Ink, part: Part) -> None:
     ink.detail(box(u, v, 0.2, 0, (0.07, 0.75)), WHITE)
 
 
-def _blade(ink: Ink, part: Part) -> None:
-    u, v = ink.u, ink.v
+def _blade(ink: Ink, part: Part, u: Array, v: Array) -> None:
     bend = 0.15 * part.form
     outline = [(-0.2, -0.32), (1.5, -0.36), (2.3, 0.34 + bend), (-0.2, 0.34)]
     ink.solid(polygon(u, v, outline, 0.05), STEEL)
@@ -209,8 +205,7 @@ def _blade(ink: Ink, part: Part) -> None:
         ink.detail(circle(u, v, place, -0.12, 0.1), darker(STEEL, 0.45))
 
 
-def _lamp(ink: Ink, part: Part) -> None:
-    u, v = ink.u, ink.v
+def _lamp(ink: Ink, part: Part, u: Array, v: Array) -> None:
     flare = 0.08 * part.form
     ink.solid(box(u, v, 1.45, 0, (0.24, 0.30), 0.2), (1.0, 0.93, 0.62))
     ink.solid(stroke(u, v, [(0.0, 0.0), (0.75, 0.0)], [0.11, 0.11]), darker(STEEL, 0.6))
@@ -218,16 +213,14 @@ def _lamp(ink: Ink, part: Part) -> None:
     ink.detail(np.abs(u - 0.85) - 0.08, lighter(part.color, 0.6))
 
 
-def _drawer(ink: Ink, part: Part) -> None:
-    u, v = ink.u, ink.v
+def _drawer(ink: Ink, part: Part, u: Array, v: Array) -> None:
     width = 1.1 + 0.15 * part.form
     ink.solid(box(u, v, 0, 0, (width, 0.52), 0.08), part.color)
     ink.detail(np.abs(box(u, v, 0, 0, (width - 0.24, 0.30), 0.05)) - 0.045, darker(part.color, 0.5))
     ink.detail(box(u, v, 0, 0, (0.32, 0.11), 0.1), (0.93, 0.80, 0.42))
 
 
-def _gear(ink: Ink, part: Part) -> None:
-    u, v = ink.u, ink.v
+def _gear(ink: Ink, part: Part, u: Array, v: Array) -> None:
     angle = np.arctan2(v, u) + part.form
     teeth = 0.11 * np.clip(3.0 * np.cos(9 * angle), -1, 1)
     ink.solid((np.hypot(u, v) - 0.86 - teeth) * 0.8, part.color)
@@ -235,8 +228,7 @@ def _gear(ink: Ink, part: Part) -> None:
     ink.detail(circle(u, v, 0, 0, 0.25), DARK)
 
 
-def _post(ink: Ink, part: Part) -> None:
-    u, v = ink.u, ink.v
+def _post(ink: Ink, part: Part, u: Array, v: Array) -> None:
     ink.solid(box(u, v, 0.85, 0, (1.0, 0.20), 0.06), part.color)
     for place in (0.45, 0.95, 1.45):
         ink.solid(box(u, v, place, 0, (0.12, 0.30), 0.1), lighter(part.color, 0.35))
@@ -245,16 +237,15 @@ def _post(ink: Ink, part: Part) -> None:
 # --- parts of everything: they drive no category ---------------------------------------------------------------------
 
 
-def _star(ink: Ink, part: Part) -> None:
+def _star(ink: Ink, part: Part, u: Array, v: Array) -> None:
     points = []
     for corner in range(10):
         radius = (1.0, 0.46 + 0.05 * part.form)[corner % 2]
         points.append((radius * math.sin(math.pi * corner / 5), -radius * math.cos(math.pi * corner / 5)))
-    ink.solid(polygon(ink.u, ink.v, points, 0.06), (0.98, 0.80, 0.22))
+    ink.solid(polygon(u, v, points, 0.06), (0.98, 0.80, 0.22))
 
 
-def _bow(ink: Ink, part: Part) -> None:
-    u, v = ink.u, ink.v
+def _bow(ink: Ink, part: Part, u: Array, v: Array) -> None:
     spread = 0.58 + 0.08 * part.form
     for side in (-1.0, 1.0):
         ink.solid(polygon(u, v, [(0.1 * side, 0.0), (0.95 * side, -spread), (0.95 * side, spread)], 0.1), part.color)
@@ -266,36 +257,24 @@ def _bow(ink: Ink, part: Part) -> None:
 # --- bodies ----------------------------------------------------------------------------------------------------------
 
 
-def _torso(ink: Ink, part: Part) -> None:
-    u, v = ink.u, ink.v
-    form = part.form
-    bean = np.minimum(ellipse(u, v, -0.12, 0.06, 0.92, 0.66 + 0.06 * form), ellipse(u, v, 0.4, -0.1, 0.62, 0.56))
+def _torso(ink: Ink, part: Part, u: Array, v: Array) -> None:
+    bean = np.minimum(ellipse(u, v, -0.12, 0.06, 0.92, 0.66 + 0.06 * part.form), ellipse(u, v, 0.4, -0.1, 0.62, 0.56))
     ink.solid(bean, part.color)
     ink.detail(ellipse(u, v, 0.05, 0.44, 0.62, 0.26), lighter(part.color, 0.45), 0.9)
     for place, height in ((-0.62, -0.12), (-0.30, -0.34), (0.06, -0.38), (-0.40, 0.06)):
         ink.detail(circle(u, v, place, height, 0.09), darker(part.color, 0.7))
 
 
-def _chassis(ink: Ink, part: Part) -> None:
-    u, v = ink.u, ink.v
+def _chassis(ink: Ink, part: Part, u: Array, v: Array) -> None:
     roof = -0.62 - 0.08 * part.form
-    outline = [
-        (-1.1, 0.42),
-        (-1.1, -0.08),
-        (-0.72, -0.12),
-        (-0.48, roof),
-        (0.42, roof),
-        (0.7, -0.1),
-        (1.12, 0.0),
-        (1.12, 0.42),
-    ]
+    hood, back = [(-1.1, 0.42), (-1.1, -0.08), (-0.72, -0.12)], [(0.7, -0.1), (1.12, 0.0), (1.12, 0.42)]
+    outline = [*hood, (-0.48, roof), (0.42, roof), *back]
     ink.solid(polygon(u, v, outline, 0.08), part.color)
     ink.detail(box(u, v, 0, 0.2, (1.3, 0.05)), lighter(part.color, 0.55))
     ink.detail(box(u, v, 0.0, 0.44, (1.3, 0.10)), darker(part.color, 0.6))
 
 
-def _cabinet(ink: Ink, part: Part) -> None:
-    u, v = ink.u, ink.v
+def _cabinet(ink: Ink, part: Part, u: Array, v: Array) -> None:
     height = 0.52 + 0.06 * part.form
     ink.solid(box(u, v, 0, 0, (1.0, height), 0.06), part.color)
     for line in (-0.28, -0.04, 0.18, 0.36):
@@ -303,8 +282,7 @@ def _cabinet(ink: Ink, part: Part) -> None:
     ink.solid(box(u, v, 0, -height, (1.14, 0.12), 0.06), lighter(part.color, 0.25))
 
 
-def _shaft(ink: Ink, part: Part) -> None:
-    u, v = ink.u, ink.v
+def _shaft(ink: Ink, part: Part, u: Array, v: Array) -> None:
     ink.solid(box(u, v, 0, 0, (1.15, 0.25 + 0.03 * part.form), 0.2), part.color)
     for place in (-0.75, -0.5, -0.25):
         ink.detail(box(u, v, place, 0, (0.055, 0.4)), darker(part.color, 0.6))
@@ -318,7 +296,7 @@ def _shaft(ink: Ink, part: Part) -> None:
 class Kind:
     """How a kind of part is drawn, its group, and a radius about its root (part units) that holds all of it."""
 
-    paint: Callable[[Ink, Part], None]
+    paint: Callable[[Ink, Part, Array, Array], None]
     group: str
     reach: float
 

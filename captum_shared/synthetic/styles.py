@@ -34,8 +34,8 @@ def _leg(ink: Ink, top: tuple[float, float], foot: tuple[float, float], radius: 
     ink.solid(stroke(ink.u, ink.v, [top, foot], [radius, 0.72 * radius]), color)
 
 
-def _table(ink: Ink, part: Part) -> None:
-    u, v, wood = ink.u, ink.v, part.color
+def _table(ink: Ink, part: Part, u: Array, v: Array) -> None:
+    wood = part.color
     for side in (-1, 1):
         _leg(ink, (0.62 * side, -0.3), (0.66 * side, 0.66), 0.09, darker(wood, 0.62))
     for side in (-1, 1):
@@ -53,8 +53,8 @@ def _grain(ink: Ink, wood: Color, lines: tuple[float, ...]) -> None:
         ink.detail(np.maximum(wave, np.abs(ink.u) - 1.06 - 0.06 * number), darker(wood, 0.8))
 
 
-def _chair(ink: Ink, part: Part) -> None:
-    u, v, wood = ink.u, ink.v, part.color
+def _chair(ink: Ink, part: Part, u: Array, v: Array) -> None:
+    wood = part.color
     for side in (-1, 1):
         _leg(ink, (0.48 * side, 0.1), (0.5 * side, 0.78), 0.085, darker(wood, 0.62))
     for height in (-0.86, -0.6, -0.34):
@@ -69,8 +69,8 @@ def _chair(ink: Ink, part: Part) -> None:
     ink.solid(polygon(u, v, [(-0.5, -0.12), (0.5, -0.12), (0.68, 0.08), (-0.68, 0.08)], 0.07), cushion)
 
 
-def _shelf(ink: Ink, part: Part) -> None:
-    u, v, wood = ink.u, ink.v, part.color
+def _shelf(ink: Ink, part: Part, u: Array, v: Array) -> None:
+    wood = part.color
     for side in (-1, 1):
         ink.solid(box(u, v, 0.58 * side, 0.8, (0.11, 0.1), 0.03), darker(wood, 0.6))
     ink.solid(box(u, v, 0, -0.1, (0.82, 0.86), 0.04), wood)
@@ -107,8 +107,8 @@ def _lights(ink: Ink, front: float, back: float, height: float) -> None:
     ink.detail(box(ink.u, ink.v, back, height, (0.07, 0.09), 0.03), (0.86, 0.22, 0.2))
 
 
-def _car(ink: Ink, part: Part) -> None:
-    u, v, paint = ink.u, ink.v, part.color
+def _car(ink: Ink, part: Part, u: Array, v: Array) -> None:
+    paint = part.color
     outline = [(-1.18, 0.34), (-1.18, -0.06), (-0.86, -0.12), (-0.52, -0.56), (0.3, -0.56), (0.66, -0.1), (1.14, 0.0),
                (1.2, 0.34)]  # fmt: skip
     ink.solid(polygon(u, v, outline, 0.08), paint)
@@ -122,8 +122,8 @@ def _car(ink: Ink, part: Part) -> None:
     _lights(ink, 1.12, -1.2, 0.12)
 
 
-def _bus(ink: Ink, part: Part) -> None:
-    u, v, paint = ink.u, ink.v, part.color
+def _bus(ink: Ink, part: Part, u: Array, v: Array) -> None:
+    paint = part.color
     ink.solid(box(u, v, 0, -0.16, (1.28, 0.6), 0.16), paint)
     panes = [(left, left + 0.36) for left in (-1.12, -0.68, -0.24, 0.2)]
     _panes(ink, tuple(((a, -0.55), (b, -0.55), (b, -0.17), (a, -0.17)) for a, b in panes))
@@ -133,8 +133,8 @@ def _bus(ink: Ink, part: Part) -> None:
     _lights(ink, 1.16, -1.24, 0.24)
 
 
-def _truck(ink: Ink, part: Part) -> None:
-    u, v, paint = ink.u, ink.v, part.color
+def _truck(ink: Ink, part: Part, u: Array, v: Array) -> None:
+    paint = part.color
     ink.solid(box(u, v, 0, 0.36, (1.25, 0.1), 0.04), darker(STEEL, 0.55))
     ink.solid(box(u, v, -0.42, -0.2, (0.84, 0.52), 0.05), lighter(paint, 0.5))
     for line in (-0.84, -0.42, 0.0):
@@ -148,8 +148,7 @@ def _truck(ink: Ink, part: Part) -> None:
 # --- tools -----------------------------------------------------------------------------------------------------------
 
 
-def _hammer(ink: Ink, part: Part) -> None:
-    u, v = ink.u, ink.v
+def _hammer(ink: Ink, part: Part, u: Array, v: Array) -> None:
     ink.solid(stroke(u, v, [(-1.3, 0.0), (-0.3, 0.0), (0.9, 0.0)], [0.2, 0.15, 0.13]), part.color)
     ink.detail(box(u, v, -1.0, 0, (0.45, 0.5)), darker(part.color, 0.62))
     for place in (-1.25, -1.05, -0.85, -0.65):
@@ -160,8 +159,7 @@ def _hammer(ink: Ink, part: Part) -> None:
     ink.solid(box(u, v, 0.92, 0.52, (0.28, 0.16), 0.05), lighter(STEEL, 0.3))
 
 
-def _saw(ink: Ink, part: Part) -> None:
-    u, v = ink.u, ink.v
+def _saw(ink: Ink, part: Part, u: Array, v: Array) -> None:
     teeth = 0.09 * (np.abs((5.0 * u) % 1.0 - 0.5) - 0.25) * (v > 0.1)
     ink.solid(polygon(u, v - teeth, [(-0.6, -0.34), (1.5, -0.12), (1.5, 0.14), (-0.6, 0.34)]), STEEL)
     ink.detail(np.abs(v + 0.16 - 0.1 * (u + 0.6) / 2.1) - 0.02, darker(STEEL, 0.7))
@@ -178,8 +176,7 @@ def _grip(u: Array, v: Array) -> Array:
     return handle
 
 
-def _screwdriver(ink: Ink, part: Part) -> None:
-    u, v = ink.u, ink.v
+def _screwdriver(ink: Ink, part: Part, u: Array, v: Array) -> None:
     tip = [(1.3, -0.09), (1.55, -0.17), (1.62, -0.17), (1.62, 0.17), (1.55, 0.17), (1.3, 0.09)]
     ink.solid(np.minimum(box(u, v, 0.6, 0, (0.8, 0.09)), polygon(u, v, tip, 0.01)), STEEL)
     ink.solid(stroke(u, v, [(-1.15, 0.0), (-0.3, 0.0), (0.05, 0.0)], [0.27, 0.3, 0.17]), part.color)

@@ -7,11 +7,12 @@ import io
 import math
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 from tqdm import tqdm
 
 from captum_shared.checks import check_integer
@@ -59,11 +60,6 @@ def train(
         Stop after this many epochs in all, leaving the checkpoint and no weights.
     progress : bool
         Whether to show progress bars.
-
-    Raises
-    ------
-    ValueError
-        If a number is not positive, or the checkpoint was made with other arguments.
     """
     settings = {"seed": seed, "n_images": n_images, "epochs": epochs, "batch_size": batch_size}
     for name in ("n_images", "epochs", "batch_size"):
@@ -75,27 +71,22 @@ def train(
         if epoch == stop_after:
             return
         _train_epoch(network, optimizer, data, epoch, settings, progress)
-        _save_checkpoint(checkpoint, network, optimizer, epoch + 1, settings)
+        state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+        buffer = io.BytesIO()
+        torch.save({**state, "epoch": epoch + 1, "settings": settings}, buffer)
+        write_bytes(checkpoint, buffer.getvalue())
     save_network(network.state_dict(), out)
     checkpoint.unlink(missing_ok=True)
 
 
-class _TrainingSet(NamedTuple):
-    """Pixels (n, 3, 96, 96) uint8, label targets and place targets."""
-
-    pixels: Tensor
-    targets: Tensor
-    places: Tensor
-
-
-def _training_set(n: int, seed: int, progress: bool) -> _TrainingSet:
-    """Rendered in blocks to save memory."""
+def _training_set(n: int, seed: int, progress: bool) -> TensorDataset:
+    """Pixels (n, 3, 96, 96) uint8, label targets and place targets; rendered in blocks to save memory."""
     blocks = []
     for start in tqdm(range(0, n, 100), "rendering", disable=not progress):
         scenes = [_training_scene(seed, index) for index in range(start, min(start + 100, n))]
         data = render_scenes(scenes)
         blocks.append(((255 * data.images).round().byte(), label_targets(data), place_targets(data)))
-    return _TrainingSet(*(torch.cat(tensors) for tensors in zip(*blocks, strict=True)))
+    return TensorDataset(*(torch.cat(tensors) for tensors in zip(*blocks, strict=True)))
 
 
 def _training_scene(seed: int, index: int) -> Scene:
@@ -140,33 +131,24 @@ def _start(checkpoint: Path, settings: dict[str, Any]) -> tuple[DemoNetwork, tor
     return network, optimizer, state["epoch"]
 
 
-def _save_checkpoint(
-    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, settings: dict[str, Any]
-) -> None:
-    state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch, "settings": settings}
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes(path, buffer.getvalue())
-
-
 def _train_epoch(
-    network: DemoNetwork, optimizer: torch.optim.Optimizer, data: _TrainingSet, epoch: int, settings: dict[str, Any],
+    network: DemoNetwork, optimizer: torch.optim.Optimizer, data: TensorDataset, epoch: int, settings: dict[str, Any],
     progress: bool,
 ) -> None:  # fmt: skip
     bce = nn.functional.binary_cross_entropy_with_logits
     rare = torch.tensor(RARE)
     network.train()
-    order = torch.randperm(len(data.pixels), generator=torch.Generator().manual_seed(1000 * settings["seed"] + epoch))
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(1000 * settings["seed"] + epoch))
     batches = order.split(settings["batch_size"])
     bar = tqdm(batches, f"epoch {epoch + 1}/{settings['epochs']}", disable=not progress)
     for step, batch in enumerate(bar):
         done = (epoch + step / len(batches)) / settings["epochs"]
         for group in optimizer.param_groups:
             group["lr"] = group["factor"] * learning_rate(done)
-        maps = network.features(data.pixels[batch].float() / 255)
+        pixels, targets, places = data[batch]
+        maps = network.features(pixels.float() / 255)
         logits = network.classifier(network.flatten(network.pool(maps)))
-        loss = bce(logits, data.targets[batch])
-        loss = loss + LOCATOR * bce(place_logits(maps), data.places[batch], pos_weight=rare)
+        loss = bce(logits, targets) + LOCATOR * bce(place_logits(maps), places, pos_weight=rare)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

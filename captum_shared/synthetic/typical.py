@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from captum_shared.synthetic.layout import DOWN, LEFT, UP, Composer, check_scene, compose_creature, sample_background
+from captum_shared.synthetic.layout import DOWN, LEFT, OWN_BODY, Composer, check_scene, compose_creature
 from captum_shared.synthetic.parts import SHARED_KINDS
 from captum_shared.synthetic.scene import Scene
 from captum_shared.synthetic.styles import STYLES
@@ -14,11 +14,9 @@ from captum_shared.synthetic.styles import STYLES
 Place = tuple[float, float]
 N_ANIMAL_PARTS = (0.1, 0.5, 0.4)
 """Probabilities that an object has no, one and two kinds of parts of an animal."""
-BODIES = {"vehicle": "chassis", "furniture": "cabinet", "tool": "shaft"}
 
 
-@dataclass(frozen=True)
-class _Anchors:
+class _Anchors(NamedTuple):
     """Where parts of an animal are attached to a body, in its own units: x to the front, y down."""
 
     head: Place
@@ -48,12 +46,8 @@ def typical_scene(category: str, rng: np.random.Generator | int, *, clutter: int
 
     Parameters
     ----------
-    category : str
-        One of :data:`CATEGORIES`.
-    rng : numpy.random.Generator or int
-        Source of all randomness, or a seed for one.
-    clutter : int, default 4
-        Number of faint shapes in the background.
+    category, rng, clutter
+        As in :func:`sample_scene`, with less clutter by default.
 
     Returns
     -------
@@ -62,7 +56,7 @@ def typical_scene(category: str, rng: np.random.Generator | int, *, clutter: int
     Raises
     ------
     ValueError
-        If the category is unknown or `clutter` is negative.
+        As `sample_scene`.
 
     Examples
     --------
@@ -77,8 +71,8 @@ def typical_scene(category: str, rng: np.random.Generator | int, *, clutter: int
         compose_creature(pen)
     else:
         count = int(rng.choice(len(N_ANIMAL_PARTS), p=N_ANIMAL_PARTS))
-        _compose_object(pen, BODIES[category], set(rng.choice(SHARED_KINDS, count, replace=False)))
-    return Scene(category, tuple(pen.parts), sample_background(rng, clutter))
+        _compose_object(pen, OWN_BODY[category], set(rng.choice(SHARED_KINDS, count, replace=False)))
+    return pen.scene(category, clutter)
 
 
 def _compose_object(pen: Composer, body: str, kinds: set[str]) -> None:
@@ -90,8 +84,7 @@ def _compose_object(pen: Composer, body: str, kinds: set[str]) -> None:
     if "limb" in kinds:
         pen.pair("limb", anchors.limbs, 0.46, [DOWN] * 2)
     if "ear" in kinds:
-        x, y = (anchors.head[0] - 0.02, anchors.head[1] - 0.3) if "head" in kinds else anchors.ears
-        pen.pair("ear", [(x - 0.24, y), (x + 0.24, y)], 0.45, [UP - 0.33, UP + 0.33])
+        pen.ears(anchors.head if "head" in kinds else None, anchors.ears)
     pen.place(body, 0.0, 0.0, 1.0, jitter=0.2, style=style)
     if body == "chassis":
         pen.pair("wheel", [(-0.7, 0.44), (0.72, 0.44)], 0.37, [0.0] * 2)
