@@ -122,8 +122,4 @@ def mirror(axis: float) -> Change:
               [4., 3.]]]])
     """
     turned = turn(2 * check_number("axis", axis))
-
-    def change(crops: Tensor) -> Tensor:
-        return turned(crops.flip(2))
-
-    return change
+    return lambda crops: turned(crops.flip(2))

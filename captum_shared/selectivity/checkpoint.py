@@ -35,15 +35,7 @@ PassState = tuple[dict[str, Tensor], PassNotes]
 
 
 class Checkpoint:
-    """One pass over images, as it is kept in a folder.
-
-    Parameters
-    ----------
-    folder : path
-        Made when it is first written to.
-    identity : Identity
-        Of the pass.
-    """
+    """One pass over images, as it is kept in a folder, which is made when it is first written to."""
 
     def __init__(self, folder: str | Path, identity: Identity) -> None:
         self.identity = identity
@@ -67,13 +59,7 @@ class Checkpoint:
 
 
 def open_checkpoint(folder: str | Path | None, reader: LayerReader, source: ImageSource, k: int) -> Checkpoint | None:
-    """The checkpoint of a pass that keeps the `k` best of each unit; None without folder or readable image.
-
-    Raises
-    ------
-    ValueError
-        If the model or the transform is random.
-    """
+    """The checkpoint of a pass that keeps the `k` best of each unit; None without folder or readable image."""
     example = None if folder is None else source.example()
     if folder is None or example is None:
         return None

@@ -95,13 +95,9 @@ def class_distribution(
 
     Examples
     --------
-    >>> model = torch.nn.Conv2d(3, 2, 3)
-    >>> images, labels = torch.rand(20, 3, 8, 8), ["dog", "cat"] * 10
-    >>> from captum_shared.selectivity import top_activations
-    >>> top = top_activations(model, "", images, k=5)
-    >>> classes, fractions = class_distribution(top, labels)
-    >>> classes, fractions.shape
-    (['cat', 'dog'], torch.Size([2, 2]))
+    >>> top = TopActivations.from_responses(torch.tensor([[3.0], [1.0], [0.0], [0.0]]), k=2)
+    >>> class_distribution(top, ["dog", "cat", "dog", "cat"])
+    (['cat', 'dog'], tensor([[0.2500, 0.7500]], dtype=torch.float64))
     """
     rates = base_rates(top, labels)
     number: dict[Label | None, int] = {label: i for i, label in enumerate(rates)}
@@ -135,8 +131,7 @@ def class_selectivity_index(
     Raises
     ------
     TypeError, ValueError
-        If the labels are not one class per image, of one type, or no readable image has one; if `threshold` is not in
-        (0, 1], or k is 1.
+        As `class_distribution`; if `threshold` is not in (0, 1], or k is 1.
 
     Warns
     -----
@@ -150,13 +145,9 @@ def class_selectivity_index(
 
     Examples
     --------
-    >>> model = torch.nn.Conv2d(3, 2, 3)
-    >>> images, labels = torch.rand(20, 3, 8, 8), ["dog", "cat"] * 10
-    >>> from captum_shared.selectivity import top_activations
-    >>> top = top_activations(model, "", images, k=5)
-    >>> index = class_selectivity_index(top, labels)  # 1: all five of one class; 0.75: of both
-    >>> set(index.tolist()) <= {0.75, 1.0}
-    True
+    >>> top = TopActivations.from_responses(torch.tensor([[4.0], [3.0], [2.0], [1.0]]), k=3)
+    >>> class_selectivity_index(top, ["dog", "cat", "dog", "cat"])  # two classes among three images
+    tensor([0.5000], dtype=torch.float64)
     """
     _check_threshold(threshold)
     if check_top(top).k < 2:
@@ -190,8 +181,7 @@ def population_code(
     Raises
     ------
     TypeError, ValueError
-        If the labels are not one class per image, of one type, or no readable image has one; if `threshold` is not in
-        (0, 1].
+        As `class_distribution`; if `threshold` is not in (0, 1].
 
     Examples
     --------

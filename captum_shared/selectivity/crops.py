@@ -16,24 +16,10 @@ NUMBERS_AT_ONCE = 2**26  # running sums: 256 MB
 
 
 def cut(images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Cut boxes of the same size out of images; beyond the border, the nearest pixel is repeated.
+    """Cut a box out of each of n images; beyond the border, the nearest pixel is repeated.
 
-    Parameters
-    ----------
-    images : Tensor (n, C, H, W)
-    boxes : Tensor (n, 4)
-        Top, left, height, width in pixels; a box may extend beyond the image.
-
-    Returns
-    -------
-    crops : Tensor (n, C, height, width)
-    inside : Tensor (n, height, width)
-        True where a pixel is one of the image.
-
-    Raises
-    ------
-    ValueError
-        If the boxes differ in size, or are not one per image.
+    Boxes (n, 4) are top, left, height and width, the same for all. Returns crops (n, C, height, width) and which pixels
+    are inside the image, (n, height, width).
     """
     if boxes.shape != (len(images), 4):
         raise ValueError(f"`boxes` must be (n, 4) with one box per image, n = {len(images)}, got {tuple(boxes.shape)}")
@@ -143,9 +129,8 @@ def neuron_feature(activations: Tensor, crops: Tensor, inside: Tensor | None = N
             f"{tuple(activations.shape)}, {tuple(crops.shape)} and {tuple(inside.shape)}"
         )
     rectified = activations.clamp(min=0)
-    relative = rectified / rectified.amax(0, keepdim=True).clamp(
-        min=torch.finfo(rectified.dtype).tiny
-    )  # w_j = a_j / a_1
+    strongest = rectified.amax(0, keepdim=True).clamp(min=torch.finfo(rectified.dtype).tiny)
+    relative = rectified / strongest  # w_j = a_j / a_1
     weights = relative.to(crops)[:, None, None] * inside
     return torch.einsum("khw,kchw->chw", weights, crops) / weights.sum(0)
 
@@ -186,35 +171,19 @@ def neuron_features(
     at_once = max(1, NUMBERS_AT_ONCE // (4 * int(fields.height.max()) * int(fields.width.max())))
     for start in range(0, len(wanted), at_once):
         some = torch.tensor(wanted[start : start + at_once])
-        sums = _Sums(fields, some)
         images = top.images[some]
+        total: dict[int, Tensor] = {}
+        weight: dict[int, Tensor] = {}
         for index in images.unique().tolist():
             who, rank = torch.nonzero(images == index, as_tuple=True)
             picture = source.pictures(source.normalised([index]))
-            sums.add(picture, who, top.positions[some[who], rank], weights[some[who], rank])
-        yield from zip(some.tolist(), sums.means(), strict=True)
-
-
-class _Sums:
-    """Weighted sums of crops, for units that may differ in the size of their field."""
-
-    def __init__(self, fields: ReceptiveFields, units: Tensor) -> None:
-        self.fields = fields
-        self.units = units
-        self.total: dict[int, Tensor] = {}
-        self.weight: dict[int, Tensor] = {}
-
-    def add(self, picture: Tensor, who: Tensor, positions: Tensor, weights: Tensor) -> None:
-        """Crops of one picture (1, C, H, W) at positions (n,) for the units[who], (n,)."""
-        boxes = self.fields.boxes(self.units[who], positions)
-        for unit, box, weight in zip(who.tolist(), boxes, weights, strict=True):
-            crop, inside = cut(picture, box[None])
-            share = weight * inside
-            self.total[unit] = self.total.get(unit, 0) + share * crop[0]
-            self.weight[unit] = self.weight.get(unit, 0) + share[0]
-
-    def means(self) -> list[Tensor]:
-        return [self.total[i] / self.weight[i] for i in range(len(self.units))]
+            boxes = fields.boxes(some[who], top.positions[some[who], rank])
+            for place, box, activation in zip(who.tolist(), boxes, weights[some[who], rank], strict=True):
+                crop, inside = cut(picture, box[None])
+                share = activation * inside
+                total[place] = total.get(place, 0) + share * crop[0]
+                weight[place] = weight.get(place, 0) + share[0]
+        yield from ((unit, total[place] / weight[place]) for place, unit in enumerate(some.tolist()))
 
 
 def _lines(starts: Tensor, size: int, length: int) -> tuple[Tensor, Tensor]:

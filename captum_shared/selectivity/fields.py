@@ -58,11 +58,7 @@ def receptive_fields(
     batch_size: int = ...,
 ) -> dict[str, ReceptiveFields]: ...
 def receptive_fields(
-    model: nn.Module,
-    layers: str | Sequence[str],
-    image_size: Sequence[int],
-    channels: int = 3,
-    batch_size: int = 32,
+    model: nn.Module, layers: str | Sequence[str], image_size: Sequence[int], channels: int = 3, batch_size: int = 32
 ) -> ReceptiveFields | dict[str, ReceptiveFields]:
     """Find the receptive fields of all units of one or several layers, exactly, for any architecture.
 
@@ -102,67 +98,62 @@ def receptive_fields(
     """
     names = [layers] if isinstance(layers, str) else list(layers)
     height, width = _check_size(image_size)
-    probe = _Probe(model, names, (channels, height, width), batch_size)
+    reader = LayerReader(model, names)
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    # Noise, not zeros: a network that normalises its input must not divide by nothing.
+    noise = torch.rand(channels, height, width, generator=torch.Generator().manual_seed(0))
+    image = noise.to(device_of(model, None), parameter.dtype)
     with evaluating(model), torch.no_grad(), _plain_convolutions():
-        seen = probe.run()
-    fields = {name: _receptive_fields(rows, columns) for name, (rows, columns) in seen.items()}
+        seen = _seen(reader, image, batch_size)
+    fields = {}
+    for name, (rows, columns) in seen.items():
+        (top, heights), (left, widths) = _spans(rows), _spans(columns)
+        fields[name] = ReceptiveFields(top, left, heights, widths, (height, width))
     return fields[names[0]] if isinstance(layers, str) else fields
 
 
-class _Probe:
-    """Find which rows (H, U, h) and which columns (W, U, w) of the image each unit sees, layer by layer."""
+def _seen(reader: LayerReader, image: Tensor, batch_size: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """Which rows (H, U, h) and which columns (W, U, w) of the image each unit sees, layer by layer."""
+    height, width = image.shape[1:]
+    clean = reader.read(image[None], _touched)
+    if any(rows.any() for rows, _ in clean.values()):
+        raise ValueError("the network gives NaN for an image of noise; its receptive fields cannot be found")
 
-    def __init__(self, model: nn.Module, layers: list[str], shape: tuple[int, int, int], batch_size: int) -> None:
-        self.reader = LayerReader(model, layers)
-        self.shape = shape
-        self.batch_size = batch_size
-        parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-        # Noise, not zeros: a network that normalises its input must not divide by nothing.
-        noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-        self.image = noise.to(device_of(model, None), parameter.dtype)
+    def all_see(axis: int, lines: list[int]) -> bool:
+        return all(touched[axis].all() for touched in _of_lines(reader, image, axis, lines, batch_size).values())
 
-    def run(self) -> dict[str, tuple[Tensor, Tensor]]:
-        height, width = self.shape[1:]
-        clean = self.reader.read(self.image[None], _touched)
-        if any(rows.any() for rows, _ in clean.values()):
-            raise ValueError("the network gives NaN for an image of noise; its receptive fields cannot be found")
-        if self._all_see(0, [0, height - 1]) and self._all_see(1, [0, width - 1]):
-            return {
-                name: (torch.ones(height, *rows.shape[1:]).bool(), torch.ones(width, *columns.shape[1:]).bool())
-                for name, (rows, columns) in clean.items()
-            }
-        by_row = self._lines(0, list(range(height)))
-        by_column = self._lines(1, list(range(width)))
-        return {name: (by_row[name][0], by_column[name][1]) for name in by_row}
-
-    def _all_see(self, axis: int, lines: list[int]) -> bool:
-        return all(touched[axis].all() for touched in self._lines(axis, lines).values())
-
-    def _lines(self, axis: int, lines: list[int]) -> dict[str, tuple[Tensor, Tensor]]:
-        """What each of these rows (axis 0) or columns (axis 1) touches."""
-        parts: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in self.reader.layers}
-        for start in range(0, len(lines), self.batch_size):
-            batch = lines[start : start + self.batch_size]
-            x = self.image.repeat(len(batch), 1, 1, 1)
-            for i, line in enumerate(batch):
-                x[i].select(axis + 1, line).fill_(torch.nan)
-            for name, touched in self.reader.read(x, _touched).items():
-                parts[name].append(touched)
+    if all_see(0, [0, height - 1]) and all_see(1, [0, width - 1]):
         return {
-            name: (torch.cat([rows for rows, _ in some]), torch.cat([columns for _, columns in some]))
-            for name, some in parts.items()
+            name: (torch.ones(height, *rows.shape[1:]).bool(), torch.ones(width, *columns.shape[1:]).bool())
+            for name, (rows, columns) in clean.items()
         }
+    by_row = _of_lines(reader, image, 0, range(height), batch_size)
+    by_column = _of_lines(reader, image, 1, range(width), batch_size)
+    return {name: (by_row[name][0], by_column[name][1]) for name in by_row}
+
+
+def _of_lines(
+    reader: LayerReader, image: Tensor, axis: int, lines: Sequence[int], batch_size: int
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """What each of these rows (axis 0) or columns (axis 1) touches."""
+    parts: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in reader.layers}
+    for start in range(0, len(lines), batch_size):
+        batch = lines[start : start + batch_size]
+        x = image.repeat(len(batch), 1, 1, 1)
+        for i, line in enumerate(batch):
+            x[i].select(axis + 1, line).fill_(torch.nan)
+        for name, touched in reader.read(x, _touched).items():
+            parts[name].append(touched)
+    return {
+        name: (torch.cat([rows for rows, _ in some]), torch.cat([columns for _, columns in some]))
+        for name, some in parts.items()
+    }
 
 
 def _touched(layer: str, maps: Tensor) -> tuple[Tensor, Tensor]:
     """Which rows (N, U, h) and columns (N, U, w) of the maps hold NaN."""
     nan = maps.isnan()
     return nan.any(3).cpu(), nan.any(2).cpu()
-
-
-def _receptive_fields(rows: Tensor, columns: Tensor) -> ReceptiveFields:
-    (top, height), (left, width) = _spans(rows), _spans(columns)
-    return ReceptiveFields(top, left, height, width, (len(rows), len(columns)))
 
 
 def _spans(seen: Tensor) -> tuple[Tensor, Tensor]:

@@ -94,9 +94,8 @@ def transform_selectivity_index(
     Examples
     --------
     >>> from torchvision.transforms.v2 import GaussianBlur
-    >>> import torch
-    >>> model, images = torch.nn.Conv2d(3, 8, 5), torch.rand(20, 3, 32, 32)
     >>> from captum_shared.selectivity import top_activations
+    >>> model, images = torch.nn.Conv2d(3, 8, 5), torch.rand(20, 3, 32, 32)
     >>> top = top_activations(model, "", images, k=10)
     >>> transform_selectivity_index(model, top, images, GaussianBlur(5, sigma=2.0)).shape
     torch.Size([8])

@@ -28,27 +28,20 @@ class LayerReader:
         Names from ``model.named_modules()``; the empty name is the model's output. A layer may give a map,
         channels first or last, tokens (the class token and registers belong to no position), or vectors, as
         `LatentEncoder`; vectors are maps of one position.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a layer is unknown or named twice.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[str]) -> None:
-        _check_layers(model, layers)
-        self.model = model
+        self.model = check_network(model)
+        if not layers or not all(isinstance(layer, str) for layer in layers):
+            raise TypeError(f"`layers` must be a name or a sequence of names of modules, got {layers!r}")
+        check_layers(model, layers, root=True)
+        if len(set(layers)) < len(layers):
+            raise ValueError(f"`layers` must name each layer once, got {list(layers)}")
         self.layers = list(layers)
         self._reader = Reader()
 
     def read(self, x: Tensor, take: Callable[[str, Tensor], Read]) -> dict[str, Read]:
-        """What `take` makes of each layer's name and map, for images `x`, (N, C, H, W).
-
-        Raises
-        ------
-        TypeError, ValueError
-            If a layer is called more than once or never, or gives no tensor.
-        """
+        """What `take` makes of each layer's name and map, for images `x`, (N, C, H, W)."""
         with network_refusals(x, self.model, f"layers {self.layers}"):
             taken: dict[str, Read] = self._reader.read(
                 self.model, self.layers, x, lambda name, out: take(name, _as_map(name, out, x.shape))
@@ -61,12 +54,3 @@ def _as_map(layer: str, output: object, image_shape: torch.Size) -> Tensor:
     if not isinstance(output, Tensor):
         raise TypeError(f"layer {layer!r} returned a {type(output).__name__}; expected a tensor: choose a layer inside")
     return output[:, :, None, None] if output.ndim == 2 else as_map(output, image_shape[-2:])
-
-
-def _check_layers(model: object, layers: Sequence[str]) -> None:
-    network = check_network(model)
-    if not layers or not all(isinstance(layer, str) for layer in layers):
-        raise TypeError(f"`layers` must be a name or a sequence of names of modules, got {layers!r}")
-    check_layers(network, layers, root=True)
-    if len(set(layers)) < len(layers):
-        raise ValueError(f"`layers` must name each layer once, got {list(layers)}")

@@ -91,13 +91,7 @@ class PixelSource:
 
 
 def find_normalisation(transform: ImageTransform) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation, (C, 1, 1) each, that an image transform subtracts and divides by.
-
-    Raises
-    ------
-    ValueError
-        If grey does not come out halfway between black and white.
-    """
+    """Mean and standard deviation, (C, 1, 1) each, that an image transform subtracts and divides by."""
     black, grey, white = (
         transform(Image.new("RGB", (256, 256), (level,) * 3)).double().mean((1, 2), keepdim=True)
         for level in (0, 102, 255)

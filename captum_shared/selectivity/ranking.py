@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from captum_shared.checks import check_integer, describe
+
+PARTS = ("activations", "images", "positions")
+"""The tensors (U, k) of `TopActivations` and of `RunningTop`, in this order."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,7 @@ class TopActivations:
         """The first `n` of the k images of every unit; all of them for None."""
         if n is not None:
             check_integer("n", n, also="None")
-        cut = {name: getattr(self, name)[:, :n] for name in ("activations", "images", "positions")}
-        return TopActivations(**{**self.__dict__, **cut})
+        return replace(self, **{name: getattr(self, name)[:, :n] for name in PARTS})
 
     @classmethod
     def from_responses(cls, responses: ArrayLike, k: int = 100, layer: str = "responses") -> TopActivations:
@@ -99,13 +101,7 @@ class TopActivations:
 
 
 def as_responses(responses: object) -> Tensor:
-    """Responses (n, U) of U units to n images, a tensor or an array, as a tensor.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If they are not real numbers, have another shape, or are empty.
-    """
+    """Responses (n, U) of U units to n images, a tensor or an array, as a tensor."""
     try:
         values = torch.as_tensor(responses)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -118,25 +114,14 @@ def as_responses(responses: object) -> Tensor:
 
 
 def check_top(top: object) -> TopActivations:
-    """Return the argument if it is `TopActivations`.
-
-    Raises
-    ------
-    TypeError
-        If it is anything else.
-    """
+    """The argument, if it is `TopActivations`."""
     if not isinstance(top, TopActivations):
         raise TypeError(f"`top` must be TopActivations, got {type(top).__name__}")
     return top
 
 
 class RunningTop:
-    """The k largest activations of each unit so far: 3 U k numbers, however many images there are.
-
-    Parameters
-    ----------
-    k : int
-    """
+    """The k largest activations of each unit so far: 3 U k numbers, however many images there are."""
 
     def __init__(self, k: int) -> None:
         self.k = check_integer("k", k)

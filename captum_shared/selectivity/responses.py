@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -28,20 +27,11 @@ from captum_shared.selectivity.ranking import TopActivations, check_top
 Box = tuple[int, int, int, int]
 
 
-@dataclass
-class _Crop:
-    """A box, and the entries (unit, rank) of the top activations that look at it."""
-
-    box: Box
-    entries: list[tuple[int, int]]
-
-
-@dataclass
-class _View:
-    """An image with crops that do not overlap: one forward pass."""
+class _View(NamedTuple):
+    """An image with boxes that do not overlap: one forward pass. Each has the (unit, rank) that look at it."""
 
     image: int
-    crops: list[_Crop]
+    boxes: dict[Box, list[tuple[int, int]]]
 
 
 class CropOptions(TypedDict, total=False):
@@ -182,8 +172,8 @@ def count_views(top: TopActivations, fields: ReceptiveFields) -> int:
 
 
 def _views(top: TopActivations, fields: ReceptiveFields | None) -> list[_View]:
-    """All crops, each box of an image once, packed image by image; without fields, whole images."""
-    crops: dict[int, dict[Box, _Crop]] = defaultdict(dict)
+    """All boxes, each of an image once, packed image by image; without fields, whole images."""
+    seen: dict[int, dict[Box, list[tuple[int, int]]]] = defaultdict(dict)
     units = torch.arange(top.n_units)[:, None].expand_as(top.images).flatten()
     whole = torch.tensor([0, 0, *top.image_size]).expand(len(units), 4)
     boxes = fields.boxes(units, top.positions.flatten()) if fields else whole
@@ -191,20 +181,24 @@ def _views(top: TopActivations, fields: ReceptiveFields | None) -> list[_View]:
     for unit, rank, image, box in zip(
         units.tolist(), ranks.tolist(), top.images.flatten().tolist(), map(tuple, boxes.tolist()), strict=True
     ):
-        crops[image].setdefault(box, _Crop(box, [])).entries.append((unit, rank))
-    return [_View(image, group) for image in sorted(crops) for group in _packed(list(crops[image].values()))]
+        seen[image].setdefault(box, []).append((unit, rank))
+    return [
+        _View(image, {box: boxes[box] for box in group})
+        for image, boxes in sorted(seen.items())
+        for group in _packed(boxes)
+    ]
 
 
-def _packed(crops: list[_Crop]) -> list[list[_Crop]]:
-    """Groups of crops that do not overlap: each goes to the first group with room."""
-    groups: list[list[_Crop]] = []
-    for crop in crops:
-        room = (group for group in groups if not any(_overlap(crop.box, other.box) for other in group))
+def _packed(boxes: Iterable[Box]) -> list[list[Box]]:
+    """Groups of boxes that do not overlap: each goes to the first group with room."""
+    groups: list[list[Box]] = []
+    for box in boxes:
+        room = (group for group in groups if not any(_overlap(box, other) for other in group))
         group = next(room, None)
         if group is None:
-            groups.append([crop])
+            groups.append([box])
         else:
-            group.append(crop)
+            group.append(box)
     return groups
 
 
@@ -216,8 +210,8 @@ def _changed_images(source: PixelSource, views: list[_View], change: Change) -> 
     x = source.normalised([view.image for view in views]).clone()
     by_size: dict[tuple[int, int], list[tuple[int, Box]]] = defaultdict(list)
     for i, view in enumerate(views):
-        for crop in view.crops:
-            by_size[crop.box[2:]].append((i, crop.box))
+        for box in view.boxes:
+            by_size[box[2:]].append((i, box))
     changed = [(where, _changed(source, x, where, change)) for where in by_size.values()]
     for where, crops in changed:  # only now, so that no crop is cut out of an image that is changed already
         for (i, box), crop in zip(where, crops, strict=True):
@@ -236,7 +230,7 @@ def _changed(source: PixelSource, x: Tensor, where: list[tuple[int, Box]], chang
 
 def _read_off(maps: Tensor, views: list[_View], top: TopActivations) -> tuple[Tensor, Tensor, Tensor]:
     """Units (m,), ranks of their images (m,), and what the units of each view respond at their positions (m,)."""
-    places = [(i, unit, rank) for i, view in enumerate(views) for crop in view.crops for unit, rank in crop.entries]
+    places = [(i, unit, rank) for i, view in enumerate(views) for who in view.boxes.values() for unit, rank in who]
     i, units, ranks = torch.tensor(places).T
     where = torch.stack([i, units, top.positions[units, ranks]]).to(maps.device)
     return units, ranks, maps.flatten(2)[tuple(where)]  # the maps themselves stay where they are

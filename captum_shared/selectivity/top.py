@@ -26,7 +26,7 @@ from captum_shared.encoder.images import (
 from captum_shared.encoder.passes import ImagePass
 from captum_shared.selectivity.checkpoint import PassState, open_checkpoint
 from captum_shared.selectivity.layers import LayerReader
-from captum_shared.selectivity.ranking import RunningTop, TopActivations
+from captum_shared.selectivity.ranking import PARTS, RunningTop, TopActivations
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -174,12 +174,11 @@ class _Scan:
 
     def state(self) -> PassState:
         """Everything, as tensors and as JSON types."""
-        parts = ("activations", "images", "positions")
         tensors = {
             f"{i}.{part}": value
             for i, top in enumerate(self.tops.values())
             if top.state is not None
-            for part, value in zip(parts, top.result(), strict=True)
+            for part, value in zip(PARTS, top.result(), strict=True)
         }
         return tensors, {
             "next": self.next, "map_sizes": self.map_sizes, "image_size": self.image_size, "failures": self.failures,
@@ -196,9 +195,7 @@ class _Scan:
         self.failures = {int(index): reason for index, reason in notes["failures"].items()}
         for i, top in enumerate(self.tops.values()):
             if f"{i}.images" in tensors:
-                values, images, positions = (
-                    tensors[f"{i}.{part}"].to(self.device) for part in ("activations", "images", "positions")
-                )
+                values, images, positions = (tensors[f"{i}.{part}"].to(self.device) for part in PARTS)
                 top.state = (values, images, positions)
 
     def _check_size(self, size: tuple[int, int]) -> None:
