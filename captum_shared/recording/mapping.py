@@ -19,29 +19,14 @@ Names = str | list[str]
 
 @dataclass(frozen=True)
 class Layout:
-    """Which array is what.
-
-    Attributes
-    ----------
-    responses : str
-        Name of the array; in a group or a structure with slashes: "session/rates".
-    axes : sequence of str
-        What each of its axes is, in NumPy's order, of .mat files in MATLAB's: "neuron", "stimulus" and perhaps
-        "repeat"; or "neuron" and "presentation", if the same stimulus comes several times.
-    stimuli : str or list of str
-        The image file of each stimulus or presentation: the name of an array, or the list itself.
-    categories, neurons : str or list of str, optional
-        Likewise the category of each stimulus or presentation, and the name of each neuron.
-    properties : dict, optional
-        Likewise anything known of each neuron, such as {"region": "areas"}, to select neurons by.
-    """
+    """Which array is what. `Names` are an array's name, in a group or a structure with slashes, or the list itself."""
 
     responses: str
-    axes: Sequence[str]
-    stimuli: Names
-    categories: Names | None = None
+    axes: Sequence[str]  # one of SETS, in NumPy's order, of .mat files in MATLAB's
+    stimuli: Names  # the image file of each stimulus or presentation
+    categories: Names | None = None  # likewise
     neurons: Names | None = None
-    properties: Mapping[str, Names] = field(default_factory=dict)
+    properties: Mapping[str, Names] = field(default_factory=dict)  # of neurons, to select them by: {"region": "areas"}
 
 
 def read_mapped(

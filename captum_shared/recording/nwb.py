@@ -110,18 +110,17 @@ def _responses(
     """Responses (neurons, presentations), and the neurons' names."""
     units = content.units
     if traces is None and units is not None and len(units) > 0:
-        keep = _kept(units, select, path)
+        keep = _kept(units, np.arange(len(units)), select, path)
         counts = [_counts(np.asarray(units["spike_times"][u], dtype=float), starts, window) for u in keep]
         return np.stack(counts), [str(units.id[u]) for u in keep]
     series = _series_of(content, traces, path)
     rows, ids = np.asarray(series.rois.data[:], dtype=int), series.rois.table.id[:]
-    keep = _kept(series.rois.table, select, path, rows)
+    keep = _kept(series.rois.table, rows, select, path)
     return _mean_traces(series, starts, window, path)[keep], [str(ids[rows[k]]) for k in keep]
 
 
-def _kept(table: DynamicTable, select: Selection | None, path: Path, rows: np.ndarray | None = None) -> np.ndarray:
-    """The places, in a table or among some of its rows, of what is selected by its columns of text and numbers."""
-    rows = np.arange(len(table)) if rows is None else rows
+def _kept(table: DynamicTable, rows: np.ndarray, select: Selection | None, path: Path) -> np.ndarray:
+    """The places, among some rows of a table, of what is selected by its columns of text and numbers."""
     properties: dict[str, list[str]] = {}
     for name in table.colnames if select else ():
         values = [] if hasattr(table[name], "target") else list(table[name].data[:])  # with a target, it is an index

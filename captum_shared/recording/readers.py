@@ -16,6 +16,9 @@ from captum_shared.labels import FOLDERS, check_fields, folder_labels, normal, r
 from captum_shared.recording.arrays import SUFFIXES
 from captum_shared.recording.found import Found, Selection, by_stimulus, places_of
 from captum_shared.recording.mapping import read_mapped
+from captum_shared.recording.netcdf import read_netcdf
+from captum_shared.recording.nwb import read_nwb
+from captum_shared.recording.tvsd import is_tvsd, read_tvsd
 from captum_shared.tables import Table, at_lines, named_rows, read_table
 
 EXPECTED = "a folder, or a .csv, .nc, .nwb, .mat, .h5, .hdf5 or .npz file"
@@ -55,16 +58,13 @@ def read_recording(
     if labels is not None:
         names = folder_labels(found.files) if labels == FOLDERS else _categories_of(found.files, Path(labels))
         found = replace(found, categories=names)
-    folder = Path(stimuli) if stimuli is not None else found.folder
-    return found, _check_folder(folder or (path if path.is_dir() else path.parent) / "stimuli")
-
-
-def _check_folder(folder: Path) -> Path:
+    given = Path(stimuli) if stimuli is not None else found.folder
+    folder = given or (path if path.is_dir() else path.parent) / "stimuli"
     if folder.is_file() and zipfile.is_zipfile(folder):
-        return _unpacked(folder)
+        folder = _unpacked(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder of stimuli at {folder}")
-    return folder
+    return found, folder
 
 
 def _unpacked(archive: Path) -> Path:
@@ -103,17 +103,11 @@ def _reader_of(path: Path, options: ReaderOptions) -> tuple[str, Callable[..., F
     if path.suffix == ".csv":
         return "a table", _read_responses
     if path.suffix == ".nc":
-        from captum_shared.recording.netcdf import read_netcdf
-
         return "a netCDF file", read_netcdf
     if path.suffix == ".nwb":
-        from captum_shared.recording.nwb import read_nwb
-
         return "an NWB file", read_nwb
     if path.suffix not in SUFFIXES:
         raise ValueError(f"cannot tell what {path} is; expected {EXPECTED}")
-    from captum_shared.recording.tvsd import is_tvsd, read_tvsd
-
     asked = "areas" in options or "stimulus_set" in options
     if "mapping" not in options and path.suffix == ".mat" and (asked or is_tvsd(path)):
         return "a file of TVSD", read_tvsd
