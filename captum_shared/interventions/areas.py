@@ -10,10 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from captum_shared.checks import check_integer, check_number, describe
-
-ArrayLike = Tensor | np.ndarray
-BLOBS = 0.1
-"""Standard deviation of the smoothing that makes blobs of noise, over the image's longer side. Our choice."""
+from captum_shared.metrics.localization import ArrayLike, as_tensor, one_per_map
 
 
 def hottest_area(heat: ArrayLike, area: float = 0.1, *, size: tuple[int, int] | None = None, seed: int = 0) -> Tensor:
@@ -51,14 +48,16 @@ def hottest_area(heat: ArrayLike, area: float = 0.1, *, size: tuple[int, int] | 
     """
     values = _checked(heat)
     if size is not None:
-        values = interpolate(values[:, None], check_size(size), mode="bilinear", align_corners=False)[:, 0]
+        values = interpolate(values[:, None], _checked_size(size), mode="bilinear", align_corners=False)[:, 0]
     n, h, w = values.shape
     first = _order(h, w, check_integer("seed", seed, 0))
     among = values.flatten(1)[:, first].argsort(dim=1, descending=True, stable=True)
     mask = torch.zeros(n, h * w, dtype=torch.bool)
-    mask.scatter_(1, first[among[:, : count_pixels((h, w), area)]], True)
-    result = mask.view(n, h, w)
-    return result if heat.ndim == 3 else result[0]
+    if not 0 < check_number("area", area) <= 1:
+        raise ValueError(f"`area` is a share of the image, expected above 0 and at most 1, got {area}")
+    count = max(1, round(area * h * w))
+    mask.scatter_(1, first[among[:, :count]], True)
+    return one_per_map(mask.view(n, h, w), heat)
 
 
 def random_area(size: tuple[int, int], area: float = 0.1, *, seed: int) -> Tensor:
@@ -89,8 +88,7 @@ def random_area(size: tuple[int, int], area: float = 0.1, *, seed: int) -> Tenso
     >>> int(random_area((20, 30), area=0.1, seed=1).sum())
     60
     """
-    noise = _smooth_noise(check_size(size), check_integer("seed", seed, 0))
-    return hottest_area(noise, area)
+    return hottest_area(_smooth_noise(_checked_size(size), check_integer("seed", seed, 0)), area)
 
 
 def moved_area(mask: ArrayLike, *, seed: int) -> Tensor:
@@ -129,27 +127,7 @@ def moved_area(mask: ArrayLike, *, seed: int) -> Tensor:
     return torch.roll(inside.flip(flipped), shifts, (0, 1))
 
 
-def count_pixels(size: tuple[int, int], area: float) -> int:
-    """The number of pixels of an area that is a share of the image.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the share is not above 0 and at most 1.
-    """
-    if not 0 < check_number("area", area) <= 1:
-        raise ValueError(f"`area` is a share of the image, expected above 0 and at most 1, got {area}")
-    return max(1, round(area * size[0] * size[1]))
-
-
-def check_size(size: object) -> tuple[int, int]:
-    """Height and width, both at least 1.
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
-    """
+def _checked_size(size: object) -> tuple[int, int]:
     if not isinstance(size, tuple | list | torch.Size) or len(size) != 2:
         raise ValueError(f"`size` must be (H, W), got {size!r}")
     return check_integer("height", size[0]), check_integer("width", size[1])
@@ -173,12 +151,10 @@ def check_mask(mask: object) -> Tensor:
     return inside
 
 
-def _checked(heat: object) -> Tensor:
+def _checked(heat: ArrayLike) -> Tensor:
     """Heat (N, h, w) in float64 on the CPU; each map is scaled to at most 1 if it varies, and 0 if it does not."""
-    if not isinstance(heat, Tensor | np.ndarray):
-        raise TypeError(f"`heat` must be a torch.Tensor or np.ndarray, got {type(heat).__name__}")
-    values = torch.from_numpy(np.ascontiguousarray(heat)) if isinstance(heat, np.ndarray) else heat.detach().cpu()
-    if values.dtype == torch.bool or values.is_complex():
+    values = as_tensor(heat, "heat")
+    if values.dtype == torch.bool:
         raise TypeError(f"`heat` must hold real numbers, got {values.dtype}")
     if values.ndim not in (2, 3) or values.numel() == 0:
         raise ValueError(f"`heat` must be (H, W) or (N, H, W), not empty, got {describe(heat)}")
@@ -201,5 +177,5 @@ def _smooth_noise(size: tuple[int, int], seed: int) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
     noise = np.random.default_rng(seed).standard_normal(size)
-    result: np.ndarray = gaussian_filter(noise, BLOBS * max(size), mode="wrap")
+    result: np.ndarray = gaussian_filter(noise, 0.1 * max(size), mode="wrap")
     return result

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from captum_shared.checks import check_finite, check_integer, check_number, check_tensor, describe
-from captum_shared.interventions.areas import ArrayLike, check_mask
+from captum_shared.interventions.areas import check_mask
 from captum_shared.interventions.fills import mean_colour
+from captum_shared.metrics.localization import ArrayLike
 
 Score = Callable[[Tensor], Tensor]
 """Images (n, C, H, W) to scores (n,)."""

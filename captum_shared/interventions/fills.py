@@ -28,23 +28,7 @@ _RADIUS = 3  # pixels, of OpenCV's inpainting
 
 
 def filled(image: Tensor, mask: Tensor, fill: Fill) -> Tensor:
-    """An image whose area is replaced.
-
-    Parameters
-    ----------
-    image : Tensor (C, H, W)
-        Floating point, finite.
-    mask : Tensor (H, W)
-        bool: True where it is replaced.
-    fill : str, Tensor or callable
-        A name in `FILLS`; an image (C, H, W) to take the pixels from, or what broadcasts to one; or a callable, from
-        image and mask to such an image.
-
-    Raises
-    ------
-    ImportError, TypeError, ValueError
-        If there is no such fill, it does not fit the image, or OpenCV is missing.
-    """
+    """An image (C, H, W), replaced where the mask (H, W) is True; see `remove`."""
     if not isinstance(fill, str):
         return torch.where(mask, _given(image, fill(image, mask) if callable(fill) else fill), image)
     check_choice("fill", fill, FILLS)

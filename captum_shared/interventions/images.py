@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from captum_shared.checks import check_finite, check_images, check_tensor, describe
-from captum_shared.interventions.areas import ArrayLike, check_mask
+from captum_shared.interventions.areas import check_mask
 from captum_shared.interventions.fills import Fill, filled, mean_colour
+from captum_shared.metrics.localization import ArrayLike
 
 
 def remove(image: Tensor, mask: ArrayLike, fill: Fill = "blur") -> Tensor:
@@ -40,7 +41,10 @@ def remove(image: Tensor, mask: ArrayLike, fill: Fill = "blur") -> Tensor:
     tensor([[[2., 1.],
              [1., 2.]]])
     """
-    return _replaced(image, check_mask(mask), fill)
+    pictures = _batch("image", image)
+    masks = _masks("mask", mask, pictures, empty=True)
+    made = [filled(picture, area, fill) for picture, area in zip(pictures, masks, strict=True)]
+    return torch.stack(made).reshape(image.shape)
 
 
 def keep(image: Tensor, mask: ArrayLike, fill: Fill = "blur") -> Tensor:
@@ -68,7 +72,7 @@ def keep(image: Tensor, mask: ArrayLike, fill: Fill = "blur") -> Tensor:
     tensor([[[4., 2.],
              [2., 2.]]])
     """
-    return _replaced(image, ~check_mask(mask), fill)
+    return remove(image, ~check_mask(mask), fill)
 
 
 def neutral(image: Tensor) -> Tensor:
@@ -143,8 +147,7 @@ def transplant(
                          f"{source.device}, got {describe(target)} on {target.device}")  # fmt: skip
     parts = _masks("source_mask", source_mask, sources)
     if target_mask is None:
-        made = [torch.where(part, y, x) for y, part, x in zip(sources.to(targets), parts, targets, strict=True)]
-        return torch.stack(made).reshape(target.shape)
+        return torch.where(parts[:, None], sources.to(targets), targets).reshape(target.shape)
     rooms = _masks("target_mask", target_mask, targets)
     made = [
         _pasted(y, part, filled(x, room, fill), room)
@@ -169,13 +172,6 @@ def _pasted(source: Tensor, part: Tensor, target: Tensor, room: Tensor) -> Tenso
 def _centre(mask: Tensor) -> tuple[float, float]:
     rows, columns = mask.nonzero(as_tuple=True)
     return float(rows.double().mean()), float(columns.double().mean())
-
-
-def _replaced(image: Tensor, mask: Tensor, fill: Fill) -> Tensor:
-    pictures = _batch("image", image)
-    masks = _masks("mask", mask, pictures, empty=True)
-    made = [filled(picture, area, fill) for picture, area in zip(pictures, masks, strict=True)]
-    return torch.stack(made).reshape(image.shape)
 
 
 def _batch(name: str, image: object) -> Tensor:

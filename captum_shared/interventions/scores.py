@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from captum_shared.checks import check_integer, check_latents, check_tensor, describe
-from captum_shared.interventions.areas import ArrayLike, check_mask
+from captum_shared.interventions.areas import check_mask
 from captum_shared.interventions.fills import ALIKE, Fill
 from captum_shared.interventions.images import keep, remove
 from captum_shared.metrics import bootstrap_interval
+from captum_shared.metrics.localization import ArrayLike, one_per_map
 
 Scores = Callable[[Tensor], Tensor]
 """Images (n, C, H, W) to scores (n,), or to S scores of each, (n, S)."""
@@ -57,9 +58,11 @@ def necessity(
     """
     areas = _areas(masks, image)
     before = _scored(score, image[None], batch_size)
-    after = [_scored(score, torch.stack([remove(image, area, fill) for area in areas]), batch_size)
-             for fill in _several(fills, image)]  # fmt: skip
-    return _of_masks(before - torch.stack(after).mean(0), masks)
+    after = [
+        _scored(score, torch.stack([remove(image, area, fill) for area in areas]), batch_size)
+        for fill in _several(fills, image)
+    ]
+    return one_per_map(before - torch.stack(after).mean(0), masks)
 
 
 def sufficiency(
@@ -96,7 +99,7 @@ def sufficiency(
         made = torch.stack([keep(image, area, fill) for area in (*nothing, *areas)])
         values = _scored(score, made, batch_size)
         rises.append(values[1:] - values[:1])
-    return _of_masks(torch.stack(rises).mean(0), masks)
+    return one_per_map(torch.stack(rises).mean(0), masks)
 
 
 def specificity(
@@ -322,7 +325,3 @@ def _scored(score: Scores, images: Tensor, batch_size: int) -> Tensor:
     if not bool(scores.isfinite().all()):
         raise ValueError("`score` must return finite scores, got NaN or infinite values")
     return scores
-
-
-def _of_masks(values: Tensor, masks: ArrayLike) -> Tensor:
-    return values if masks.ndim == 3 else values[0]
