@@ -90,6 +90,14 @@ def check_number(name: str, value: object) -> float:
     return float(value)
 
 
+def check_share(name: str, value: object) -> float:
+    """A number above 0 and below 1."""
+    number = check_number(name, value)
+    if not 0 < number < 1:
+        raise ValueError(f"`{name}` must be above 0 and below 1, got {value}")
+    return number
+
+
 def check_choice(name: str, value: object, choices: Iterable[T]) -> T:
     """Check for one of a few names or numbers.
 

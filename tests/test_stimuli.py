@@ -351,7 +351,7 @@ def test_the_protocol_is_one_page(here: Path, tmp_path: Path) -> None:
     settings, summary = ExperimentSettings(), json.loads((here / "made/summary.json").read_text())
     picture = np.zeros((24, 24, 3), np.uint8)
     mask = torch.ones(24, 24, dtype=torch.bool)
-    pair = PairSet(1, "a.png", "b.png", Parts(mask, mask, (), ()), (Stimulus("image", 0, picture),), ("a.png",))
+    pair = PairSet(1, "a.png", "b.png", Parts(mask, mask, (), ()), {"a.png": Stimulus("image", 0, picture)})
     noise = TrialNoise(0.123, 0.987)
     sets = [
         NeuronSet(

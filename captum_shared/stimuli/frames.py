@@ -36,25 +36,8 @@ class Window(NamedTuple):
 
 
 def seen_window(transform: ImageTransform, size: tuple[int, int]) -> Window:
-    """Find the part of pictures of this height and width that a network sees, by what a transform makes of a ramp.
+    """The part of pictures of this height and width that a network sees, by what its transform makes of a ramp.
 
-    Parameters
-    ----------
-    transform : callable
-        PIL image -> tensor (3, H', W'), one that scales, cuts and normalises.
-    size : (int, int)
-
-    Returns
-    -------
-    Window
-
-    Raises
-    ------
-    ValueError
-        If the transform turns, mirrors or pads pictures, or does something else to them.
-
-    Examples
-    --------
     >>> from captum_shared.encoder.preprocessing import preprocessing
     >>> seen_window(preprocessing(64), (100, 150))
     Window(left=25, top=0, right=125, bottom=100)
@@ -89,8 +72,6 @@ def _ends(values: np.ndarray, side: int) -> tuple[int, int]:
 def common_side(sizes: Sequence[tuple[int, int]]) -> int | None:
     """The side of squares for pictures of these sizes: None if all have the same size, which is kept; else the least.
 
-    Examples
-    --------
     >>> common_side([(40, 30), (40, 30)]), common_side([(40, 30), (50, 60)])
     (None, 30)
     """
@@ -98,21 +79,7 @@ def common_side(sizes: Sequence[tuple[int, int]]) -> int | None:
 
 
 def same_size(pictures: Sequence[Image.Image], side: int | None, transform: ImageTransform) -> list[Image.Image]:
-    """Pictures of one size: as they are if they are; otherwise squares, of which the network sees the same.
-
-    Parameters
-    ----------
-    pictures : sequence of PIL images
-    side : int or None
-        Of the squares, in pixels. Default: the sizes are kept if all are equal; otherwise the shortest side of all.
-    transform : callable
-        Of the network.
-
-    Raises
-    ------
-    ValueError
-        If the network would see something else in a square.
-    """
+    """Squares with this side, of which the network sees the same; without a side, see `common_side`."""
     side = side or common_side([picture.size for picture in pictures])
     if side is None:
         return list(pictures)

@@ -93,15 +93,15 @@ def match_pictures(
         raise ValueError(f"the contrast of a picture of one colour cannot be matched, got it in picture {flat[0]}")
     middle = float(np.mean([mean for mean, _ in found]))
     means = [middle if luminance else mean for mean, _ in found]
+    if not contrast:
+        spreads = [spread for _, spread in found]
+        return [_adjusted(*one, seed) for one in zip(pictures, means, spreads, strict=True)]
     made: dict[int, np.ndarray] = {}
     for group in dict.fromkeys(groups):
         members = [number for number, name in enumerate(groups) if name == group]
-        if contrast:
-            some, own = [pictures[number] for number in members], [means[number] for number in members]
-            level = float(np.mean([found[number][1] for number in members]))
-            made |= dict(zip(members, _equal_contrast(some, own, level, seed), strict=True))
-        else:
-            made |= {number: _adjusted(pictures[number], means[number], found[number][1], seed) for number in members}
+        some, own = [pictures[number] for number in members], [means[number] for number in members]
+        level = float(np.mean([found[number][1] for number in members]))
+        made |= dict(zip(members, _equal_contrast(some, own, level, seed), strict=True))
     return [made[number] for number in range(len(pictures))]
 
 

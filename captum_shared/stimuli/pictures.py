@@ -15,9 +15,6 @@ from captum_shared.visualization import display_heat
 
 CANDIDATES = 64
 """Random places among which controls are chosen, those that overlap least with the part. Our choice."""
-WHOLE, PART = "whole", "part"
-"""Two groups of pictures: photographs, and parts on a uniform ground."""
-GROUPS = {"image": WHOLE, "reference": WHOLE, "removed": WHOLE, "alone": PART, "transplant": WHOLE}
 
 
 class NoHeat(ValueError):
@@ -26,16 +23,9 @@ class NoHeat(ValueError):
 
 @dataclass(frozen=True)
 class Stimulus:
-    """A picture for the experiment.
+    """A picture (H, W, 3) in bytes for the experiment; `area` is its share that was changed, or that is left of it.
 
-    Attributes
-    ----------
-    kind : {"image", "reference", "removed", "alone", "transplant"}
-    control : int
-        0 for the picture itself; from 1 for those with a random part instead.
-    picture : (H, W, 3) uint8 array
-    area : float
-        The share of the picture that was changed, or that is left of it; 0 for the originals.
+    Its kind is "image", "reference", "removed", "alone" or "transplant". Controls, numbered from 1, have a random part.
     """
 
     kind: str
@@ -51,15 +41,7 @@ class Stimulus:
 
 @dataclass(frozen=True)
 class Parts:
-    """Areas of the pictures of a pair, (H, W) bool each, all with the same number of pixels.
-
-    Attributes
-    ----------
-    image, reference : Tensor
-        The hottest.
-    image_controls, reference_controls : tuple of Tensor
-        The same shapes at random places.
-    """
+    """The hottest areas of a pair's pictures, (H, W) bool, and controls of the same shapes at random places."""
 
     image: Tensor
     reference: Tensor
@@ -70,31 +52,12 @@ class Parts:
 def find_parts(
     maps: np.ndarray, window: Window, size: tuple[int, int], *, area: float = 0.1, controls: int = 2, seed: int = 0
 ) -> Parts:
-    """Mark the hottest areas of a pair, and controls for them.
-
-    Parameters
-    ----------
-    maps : (2, h, w) array
-        Signed, of the image and its reference, in the network's input or at a layer.
-    window : Window
-        Where in the pictures the maps are.
-    size : (int, int)
-        Height and width of the pictures.
-    area : float, default 0.1
-        The share of the window.
-    controls : int, default 2
-    seed : int, default 0
-
-    Returns
-    -------
-    Parts
+    """Mark the hottest share of the window where signed maps (2, h, w) lie, in pictures of this height and width.
 
     Raises
     ------
     NoHeat
         If a map has none.
-    ValueError
-        If an argument is out of range.
 
     Examples
     --------
@@ -115,19 +78,9 @@ def find_parts(
 
 
 def pair_stimuli(image: np.ndarray, reference: np.ndarray, parts: Parts, fill: str = "blur") -> list[Stimulus]:
-    """The pictures of a pair.
+    """Image and reference, (H, W, 3) in bytes, then for each kind the picture and its controls.
 
-    Parameters
-    ----------
-    image, reference : (H, W, 3) uint8 arrays
-    parts : Parts
-    fill : str, default "blur"
-        What takes the place of a removed part, a name in `FILLS`. Parts alone are on the mean colour of their picture.
-
-    Returns
-    -------
-    list of Stimulus
-        Image, reference, then for each kind the picture and its controls.
+    A part alone is on the mean colour of its picture.
     """
     x, y = (torch.from_numpy(one.copy()).permute(2, 0, 1).double() for one in (image, reference))
     made = [Stimulus("image", 0, image), Stimulus("reference", 0, reference)]

@@ -16,8 +16,6 @@ right; of what silences it, the other way."""
 def expected_way(kind: str, pole: str = "excite") -> str:
     """Which way a comparison goes if the map is right: "lower" or "higher".
 
-    Examples
-    --------
     >>> expected_way("removed"), expected_way("removed", pole="suppress")
     ('lower', 'higher')
     """

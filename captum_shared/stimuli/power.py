@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from captum_shared.checks import check_integer, check_number
+from captum_shared.checks import check_integer, check_number, check_share
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ def welch_test(first: ArrayLike, others: Sequence[ArrayLike], *, level: float = 
     difference = float(weights @ [sample.mean() for sample in samples])
     error, df = _error(np.array([sample.var(ddof=1) for sample in samples]), [len(sample) for sample in samples])
     if error == 0:
-        return WelchTest(difference, difference, difference, np.inf * np.sign(difference) if difference else 0.0,
-                         df, float(difference == 0))  # fmt: skip
+        t = np.inf * np.sign(difference) if difference else 0.0
+        return WelchTest(difference, difference, difference, t, df, float(difference == 0))
     t = difference / error
     half = error * float(student.isf((1 - level) / 2, df))
     return WelchTest(difference, difference - half, difference + half, t, df, float(2 * student.sf(abs(t), df)))
@@ -156,14 +157,11 @@ def repeats_needed(
     (17, None)
     """
     check_share("power", power)
-    low, high = 1, check_integer("most", most, 2)
-    if not difference or welch_power(difference, variances, high, alpha) < power:
+    trials = range(2, check_integer("most", most, 2) + 1)
+    if not difference:
         return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        reached = welch_power(difference, variances, middle, alpha) >= power
-        low, high = (low, middle) if reached else (middle, high)
-    return high
+    place = bisect_left(trials, power, key=lambda n: welch_power(difference, variances, n, alpha))
+    return trials[place] if place < len(trials) else None
 
 
 def holm(p: ArrayLike) -> np.ndarray:
@@ -198,14 +196,6 @@ def holm(p: ArrayLike) -> np.ndarray:
     return corrected
 
 
-def check_share(name: str, value: object) -> float:
-    """A number above 0 and below 1."""
-    number = check_number(name, value)
-    if not 0 < number < 1:
-        raise ValueError(f"`{name}` must be above 0 and below 1, got {value}")
-    return number
-
-
 def _weights(others: int) -> np.ndarray:
     return np.array([1.0, *[-1 / others] * others])
 
@@ -216,6 +206,6 @@ def _error(variances: np.ndarray, n: Sequence[int]) -> tuple[float, float]:
     parts = _weights(len(variances) - 1) ** 2 * variances / sizes
     if not parts.any():
         return 0.0, float(sizes.sum() - len(sizes))
-    parts /= parts.max()  # squares of small numbers would vanish
-    df = float(parts.sum() ** 2 / (parts**2 / (sizes - 1)).sum())
-    return float(np.sqrt((_weights(len(variances) - 1) ** 2 * variances / sizes).sum())), df
+    scaled = parts / parts.max()  # squares of small numbers would vanish
+    df = scaled.sum() ** 2 / (scaled**2 / (sizes - 1)).sum()
+    return float(np.sqrt(parts.sum())), float(df)

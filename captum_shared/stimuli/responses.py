@@ -10,9 +10,6 @@ import numpy as np
 
 from captum_shared.tables import MOST_NAMED, Table, at_lines, read_table
 
-Trials = Mapping[str, Mapping[str, np.ndarray]]
-"""Responses (n,) by neuron and file."""
-
 
 def read_responses(path: str | Path, files: Mapping[str, Sequence[str]]) -> dict[str, dict[str, np.ndarray]]:
     r"""Read the responses to a set of stimuli.
@@ -53,17 +50,19 @@ def read_responses(path: str | Path, files: Mapping[str, Sequence[str]]) -> dict
     table = read_table(path, ["file"])
     if "neuron" not in table.header:
         if len(files) > 1:
-            raise ValueError(f"{path} must have a column neuron, for the stimuli are of {len(files)} neurons, got "
-                             f"{table.header}")  # fmt: skip
+            raise ValueError(
+                f"{path} must have a column neuron, for the stimuli are of {len(files)} neurons, got {table.header}"
+            )
         for row in table.rows:
             row["neuron"] = next(iter(files))
     _check_names(table, files)
     columns = ["response"] if "response" in table.header else _repeats(table)
     found = _collected(table, columns)
-    kept = {name: {file: found[name][file] for file in files[name] if file in found[name]} for name in files
-            if name in found}  # fmt: skip
-    _check_complete(path, kept, files)
-    return {name: {file: np.array(values) for file, values in rows.items()} for name, rows in kept.items()}
+    kept = {}
+    for name in [name for name in files if name in found]:
+        kept[name] = {file: np.array(found[name][file]) for file in files[name] if file in found[name]}
+        _check_complete(path, name, files[name], kept[name])
+    return kept
 
 
 def _check_names(table: Table, files: Mapping[str, Sequence[str]]) -> None:
@@ -111,14 +110,13 @@ def _number(path: Path, line: int, field: str) -> float:
     return value
 
 
-def _check_complete(
-    path: Path, found: Mapping[str, Mapping[str, Sequence[float]]], files: Mapping[str, Sequence[str]]
-) -> None:
-    for name, rows in found.items():
-        missing = [file for file in files[name] if file not in rows]
-        few = [file for file in files[name] if file in rows and len(rows[file]) < 2]
-        for wrong, what in ((missing, "lacks"), (few, "has fewer than two trials of")):
-            if wrong:
-                more = f" and {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else ""
-                raise ValueError(f"{path} {what} {len(wrong)} of the {len(files[name])} files of neuron {name}: "
-                                 f"{', '.join(wrong[:MOST_NAMED])}{more}")  # fmt: skip
+def _check_complete(path: Path, name: str, files: Sequence[str], trials: Mapping[str, np.ndarray]) -> None:
+    missing = [file for file in files if file not in trials]
+    few = [file for file in files if file in trials and len(trials[file]) < 2]
+    for wrong, what in ((missing, "lacks"), (few, "has fewer than two trials of")):
+        if wrong:
+            more = f" and {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else ""
+            raise ValueError(
+                f"{path} {what} {len(wrong)} of the {len(files)} files of neuron {name}: "
+                f"{', '.join(wrong[:MOST_NAMED])}{more}"
+            )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from captum_shared.checks import check_share
 from captum_shared.readout.fitting import pearson
 from captum_shared.stimuli.plan import Comparison
-from captum_shared.stimuli.power import WelchTest, check_share, holm, welch_test
+from captum_shared.stimuli.power import WelchTest, holm, welch_test
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,6 @@ def prediction_r(predicted: Mapping[str, float], responses: Mapping[str, np.ndar
 def direction_p(held: int, n: int) -> float:
     """How likely at least as lopsided a number of kept directions is by tossing coins; two-sided; 1 for none.
 
-    Examples
-    --------
     >>> direction_p(5, 5)
     0.0625
     """

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 FILLS = ("blur", "mean", "inpaint")
-LEAST_SIDE = 16
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class ExperimentSettings:
         TypeError, ValueError
             Naming the option, what was received and what was expected.
         """
-        from captum_shared.checks import check_choice, check_integer, check_number
+        from captum_shared.checks import check_choice, check_integer, check_number, check_share
 
         check_choice("fill", self.fill, FILLS)
         if self.kind is not None:
@@ -74,10 +73,9 @@ class ExperimentSettings:
         for name, least in (("controls", 1), ("max_repeats", 2), ("seed", 0)):
             check_integer(name, getattr(self, name), least)
         for name in ("area", "alpha", "power"):
-            if not 0 < check_number(name, getattr(self, name)) < 1:
-                raise ValueError(f"`{name}` must be above 0 and below 1, got {getattr(self, name)}")
+            check_share(name, getattr(self, name))
         if self.size is not None:
-            check_integer("size", self.size, LEAST_SIDE)
+            check_integer("size", self.size, 16)
         if self.fano is not None and check_number("fano", self.fano) <= 0:
             raise ValueError(f"`fano` must be above 0, got {self.fano}")
         for number in self.pairs or ():
@@ -87,17 +85,10 @@ class ExperimentSettings:
 def parse_pairs(text: str | Sequence[int] | None) -> tuple[int, ...] | None:
     """Numbers of pairs from text such as "1,3-5"; None for all.
 
-    Raises
-    ------
-    ValueError
-        If it is no such text.
-
-    Examples
-    --------
     >>> parse_pairs("1,3-5")
     (1, 3, 4, 5)
     """
-    if text is None or not isinstance(text, str):
+    if not isinstance(text, str):
         return None if text is None else tuple(text)
     numbers: list[int] = []
     for part in text.split(","):

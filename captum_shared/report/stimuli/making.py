@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
@@ -25,7 +25,7 @@ from captum_shared.report.stimuli.tables import NeuronSet, PairSet, StimuliSumma
 from captum_shared.stimuli.frames import common_side, same_size, seen_window
 from captum_shared.stimuli.matching import match_pictures
 from captum_shared.stimuli.noise import TrialNoise, measure_noise
-from captum_shared.stimuli.pictures import GROUPS, NoHeat, Stimulus, find_parts, pair_stimuli
+from captum_shared.stimuli.pictures import NoHeat, find_parts, pair_stimuli
 from captum_shared.stimuli.plan import EXPECTED, Comparison, expected_way, plan_repeats
 from captum_shared.study.experiment import ExperimentSettings, parse_pairs
 from captum_shared.study.maps import file_stem
@@ -181,17 +181,18 @@ class _Maker:
         noise = _noise(model, self.settings)
         if not pairs:
             return NeuronSet(model.name, (), noise, model.error, {}, plan_repeats([], {}, noise), tuple(dark))
-        pictures = [one for pair in pairs for one in pair.stimuli]
-        if self.settings.match_luminance or self.settings.match_contrast:
-            pairs = _matched(pairs, pictures, self.settings)
-        files = [file for pair in pairs for file in pair.files]
-        for file, one in zip(files, (one for pair in pairs for one in pair.stimuli), strict=True):
-            self.folder.write(f"{PICTURES}/{file}", _png(one.picture))
-        paths = [self.folder / PICTURES / file for file in files]
-        latents = encode_images(model.encoder, paths, self.study.network.transform, self.batch_size, unreadable="raise")
-        predicted = dict(zip(files, model.predict(latents).tolist(), strict=True))
-        comparisons = [one for pair in pairs for one in _comparisons(model.name, pair, self.saved.settings.pole)]
         s = self.settings
+        if s.match_luminance or s.match_contrast:
+            pairs = _matched(pairs, s)
+        paths = {file: self.folder / PICTURES / file for pair in pairs for file in pair.stimuli}
+        for pair in pairs:
+            for file, one in pair.stimuli.items():
+                self.folder.write(paths[file], _png(one.picture))
+        latents = encode_images(
+            model.encoder, list(paths.values()), self.study.network.transform, self.batch_size, unreadable="raise"
+        )
+        predicted = dict(zip(paths, model.predict(latents).tolist(), strict=True))
+        comparisons = [one for pair in pairs for one in _comparisons(model.name, pair, self.saved.settings.pole)]
         plan = plan_repeats(comparisons, predicted, noise, alpha=s.alpha, power=s.power, most=s.max_repeats)
         return NeuronSet(model.name, tuple(pairs), noise, model.error, predicted, plan, tuple(dark))
 
@@ -230,9 +231,8 @@ class _Maker:
                 dark.append(number)
                 continue
             stimuli = pair_stimuli(pictures[row.image], pictures[row.reference], parts, s.fill)
-            stem = f"neuron_{file_stem(name)}_pair_{number}"
-            files = tuple(f"{stem}_{one.name}.png" for one in stimuli)
-            made.append(PairSet(number, row.image, row.reference, parts, tuple(stimuli), files))
+            named = {f"neuron_{file_stem(name)}_pair_{number}_{one.name}.png": one for one in stimuli}
+            made.append(PairSet(number, row.image, row.reference, parts, named))
         return made, dark
 
 
@@ -245,21 +245,22 @@ def _noise(model: NeuronModel, settings: ExperimentSettings) -> TrialNoise:
         raise ValueError(f"neuron {model.name}: {error}; give its variance over its mean response as `fano`") from error
 
 
-def _matched(pairs: Sequence[PairSet], pictures: Sequence[Stimulus], s: ExperimentSettings) -> list[PairSet]:
-    groups = [GROUPS[one.kind] for one in pictures]
-    made = match_pictures(
-        [one.picture for one in pictures], groups, luminance=s.match_luminance, contrast=s.match_contrast, seed=s.seed
-    )
-    rest = iter(made)
-    return [pair.with_pictures([next(rest) for _ in pair.stimuli]) for pair in pairs]
+def _matched(pairs: Sequence[PairSet], s: ExperimentSettings) -> list[PairSet]:
+    """Photographs have one contrast, parts on a uniform ground another."""
+    stimuli = [one for pair in pairs for one in pair.stimuli.values()]
+    pictures, alone = [one.picture for one in stimuli], [one.kind == "alone" for one in stimuli]
+    made = iter(match_pictures(pictures, alone, luminance=s.match_luminance, contrast=s.match_contrast, seed=s.seed))
+    return [
+        replace(pair, stimuli={file: replace(one, picture=next(made)) for file, one in pair.stimuli.items()})
+        for pair in pairs
+    ]
 
 
 def _comparisons(neuron: str, pair: PairSet, pole: str) -> list[Comparison]:
     found = []
     for kind in EXPECTED:
-        named = [(one.control, file) for one, file in zip(pair.stimuli, pair.files, strict=True) if one.kind == kind]
-        controls = tuple(file for control, file in named if control)
-        found.append(Comparison(neuron, pair.number, kind, named[0][1], controls, expected_way(kind, pole)))
+        file, *controls = [file for file, one in pair.stimuli.items() if one.kind == kind]  # as `pair_stimuli` has them
+        found.append(Comparison(neuron, pair.number, kind, file, tuple(controls), expected_way(kind, pole)))
     return found
 
 

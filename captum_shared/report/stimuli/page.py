@@ -11,6 +11,8 @@ from captum_shared.report.stimuli.sheets import pair_sheet
 from captum_shared.report.stimuli.tables import NeuronSet, StimuliSummary
 from captum_shared.stimuli.plan import in_words
 from captum_shared.study.experiment import ExperimentSettings
+from captum_shared.study.maps import file_stem
+from captum_shared.tables import counted
 
 MOST_ROWS = 12
 """Of neurons in the protocol, which is to fit on one page."""
@@ -32,7 +34,7 @@ def write_pages(
     for each in sets:
         pictures = []
         for pair in each.pairs:
-            name = f"sheets/{pair.files[0].removesuffix('_image.png')}.png"
+            name = f"sheets/neuron_{file_stem(each.name)}_pair_{pair.number}.png"
             folder.write_figure(name, pair_sheet(pair, each.predicted), dpi=200)
             alt = f"Pictures of pair {pair.number} of neuron {each.name}"
             pictures.append(LinkedPicture(name, name, alt, f"pair {pair.number}: {pair.image} and {pair.reference}"))
@@ -48,7 +50,7 @@ def write_pages(
 def protocol(sets: Sequence[NeuronSet], settings: ExperimentSettings, summary: StimuliSummary) -> str:
     """The page to print."""
     lead = (
-        f"{summary['n_files']} pictures, in images/, test for {_count(summary['n_neurons'], 'neuron')} whether the "
+        f"{summary['n_files']} pictures, in images/, test for {counted(summary['n_neurons'], 'neuron')} whether the "
         "parts that their maps mark are what drives them. What should happen is written down here, before the "
         "experiment; stimuli.csv and comparisons.csv say it for each file, pictures.html shows them all."
     )
@@ -86,7 +88,7 @@ def _variance(each: NeuronSet) -> str:
 
 
 def _steps(sets: Sequence[NeuronSet], settings: ExperimentSettings) -> list[str]:
-    h, w = next(pair.stimuli[0].picture.shape[:2] for each in sets for pair in each.pairs)
+    h, w = next(one.picture.shape[:2] for each in sets for pair in each.pairs for one in pair.stimuli.values())
     matched = " and ".join(
         what for what, done in (("luminance", settings.match_luminance), ("contrast", settings.match_contrast)) if done
     )
@@ -125,7 +127,3 @@ def _reasons(sets: Sequence[NeuronSet], settings: ExperimentSettings) -> list[st
 def _some(names: Sequence[str], most: int = 5) -> str:
     more = f" and {len(names) - most} more, see neurons.csv" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"

@@ -13,15 +13,11 @@ from captum_shared.files import file_sha256
 from captum_shared.folders import MANIFEST, report_folder
 from captum_shared.report.html import Section, numbers, page, table, text
 from captum_shared.report.stimuli.page import PROVES
-from captum_shared.report.stimuli.tables import SavedSet, number, read_set
+from captum_shared.report.stimuli.tables import SavedSet, number, read_set, write_rows
 from captum_shared.stimuli.plan import in_words
 from captum_shared.stimuli.responses import read_responses
 from captum_shared.stimuli.scoring import ScoredComparison, direction_p, prediction_r, score_comparisons
 
-RESULT_COLUMNS = (
-    "neuron", "pair", "kind", "expected", "trials", "mean", "mean_of_controls", "difference", "ci_low", "ci_high",
-    "predicted_difference", "t", "df", "p", "p_corrected", "direction_held", "outcome",
-)  # fmt: skip
 RESULTS = "results"
 
 
@@ -70,7 +66,7 @@ def score_stimuli(out: str | Path, responses: str | Path, *, overwrite: bool = F
     """
     folder = Path(out)
     made = read_set(folder)
-    found = read_responses(responses, made.files)
+    found = read_responses(responses, {name: list(of) for name, of in made.predicted.items()})
     about = {"command": "stimuli results", "stimuli": file_sha256(folder / MANIFEST),
              "responses": file_sha256(responses)}  # fmt: skip
     with report_folder(folder / RESULTS, about, overwrite) as results:
@@ -78,8 +74,7 @@ def score_stimuli(out: str | Path, responses: str | Path, *, overwrite: bool = F
             return cast(ResultSummary, results.read_json("summary.json"))
         scored = {name: score_comparisons(made.comparisons[name], found[name], alpha=made.alpha) for name in found}
         summary = _summary(made, found, scored)
-        rows = [_row(one, made) for each in scored.values() for one in each]
-        results.write_csv("results.csv", RESULT_COLUMNS, rows)
+        write_rows(results, "results.csv", [_row(one, made) for each in scored.values() for one in each])
         results.write_json("summary.json", summary)
         results.write_text("index.html", _page(made, found, scored, summary))
         return summary
@@ -99,18 +94,19 @@ def _summary(
         "n_confirmed": outcomes.count("confirmed"), "n_refuted": outcomes.count("refuted"),
         "n_open": outcomes.count("open"), "direction_p": direction_p(held, len(tests)),
         "prediction_r": {name: None if math.isnan(value) else float(f"{value:.6g}") for name, value in r.items()},
-        "not_returned": [name for name in made.files if name not in found],
+        "not_returned": [name for name in made.predicted if name not in found],
     }  # fmt: skip
 
 
-def _row(one: ScoredComparison, made: SavedSet) -> list[object]:
+def _row(one: ScoredComparison, made: SavedSet) -> dict[str, object]:
     c, test = one.comparison, one.test
-    return [
-        c.neuron, c.pair, c.kind, c.expected, one.trials, number(one.mean), number(one.control),
-        number(test.difference), number(test.low), number(test.high), number(made.planned[c.neuron, c.pair, c.kind]),
-        number(test.t), number(test.df), number(test.p), number(one.p_corrected), "yes" if one.held else "no",
-        one.outcome,
-    ]  # fmt: skip
+    return {
+        "neuron": c.neuron, "pair": c.pair, "kind": c.kind, "expected": c.expected, "trials": one.trials,
+        "mean": number(one.mean), "mean_of_controls": number(one.control), "difference": number(test.difference),
+        "ci_low": number(test.low), "ci_high": number(test.high), "predicted_difference": number(made.differences[c]),
+        "t": number(test.t), "df": number(test.df), "p": number(test.p), "p_corrected": number(one.p_corrected),
+        "direction_held": "yes" if one.held else "no", "outcome": one.outcome,
+    }  # fmt: skip
 
 
 def _page(
@@ -129,7 +125,7 @@ def _page(
     header = ("neuron", "pair", "picture", "expected", "predicted difference", "difference", "95 % interval",
               "p, corrected", "outcome")  # fmt: skip
     rows = [
-        (c.neuron, c.pair, c.kind, c.expected, f"{made.planned[c.neuron, c.pair, c.kind]:.2f}",
+        (c.neuron, c.pair, c.kind, c.expected, f"{made.differences[c]:.2f}",
          f"{one.test.difference:.2f}", f"{one.test.low:.2f} to {one.test.high:.2f}",
          "" if math.isnan(one.p_corrected) else f"{one.p_corrected:.2g}", one.outcome)
         for each in scored.values() for one in each for c in (one.comparison,)

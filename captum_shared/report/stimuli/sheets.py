@@ -22,7 +22,7 @@ COLOUR = "#c2410c"
 def pair_sheet(pair: PairSet, predicted: Mapping[str, float]) -> Figure:
     """The originals on the left; on the right a row for each kind: the picture, then its controls."""
     kinds = list(EXPECTED)
-    columns = 1 + max(sum(one.kind == kind for one in pair.stimuli) for kind in kinds)
+    columns = 1 + max(sum(one.kind == kind for one in pair.stimuli.values()) for kind in kinds)
     width = 2 * MARGIN + columns * SIDE + columns * GAP
     height = 2 * MARGIN + len(kinds) * (SIDE + TEXT)
     figure = canvas.new_figure(width, height)
@@ -37,13 +37,13 @@ def pair_sheet(pair: PairSet, predicted: Mapping[str, float]) -> Figure:
         return axes
 
     for row, kind in enumerate(("image", "reference")):
-        one, file = next(each for each in zip(pair.stimuli, pair.files, strict=True) if each[0].kind == kind)
+        file, one = next(each for each in pair.stimuli.items() if each[1].kind == kind)
         axes = cell(row, 0, one.picture, f"{kind}\npredicted {predicted[file]:.2f}")
         part = pair.parts.image if kind == "image" else pair.parts.reference
         axes.contour(part.numpy(), [0.5], colors=COLOUR, linewidths=1.2)
     for row, kind in enumerate(kinds):
         column = 1
-        for one, file in zip(pair.stimuli, pair.files, strict=True):
+        for file, one in pair.stimuli.items():
             if one.kind == kind:
                 name = f"control {one.control}" if one.control else kind
                 cell(row, column, one.picture, f"{name}\npredicted {predicted[file]:.2f}")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
-
-import numpy as np
 
 from captum_shared.files import file_sha256
 from captum_shared.folders import MANIFEST, ReportFolder
@@ -19,19 +17,6 @@ from captum_shared.stimuli.noise import TrialNoise
 from captum_shared.stimuli.pictures import Parts, Stimulus
 from captum_shared.stimuli.plan import Comparison, Plan
 from captum_shared.tables import read_table
-
-STIMULUS_COLUMNS = (
-    "file", "neuron", "pair", "kind", "control", "image", "reference", "area", "luminance", "contrast", "predicted",
-    "predicted_error", "compared_with", "expected",
-)  # fmt: skip
-COMPARISON_COLUMNS = (
-    "neuron", "pair", "kind", "file", "controls", "expected", "predicted_difference", "tested", "power",
-)  # fmt: skip
-NEURON_COLUMNS = (
-    "neuron", "pairs", "files", "comparisons", "tests", "repeats", "trials", "level", "least_power", "variance_floor",
-    "variance_slope", "predicted_error", "pairs_without_heat",
-)  # fmt: skip
-
 
 PREDICTIONS = ("stimuli.csv", "comparisons.csv", "neurons.csv", "summary.json")
 
@@ -51,19 +36,13 @@ class StimuliSummary(TypedDict):
 
 @dataclass(frozen=True)
 class PairSet:
-    """The pictures of a pair, each with its file's name; `number` is that of the pair in the report, from 1."""
+    """The pictures of a pair by their files' names; `number` is that of the pair in the report, from 1."""
 
     number: int
     image: str
     reference: str
     parts: Parts
-    stimuli: tuple[Stimulus, ...]
-    files: tuple[str, ...]
-
-    def with_pictures(self, pictures: Sequence[np.ndarray]) -> PairSet:
-        """The same with other pixels."""
-        stimuli = (replace(one, picture=picture) for one, picture in zip(self.stimuli, pictures, strict=True))
-        return replace(self, stimuli=tuple(stimuli))
+    stimuli: Mapping[str, Stimulus]
 
 
 @dataclass(frozen=True)
@@ -81,7 +60,7 @@ class NeuronSet:
     @property
     def n_files(self) -> int:
         """The number of its pictures."""
-        return sum(len(pair.files) for pair in self.pairs)
+        return sum(len(pair.stimuli) for pair in self.pairs)
 
     @property
     def trials(self) -> int:
@@ -96,36 +75,24 @@ class NeuronSet:
 
 @dataclass(frozen=True)
 class SavedSet:
-    """What scoring needs to know of a set that was written.
+    """What scoring needs to know of a set that was written; `alpha` is the level of all tests of a neuron together.
 
-    Attributes
-    ----------
-    files : dict of str to list of str
-        Of each neuron.
-    predicted : dict of str to dict of str to float
-        By neuron and file.
-    comparisons : dict of str to list of (Comparison, bool)
-        Of each neuron, with whether they are tested.
-    planned : dict of (neuron, pair, kind) to float
-        The predicted differences.
-    repeats : dict of str to int
-    alpha : float
-        The level of all tests of a neuron together.
+    By neuron there are the predicted response to each file, the comparisons with whether they are tested, and the
+    planned repeats; by comparison the predicted difference.
     """
 
-    files: dict[str, list[str]]
-    predicted: dict[str, dict[str, float]]
-    comparisons: dict[str, list[tuple[Comparison, bool]]]
-    planned: dict[tuple[str, int, str], float]
-    repeats: dict[str, int]
     alpha: float
+    predicted: dict[str, dict[str, float]] = field(default_factory=dict)
+    comparisons: dict[str, list[tuple[Comparison, bool]]] = field(default_factory=dict)
+    repeats: dict[str, int] = field(default_factory=dict)
+    differences: dict[Comparison, float] = field(default_factory=dict)
 
 
 def write_tables(folder: ReportFolder, sets: Sequence[NeuronSet], alpha: float) -> StimuliSummary:
     """Write the tables and the summary, which is returned."""
-    folder.write_csv("stimuli.csv", STIMULUS_COLUMNS, [row for each in sets for row in _stimulus_rows(each)])
-    folder.write_csv("comparisons.csv", COMPARISON_COLUMNS, [row for each in sets for row in _comparison_rows(each)])
-    folder.write_csv("neurons.csv", NEURON_COLUMNS, [_neuron_row(each) for each in sets])
+    write_rows(folder, "stimuli.csv", [row for each in sets for row in _stimulus_rows(each)])
+    write_rows(folder, "comparisons.csv", [row for each in sets for row in _comparison_rows(each)])
+    write_rows(folder, "neurons.csv", [_neuron_row(each) for each in sets])
     summary: StimuliSummary = {
         "command": "stimuli", "n_neurons": len(sets), "n_pairs": sum(len(each.pairs) for each in sets),
         "n_files": sum(each.n_files for each in sets),
@@ -153,52 +120,63 @@ def read_set(folder: Path) -> SavedSet:
     for name in PREDICTIONS:
         if file_sha256(folder / name) != hashes[name]:
             raise ValueError(f"{folder / name} was changed since it was written, so its predictions are not scored")
-    stimuli = read_table(folder / "stimuli.csv", ["file", "neuron", "predicted"])
-    alpha = float(json.loads((folder / "summary.json").read_text(encoding="utf-8"))["alpha"])
-    made = SavedSet({}, {}, {}, {}, {}, alpha)
-    for row in stimuli.rows:
-        made.files.setdefault(row["neuron"], []).append(row["file"])
+    made = SavedSet(float(json.loads((folder / "summary.json").read_text(encoding="utf-8"))["alpha"]))
+    for row in read_table(folder / "stimuli.csv", ["file", "neuron", "predicted"]).rows:
         made.predicted.setdefault(row["neuron"], {})[row["file"]] = float(row["predicted"])
-    for row in read_table(folder / "comparisons.csv", COMPARISON_COLUMNS).rows:
-        one = Comparison(row["neuron"], int(row["pair"]), row["kind"], row["file"], tuple(row["controls"].split(" ")),
-                         row["expected"])  # fmt: skip
+    for row in read_table(folder / "comparisons.csv", ["neuron", "pair", "kind", "file", "controls"]).rows:
+        controls = tuple(row["controls"].split(" "))
+        one = Comparison(row["neuron"], int(row["pair"]), row["kind"], row["file"], controls, row["expected"])
         made.comparisons.setdefault(one.neuron, []).append((one, row["tested"] == "yes"))
-        made.planned[one.neuron, one.pair, one.kind] = float(row["predicted_difference"])
+        made.differences[one] = float(row["predicted_difference"])
     for row in read_table(folder / "neurons.csv", ["neuron", "repeats"]).rows:
         made.repeats[row["neuron"]] = int(row["repeats"])
     return made
 
 
-def _stimulus_rows(each: NeuronSet) -> list[list[object]]:
-    against = {one.comparison.file: one.comparison for one in each.plan.comparisons}
-    rows: list[list[object]] = []
+def write_rows(folder: ReportFolder, name: str, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write a table of at least one row; all rows have the same columns."""
+    folder.write_csv(name, list(rows[0]), [list(row.values()) for row in rows])
+
+
+def _stimulus_rows(each: NeuronSet) -> list[dict[str, object]]:
+    compared = {one.comparison.file: one.comparison for one in each.plan.comparisons}
+    rows: list[dict[str, object]] = []
     for pair in each.pairs:
-        for one, file in zip(pair.stimuli, pair.files, strict=True):
-            tested = against.get(file)
-            rows.append([
-                file, each.name, pair.number, one.kind, one.control or "", pair.image, pair.reference,
-                number(one.area) if one.area else "", *map(number, luminance_and_contrast(one.picture)),
-                number(each.predicted[file]), number(each.error), " ".join(tested.controls) if tested else "",
-                tested.expected if tested else "",
-            ])  # fmt: skip
+        for file, one in pair.stimuli.items():
+            luminance, contrast = luminance_and_contrast(one.picture)
+            comparison = compared.get(file)
+            rows.append({
+                "file": file, "neuron": each.name, "pair": pair.number, "kind": one.kind, "control": one.control or "",
+                "image": pair.image, "reference": pair.reference, "area": number(one.area) if one.area else "",
+                "luminance": number(luminance), "contrast": number(contrast),
+                "predicted": number(each.predicted[file]), "predicted_error": number(each.error),
+                "compared_with": " ".join(comparison.controls) if comparison else "",
+                "expected": comparison.expected if comparison else "",
+            })  # fmt: skip
     return rows
 
 
-def _comparison_rows(each: NeuronSet) -> list[list[object]]:
+def _comparison_rows(each: NeuronSet) -> list[dict[str, object]]:
     return [
-        [each.name, one.comparison.pair, one.comparison.kind, one.comparison.file, " ".join(one.comparison.controls),
-         one.comparison.expected, number(one.difference), "yes" if one.tested else "no", number(one.power)]
+        {
+            "neuron": each.name, "pair": one.comparison.pair, "kind": one.comparison.kind, "file": one.comparison.file,
+            "controls": " ".join(one.comparison.controls), "expected": one.comparison.expected,
+            "predicted_difference": number(one.difference), "tested": "yes" if one.tested else "no",
+            "power": number(one.power),
+        }
         for one in each.plan.comparisons
     ]  # fmt: skip
 
 
-def _neuron_row(each: NeuronSet) -> list[object]:
+def _neuron_row(each: NeuronSet) -> dict[str, object]:
     plan = each.plan
-    return [
-        each.name, len(each.pairs), each.n_files, len(plan.comparisons), plan.n_tested, plan.repeats, each.trials,
-        number(plan.level), number(each.least_power), number(each.noise.floor), number(each.noise.slope),
-        number(each.error), " ".join(map(str, each.dark)),
-    ]  # fmt: skip
+    return {
+        "neuron": each.name, "pairs": len(each.pairs), "files": each.n_files, "comparisons": len(plan.comparisons),
+        "tests": plan.n_tested, "repeats": plan.repeats, "trials": each.trials, "level": number(plan.level),
+        "least_power": number(each.least_power), "variance_floor": number(each.noise.floor),
+        "variance_slope": number(each.noise.slope), "predicted_error": number(each.error),
+        "pairs_without_heat": " ".join(map(str, each.dark)),
+    }  # fmt: skip
 
 
 def number(value: float) -> float | str:
