@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +139,11 @@ def named_rows(rows: Sequence[int], names: Sequence[object], most: int = 10) -> 
     """Rows, counted from 1 as in a table's body, with what stands there."""
     shown = ", ".join(f"row {row + 1} ({names[row]})" for row in rows[:most])
     return shown + (f" and {len(rows) - most} more" if len(rows) > most else "")
+
+
+def number(value: float) -> float | str:
+    """A number as a field: six digits, or empty for what is unknown."""
+    return float(f"{float(value):.6g}") if math.isfinite(value) else ""
 
 
 def counted(n: int, noun: str) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+
+from captum_shared.study.settings import Choices
 
 FILLS = ("blur", "mean", "inpaint")
 
 
 @dataclass(frozen=True)
-class ExperimentSettings:
+class ExperimentSettings(Choices):
     """How the pictures for an experiment are made, and how many repeats are planned. The defaults are ours.
 
     Attributes
@@ -53,18 +55,8 @@ class ExperimentSettings:
     fano: float | None = None
     seed: int = 0
 
-    def as_json(self) -> dict[str, object]:
-        """As a dictionary of JSON types."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-
     def check(self) -> None:
-        """Refuse what is out of range.
-
-        Raises
-        ------
-        TypeError, ValueError
-            Naming the option, what was received and what was expected.
-        """
+        """Refuse what is out of range."""
         from captum_shared.checks import check_choice, check_integer, check_number, check_share
 
         check_choice("fill", self.fill, FILLS)

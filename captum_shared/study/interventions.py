@@ -35,6 +35,7 @@ from captum_shared.study.neurons import NeuronFindings
 from captum_shared.study.run import Job, Run, Share
 from captum_shared.study.study import Study
 from captum_shared.study.twins import Twin, find_twins
+from captum_shared.tables import number
 from captum_shared.visualization.heat import SMOOTHING, heat_on
 
 AREA = 0.1
@@ -42,8 +43,6 @@ AREA = 0.1
 CONTROLS = 19
 """Random areas, so that the least level is 0.05."""
 LEVEL = 0.05
-FILLS = ("blur", "mean")
-BATCH = 32
 OTHERS = ("twin_necessity_readout", "twin_necessity_similarity", "twin_necessity_shuffled")
 KINDS = ("both", "necessity", "sufficiency", "neither")
 
@@ -98,7 +97,8 @@ class PairEffects:
 
     def row(self) -> list[float | str]:
         """Its fields, as a table has them."""
-        return [_cell(value) for value in astuple(self)]
+        values: tuple[float | str | None, ...] = astuple(self)
+        return [value if isinstance(value, str) else "" if value is None else number(value) for value in values]
 
 
 EFFECT_COLUMNS = tuple(field.name for field in fields(PairEffects))
@@ -150,18 +150,20 @@ def summarise_effects(effects: Effects) -> EffectsSummary | None:
     every = [pair for each in effects.values() for pair in each]
     if not every:
         return None
-    means, controls = [], []
-    for name in ("twin_necessity", "twin_sufficiency"):
-        own, random = ([getattr(pair, field) for pair in every] for field in (name, f"{name}_random"))
-        found = contrast_effects(own, random, groups)
-        means.append([_digits(value) for value in (found.mean, found.low, found.high)])
-        controls.append(_digits(found.control))
+    fall = contrast_effects(
+        [pair.twin_necessity for pair in every], [pair.twin_necessity_random for pair in every], groups
+    )
+    rise = contrast_effects(
+        [pair.twin_sufficiency for pair in every], [pair.twin_sufficiency_random for pair in every], groups
+    )
     r = [each[0].twin_r for each in effects.values() if each and np.isfinite(each[0].twin_r)]
     return {
         "area": AREA, "pairs": len(every),
         "passes": {kind: sum(pair.twin_passes == kind for pair in every) for kind in KINDS},
-        "twin_necessity": means[0], "twin_necessity_random": controls[0],
-        "twin_sufficiency": means[1], "twin_sufficiency_random": controls[1],
+        "twin_necessity": [_digits(value) for value in (fall.mean, fall.low, fall.high)],
+        "twin_necessity_random": _digits(fall.control),
+        "twin_sufficiency": [_digits(value) for value in (rise.mean, rise.low, rise.high)],
+        "twin_sufficiency_random": _digits(rise.control),
         "median_twin_r": _digits(float(np.median(r))) if r else None,
     }  # fmt: skip
 
@@ -182,22 +184,18 @@ class _Maker:
         """Of `measure_pairs`."""
         twin, k = self.twins[neuron.index], neuron.index
         own, weight = int(self.findings.models.candidate[k]), torch.as_tensor(self.findings.models.weights[k]).double()
-        z = self._space(self.findings.latents, own)[1]
+        spaces = self._space(self.findings.latents, own), self._space(twin.latents, twin.candidate)
+        z, z_twin = (latents for _, latents in spaces)
         rivals = _rivals(neuron, z, weight, self.study.settings.similarity)
-        spaces: list[object] = []
-        constants: list[Tensor] = []
-        for latents, candidate, w in (
-            (self.findings.latents, own, weight),
-            (twin.latents, twin.candidate, twin.weight),
-        ):
-            space = self._space(latents, candidate)
-            spaces.append(share(space))
-            constants.append(_constants(neuron, space[1], w, rivals))
         seed, kind = self.study.settings.seed, self.study.settings.maps[0]
-        constants.append(_control_constants(neuron, z, weight, seed))
+        constants = [
+            _constants(neuron, z, weight, rivals),
+            _constants(neuron, z_twin, twin.weight, rivals),
+            _control_constants(neuron, z, weight, seed),
+        ]
         images = [self.study.recording.stimuli[image] for image, _, _ in neuron.shown]
         pictures = list(zip(images, load_maps(map_path(self.run.folder, neuron), kind)[:, 0], strict=True))
-        return *spaces, constants, self.study.network.transform, pictures, seed
+        return *map(share, spaces), constants, self.study.network.transform, pictures, seed
 
     def _space(self, latents: Latents, candidate: int) -> Space:
         key = (id(latents), candidate)
@@ -251,17 +249,14 @@ def measure_pairs(
     found = []
     for k, (path, heat) in enumerate(pictures):
         x = transform_image(transform, path).to(device_of(own[0]))
-        size = (x.shape[1], x.shape[2])
-        areas = [hottest_area(heat_on(size, heat, SMOOTHING, "map"), AREA)]
-        areas += [random_area(size, AREA, seed=seed + number) for number in range(CONTROLS)]
+        areas = [_hottest(heat, x)]
+        areas += [random_area((x.shape[1], x.shape[2]), AREA, seed=seed + number) for number in range(CONTROLS)]
         others = _control_areas(own[0], x, constants[2][k])
         judge = _judge(
-            [linear_scores(space[0], c[k], space[1]) for space, c in zip((own, twin), constants[:2], strict=True)]
+            [linear_scores(own[0], constants[0][k], own[1]), linear_scores(twin[0], constants[1][k], twin[1])]
         )
-        removed, kept = (
-            function(judge, x, torch.stack(masks), fills=FILLS, batch_size=BATCH).numpy().reshape(len(masks), 2, 3)
-            for function, masks in ((necessity, areas + others), (sufficiency, areas))
-        )
+        removed = necessity(judge, x, torch.stack(areas + others)).numpy().reshape(-1, 2, 3)
+        kept = sufficiency(judge, x, torch.stack(areas)).numpy().reshape(-1, 2, 3)
         by_others = removed[len(areas) :, 1, 0].tolist() or [None] * len(OTHERS)
         effects = _effects(removed[: len(areas)], kept, bool(constants[0][k, 1].any()))
         found.append(effects | dict(zip(OTHERS, by_others, strict=True)))
@@ -274,8 +269,11 @@ def _control_areas(encoder: nn.Module, x: Tensor, constants: Tensor) -> list[Ten
         maps = layer_maps(encoder, see_layer(encoder, x[None]), constants.to(x)).cpu()
     except (TypeError, ValueError):
         return []
-    size = (x.shape[1], x.shape[2])
-    return [hottest_area(heat_on(size, heat.numpy(), SMOOTHING, "map"), AREA) for heat in maps]
+    return [_hottest(heat.numpy(), x) for heat in maps]
+
+
+def _hottest(heat: np.ndarray, x: Tensor) -> Tensor:
+    return hottest_area(heat_on((x.shape[1], x.shape[2]), heat, SMOOTHING, "map"), AREA)
 
 
 def _judge(scores: Sequence[Scores]) -> Scores:
@@ -301,9 +299,3 @@ def _effects(removed: np.ndarray, kept: np.ndarray, has_rival: bool) -> dict[str
 
 def _digits(value: float) -> float:
     return float(f"{value:.5g}")
-
-
-def _cell(value: float | str | None) -> float | str:
-    if isinstance(value, str):
-        return value
-    return "" if value is None or not np.isfinite(value) else float(f"{value:.6g}")

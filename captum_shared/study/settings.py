@@ -24,7 +24,19 @@ ROC curve of 0.64. Such neurons are explained all the same, with a warning, unle
 
 
 @dataclass(frozen=True)
-class Settings:
+class Choices:
+    """The choices of a command, each with a default."""
+
+    def as_json(self) -> dict[str, object]:
+        """As a dictionary of JSON types."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def check(self) -> None:
+        """Refuse what is out of range."""
+
+
+@dataclass(frozen=True)
+class Settings(Choices):
     """What `category` and `recording` have in common. The defaults are ours where the paper is silent.
 
     Attributes
@@ -64,10 +76,6 @@ class Settings:
     n_steps: int = 32
     seed: int = 0
     batch_size: int = 32
-
-    def as_json(self) -> dict[str, object]:
-        """As a dictionary of JSON types."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def check(self) -> None:
         """Refuse what is out of range."""
@@ -248,7 +256,7 @@ class RecordingOptions(Options, total=False):
     maps_per_job: int
 
 
-Kind = TypeVar("Kind", bound=Settings)
+Kind = TypeVar("Kind", bound=Choices)
 
 
 def make_settings(kind: type[Kind], options: Mapping[str, object], caller: str) -> Kind:

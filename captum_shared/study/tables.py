@@ -13,6 +13,7 @@ from captum_shared.study.interventions import EFFECT_COLUMNS, Effects, EffectsSu
 from captum_shared.study.network import Network
 from captum_shared.study.settings import WEAK_D_PRIME
 from captum_shared.study.study import Study
+from captum_shared.tables import number
 
 NEURON_COLUMNS = (
     "neuron", "status", "reason", "reliability", "layer", "cv_r", "cv_r_corrected", "preferred_category", "d_prime",
@@ -56,10 +57,10 @@ def neuron_rows(study: Study, findings: Findings) -> list[list[float | str]]:
     corrected = ceiling_corrected(models.cv_r, findings.tuning.ceiling)
     return [
         [
-            n.name, "explained" if n.explained else "excluded", n.reason, _number(reliability[n.index]),
-            study.network.layer(int(models.candidate[n.index])), _number(models.cv_r[n.index]),
-            _number(corrected[n.index]), n.preferred or "", _number(n.d_prime),
-            _number(models.generalization_r[n.index]), len(n.shown),
+            n.name, "explained" if n.explained else "excluded", n.reason, number(reliability[n.index]),
+            study.network.layer(int(models.candidate[n.index])), number(models.cv_r[n.index]),
+            number(corrected[n.index]), n.preferred or "", number(n.d_prime),
+            number(models.generalization_r[n.index]), len(n.shown),
         ]
         for n in findings.neurons
     ]  # fmt: skip
@@ -74,8 +75,8 @@ def pair_rows(study: Study, findings: Findings, effects: Effects | None = None) 
     """A row per pair, in the order of the maps."""
     names, responses, predictions = study.recording.stimulus_names, study.responses, findings.models.predictions
     return [
-        [n.name, names[image], names[reference], _number(similarity), _number(responses[n.index, image]),
-         _number(predictions[image, n.index]), *([] if effects is None else effects[n.index][rank].row())]
+        [n.name, names[image], names[reference], number(similarity), number(responses[n.index, image]),
+         number(predictions[image, n.index]), *([] if effects is None else effects[n.index][rank].row())]
         for n in findings.neurons
         for rank, (image, reference, similarity) in enumerate(n.shown)
     ]  # fmt: skip
@@ -85,7 +86,7 @@ def layer_rows(study: Study, findings: Findings) -> list[list[float | str]]:
     """A row per neuron and candidate: minus its cross-validated squared error, and whether it was chosen."""
     network, models = study.network, findings.models
     return [
-        [n.name, network.layer(c), network.pool(c), _number(models.scores[c, n.index]),
+        [n.name, network.layer(c), network.pool(c), number(models.scores[c, n.index]),
          int(models.candidate[n.index] == c)]
         for n in findings.neurons
         for c in range(len(network.candidates))
@@ -136,10 +137,6 @@ def model_name(network: Network, candidate: int) -> str:
         return "none"
     layer, pool = network.candidates[candidate]
     return f"{layer}, {pool} x {pool} grid" if isinstance(pool, int) else f"{layer}, {network.pool(candidate)}"
-
-
-def _number(value: float) -> float | str:
-    return float(f"{float(value):.6g}") if np.isfinite(value) else ""
 
 
 def _median(values: np.ndarray) -> float | None:

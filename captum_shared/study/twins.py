@@ -23,24 +23,17 @@ from captum_shared.study.encoding import (
     splits_of,
 )
 from captum_shared.study.findings import Findings
-from captum_shared.study.network import Network, transform_image
+from captum_shared.study.network import find_network, transform_image
 from captum_shared.study.run import Job, Run, Share
 from captum_shared.study.study import Study
 
 
 @dataclass(frozen=True)
 class Twin:
-    """A neuron's readout at another layer.
+    """A neuron's readout at another layer, a candidate of the network whose latents these are.
 
-    Attributes
-    ----------
-    latents : Latents
-        Of the network that has the layer among its candidates.
-    candidate : int
-    weight : Tensor (D,)
-        On the standardised latents, of the pole that is explained.
-    r : float
-        Cross-validated correlation with the responses.
+    The weight (D,) is on the standardised latents, of the pole that is explained; r is the cross-validated correlation
+    with the responses.
     """
 
     latents: Latents
@@ -69,9 +62,13 @@ def find_twins(study: Study, findings: Findings, run: Run) -> dict[int, Twin]:
     found: dict[int, Twin] = {}
     if not findings.explained:
         return found
-    names = {layer for layer, _ in study.network.candidates}
-    latents = findings.latents if len(names) > 1 else _other_latents(study, run)
-    chosen = {neuron.index: _best_other(study, findings, neuron.index, len(names) > 1) for neuron in findings.explained}
+    layer = twin_layer(study)
+    if layer is None:
+        latents = findings.latents
+        chosen = {neuron.index: _best_other(study, findings, neuron.index) for neuron in findings.explained}
+    else:
+        latents = _other_latents(study, layer, run)
+        chosen = {neuron.index: 0 for neuron in findings.explained}
     for candidate in sorted(set(chosen.values())):
         members = np.array([chosen.get(k) == candidate for k in range(study.recording.n_neurons)])
         found |= _fitted(study, run, latents, candidate, members)
@@ -86,11 +83,12 @@ def twin_layer(study: Study) -> str | None:
     ValueError
         If the network has no other layer with positions.
     """
-    layers = {layer for layer, _ in study.network.candidates}
-    if len(layers) > 1:
+    layer, *more = {layer for layer, _ in study.network.candidates}
+    if more:
         return None
-    (layer,) = layers
-    blocks = candidate_layers(study.network.scanner.model, _example(study))
+    network = study.network
+    example = transform_image(network.transform, study.recording.stimuli[0])[None].to(network.device)
+    blocks = candidate_layers(network.scanner.model, example)
     others = [name for name in blocks if name != layer and not name.startswith(f"{layer}.")]
     before = [name for name in others if layer in blocks and blocks.index(name) < blocks.index(layer)]
     if not others:
@@ -98,28 +96,18 @@ def twin_layer(study: Study) -> str | None:
     return (before or others)[-1]
 
 
-def _example(study: Study) -> Tensor:
-    network = study.network
-    return transform_image(network.transform, study.recording.stimuli[0])[None].to(network.device)
-
-
-def _best_other(study: Study, findings: Findings, neuron: int, several: bool) -> int:
-    """The candidate of another layer with the best score; the only one of `_other_latents` if there is no other."""
-    if not several:
-        return 0
+def _best_other(study: Study, findings: Findings, neuron: int) -> int:
+    """The candidate of another layer with the best score."""
     own, scores = study.network.layer(int(findings.models.candidate[neuron])), findings.models.scores[:, neuron]
     others = [c for c, (layer, _) in enumerate(study.network.candidates) if layer != own]
     return max(others, key=lambda c: float(scores[c]))
 
 
-def _other_latents(study: Study, run: Run) -> Latents:
-    """Latents of the block before the only layer, for all stimuli."""
-    network, example = study.network, _example(study)
-    pool = network.candidates[0][1]
-    encoder = LatentEncoder(network.scanner.model, str(twin_layer(study)), pool).eval()
-    with torch.no_grad():
-        width = encoder(example).shape[1]
-    other = Network(encoder, [(encoder.layer, pool)], [width], network.transform)
+def _other_latents(study: Study, layer: str, run: Run) -> Latents:
+    """Latents of a layer that is no candidate, for all stimuli."""
+    network = study.network
+    encoder = LatentEncoder(network.scanner.model, layer, network.candidates[0][1]).eval()
+    other = find_network(encoder, network.transform, None, (), study.recording.stimuli[0])
     path = run.folder / WORK / "twin_latents.npy"
 
     def arguments(share: Share) -> tuple[object, ...]:
@@ -154,5 +142,5 @@ def _fitted(study: Study, run: Run, latents: Latents, candidate: int, members: n
 
 def _fit(z: np.ndarray, task: FitTask) -> tuple[bytes, ...]:
     _, fit, weight = fit_readouts(z, task)
-    arrays = {"weight": weight.astype(np.float64), "predictions": fit.predictions}
-    return (save({name: np.ascontiguousarray(array) for name, array in arrays.items()}),)
+    arrays = {"weight": weight, "predictions": fit.predictions}
+    return (save({name: np.ascontiguousarray(array, np.float64) for name, array in arrays.items()}),)

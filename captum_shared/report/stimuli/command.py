@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from captum_shared.encoder import load_encoder
 from captum_shared.encoder.registry import check_model, load_network
 from captum_shared.recording import Recording
-from captum_shared.recording.readers import ReaderOptions
+from captum_shared.recording.readers import reader_options
 from captum_shared.report.arguments import check_stimuli
 from captum_shared.report.device import find_device
 from captum_shared.report.stimuli.making import (
-    ExperimentOptions,
     check_pairs,
     choose_neurons,
     make_experiment,
@@ -22,8 +20,7 @@ from captum_shared.report.stimuli.making import (
 from captum_shared.report.stimuli.scoring import RESULTS, score_stimuli
 from captum_shared.report.stimuli.tables import StimuliSummary
 from captum_shared.study.reopen import SavedStudy, open_saved
-
-DATA = ("stimuli", "labels", "missing", *ReaderOptions.__annotations__)
+from captum_shared.tables import counted
 
 
 def run_stimuli(
@@ -55,52 +52,67 @@ def run_stimuli(
         )
     if recording is None:
         raise ValueError("`recording` is needed to make stimuli: the one that the report is about")
-    made = _make(str(report), recording, {**options, "out": out, "neurons": neurons, "overwrite": overwrite})
-    pairs = "1 pair" if made["n_pairs"] == 1 else f"{made['n_pairs']} pairs"
+    made = _make(str(report), recording, out=out, neurons=neurons, overwrite=overwrite, **options)  # type: ignore[arg-type]
     return (
-        f"{made['n_files']} pictures of {pairs}, {made['n_tests']} of {made['n_comparisons']} comparisons to test in "
-        f"{made['trials']} trials; open {out}/index.html"
+        f"{made['n_files']} pictures of {counted(made['n_pairs'], 'pair')}, {made['n_tests']} of "
+        f"{made['n_comparisons']} comparisons to test in {made['trials']} trials; open {out}/index.html"
     )
 
 
-def _make(report: str, path: str | Path, options: Mapping[str, object]) -> StimuliSummary:
+def _make(
+    report: str,
+    path: str | Path,
+    *,
+    out: str | Path,
+    neurons: str | None,
+    overwrite: bool,
+    model: str | None = None,
+    weights: str | None = None,
+    image_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    device: str | None = None,
+    batch_size: int = 32,
+    stimuli: str | Path | None = None,
+    labels: str | Path | None = None,
+    missing: str = "raise",
+    **options: object,
+) -> StimuliSummary:
     """Everything is checked before the recording is read, and that before the network is made."""
-    data = {name: options[name] for name in DATA if options.get(name) is not None}
-    choices = {name: options[name] for name in ExperimentOptions.__annotations__ if name in options}
+    reading, choices = reader_options(options)
     saved = open_saved(report)
     settings = make_experiment(choices)
-    check_pairs(saved, choose_neurons(saved, cast("str | None", options["neurons"])), settings)
-    name, weights = _network_of(saved, options)
-    check_stimuli(**{name: value for name, value in options.items() if name not in ("model", "weights")})
-    where = find_device(cast("str | None", options.get("device")))
-    recording = Recording.load(path, **cast(ReaderOptions, data))
-    size = cast("int | None", options.get("image_size") or saved.about.get("image_size"))
-    mean, std = (cast("Sequence[float] | None", options.get(which)) for which in ("mean", "std"))
+    check_pairs(saved, choose_neurons(saved, neurons), settings)
+    model, weights = _network_of(saved, model, weights)
+    check_stimuli(
+        out=out, image_size=image_size, mean=mean, std=std, device=device, batch_size=batch_size, seed=settings.seed
+    )
+    where = find_device(device)
+    recording = Recording.load(path, stimuli=stimuli, labels=labels, missing=missing, **reading)
+    size = image_size or saved.about.get("image_size")
     if len(saved.candidates) == 1:
         layer, pool = saved.candidates[0]
-        network, transform = load_encoder(name, layer, pool, weights, image_size=size, mean=mean, std=std)
+        network, transform = load_encoder(model, layer, pool, weights, image_size=size, mean=mean, std=std)
     else:
-        network, transform = load_network(name, weights, image_size=size, mean=mean, std=std)  # type: ignore[assignment]
+        network, transform = load_network(model, weights, image_size=size, mean=mean, std=std)  # type: ignore[assignment]
     return make_stimuli(
-        report, recording, network.to(where), transform, out=cast(str, options["out"]),
-        neurons=cast("str | None", options["neurons"]), batch_size=cast(int, options.get("batch_size", 32)),
-        overwrite=bool(options["overwrite"]), **cast(ExperimentOptions, choices),
+        report, recording, network.to(where), transform, neurons=neurons, out=out, batch_size=batch_size,
+        overwrite=overwrite, **choices,
     )  # fmt: skip
 
 
-def _network_of(saved: SavedStudy, options: Mapping[str, object]) -> tuple[str, str | None]:
+def _network_of(saved: SavedStudy, model: str | None, weights: str | None) -> tuple[str, str | None]:
     """The network's name and weights: as given, or as the report says; of a file of weights it keeps the name only."""
-    name = cast("str | None", options.get("model")) or saved.about.get("model")
-    given = cast("str | None", options.get("weights"))
+    name = model or saved.about.get("model")
     if not name:
         raise ValueError("`model` is needed: the report does not say which network it was made with")
-    weights = given or saved.about.get("weights")
+    known = weights or saved.about.get("weights")
     try:
-        check_model(name, weights)
+        check_model(name, known)
     except FileNotFoundError as error:
-        if given:
+        if weights:
             raise
         raise FileNotFoundError(
-            f"the report was made with the weights {weights}; give their path as `weights`"
+            f"the report was made with the weights {known}; give their path as `weights`"
         ) from error
-    return name, weights
+    return name, known

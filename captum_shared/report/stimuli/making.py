@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
@@ -29,9 +29,9 @@ from captum_shared.stimuli.pictures import NoHeat, find_parts, pair_stimuli
 from captum_shared.stimuli.plan import EXPECTED, Comparison, expected_way, plan_repeats
 from captum_shared.study.experiment import ExperimentSettings, parse_pairs
 from captum_shared.study.maps import file_stem
-from captum_shared.study.reopen import NeuronModel, SavedStudy, fit_again, open_saved, reopen_study
+from captum_shared.study.reopen import NeuronModel, SavedPair, SavedStudy, fit_again, open_saved, reopen_study
 from captum_shared.study.run import Run
-from captum_shared.study.settings import parse_numbers
+from captum_shared.study.settings import make_settings, parse_numbers
 from captum_shared.study.study import Study
 
 if TYPE_CHECKING:
@@ -131,15 +131,8 @@ def make_stimuli(
 
 def make_experiment(options: Mapping[str, object]) -> ExperimentSettings:
     """Settings from a user's options, if all of them exist and are in range."""
-    names = [field.name for field in fields(ExperimentSettings)]
-    unknown = sorted(set(options) - set(names))
-    if unknown:
-        raise TypeError(f"make_stimuli takes no option {unknown[0]!r}; it takes {names}")
-    values = dict(options)
-    values["pairs"] = parse_pairs(cast("str | None", options.get("pairs")))
-    settings = ExperimentSettings(**values)  # type: ignore[arg-type]
-    settings.check()
-    return settings
+    pairs = parse_pairs(cast("str | None", options.get("pairs")))
+    return make_settings(ExperimentSettings, {**options, "pairs": pairs}, "make_stimuli")
 
 
 def choose_neurons(saved: SavedStudy, neurons: str | Sequence[str] | None) -> list[str]:
@@ -151,8 +144,9 @@ def choose_neurons(saved: SavedStudy, neurons: str | Sequence[str] | None) -> li
     unknown = [name for name in names if name not in saved.pairs]
     if unknown:
         some = ", ".join(list(saved.pairs)[:10]) + (" ..." if len(saved.pairs) > 10 else "")
-        raise ValueError(f"`neurons` must be neurons that the report at {saved.folder} explains ({some}), got "
-                         f"{unknown}")  # fmt: skip
+        raise ValueError(
+            f"`neurons` must be neurons that the report at {saved.folder} explains ({some}), got {unknown}"
+        )
     return names
 
 
@@ -203,28 +197,24 @@ class _Maker:
     @cached_property
     def _side(self) -> int | None:
         """The side of all pictures of all neurons; None if they keep their size."""
-        every = dict.fromkeys(each for name in self.study.recording.neuron_ids for each in self._originals(name))
-        return self.settings.size or common_side([open_rgb(self._paths[each]).size for each in every])
+        rows = [row for name in self.study.recording.neuron_ids for row in self._chosen(name).values()]
+        return self.settings.size or common_side([open_rgb(self._paths[each]).size for each in _names(rows)])
 
-    def _numbers(self, name: str) -> list[int]:
-        return list(self.settings.pairs or range(1, len(self.saved.pairs[name]) + 1))
-
-    def _originals(self, name: str) -> list[str]:
-        rows = [self.saved.pairs[name][number - 1] for number in self._numbers(name)]
-        return list(dict.fromkeys(each for row in rows for each in (row.image, row.reference)))
+    def _chosen(self, name: str) -> dict[int, SavedPair]:
+        """The pairs of a neuron to make pictures of, by their number in the report."""
+        rows = self.saved.pairs[name]
+        return {number: rows[number - 1] for number in self.settings.pairs or range(1, len(rows) + 1)}
 
     def _pairs(self, name: str) -> tuple[list[PairSet], list[int]]:
         """The pairs of a neuron, and the numbers of those without heat."""
-        maps, rows = self.saved.maps(name, self.settings.kind), self.saved.pairs[name]
-        numbers = self._numbers(name)
-        names = self._originals(name)
+        maps, chosen, s = self.saved.maps(name, self.settings.kind), self._chosen(name), self.settings
+        names = _names(chosen.values())
         transform = self.study.network.transform
         opened = same_size([open_rgb(self._paths[each]) for each in names], self._side, transform)
         pictures = dict(zip(names, (np.asarray(each) for each in opened), strict=True))
         size = (opened[0].height, opened[0].width)
         window, made, dark = seen_window(transform, size), [], []
-        for number in numbers:
-            row, s = rows[number - 1], self.settings
+        for number, row in chosen.items():
             try:
                 parts = find_parts(maps[number - 1], window, size, area=s.area, controls=s.controls, seed=s.seed)
             except NoHeat:
@@ -234,6 +224,11 @@ class _Maker:
             named = {f"neuron_{file_stem(name)}_pair_{number}_{one.name}.png": one for one in stimuli}
             made.append(PairSet(number, row.image, row.reference, parts, named))
         return made, dark
+
+
+def _names(rows: Iterable[SavedPair]) -> list[str]:
+    """The stimuli of pairs, each once."""
+    return list(dict.fromkeys(name for row in rows for name in (row.image, row.reference)))
 
 
 def _noise(model: NeuronModel, settings: ExperimentSettings) -> TrialNoise:

@@ -13,10 +13,11 @@ from captum_shared.files import file_sha256
 from captum_shared.folders import MANIFEST, report_folder
 from captum_shared.report.html import Section, numbers, page, table, text
 from captum_shared.report.stimuli.page import PROVES
-from captum_shared.report.stimuli.tables import SavedSet, number, read_set, write_rows
+from captum_shared.report.stimuli.tables import SavedSet, read_set, write_rows
 from captum_shared.stimuli.plan import in_words
 from captum_shared.stimuli.responses import read_responses
 from captum_shared.stimuli.scoring import ScoredComparison, direction_p, prediction_r, score_comparisons
+from captum_shared.tables import number
 
 RESULTS = "results"
 
@@ -72,25 +73,26 @@ def score_stimuli(out: str | Path, responses: str | Path, *, overwrite: bool = F
     with report_folder(folder / RESULTS, about, overwrite) as results:
         if results.finished:
             return cast(ResultSummary, results.read_json("summary.json"))
-        scored = {name: score_comparisons(made.comparisons[name], found[name], alpha=made.alpha) for name in found}
+        scored = [
+            one for name in found for one in score_comparisons(made.comparisons[name], found[name], alpha=made.alpha)
+        ]
         summary = _summary(made, found, scored)
-        write_rows(results, "results.csv", [_row(one, made) for each in scored.values() for one in each])
+        write_rows(results, "results.csv", [_row(one, made) for one in scored])
         results.write_json("summary.json", summary)
         results.write_text("index.html", _page(made, found, scored, summary))
         return summary
 
 
 def _summary(
-    made: SavedSet, found: Mapping[str, Mapping[str, np.ndarray]], scored: Mapping[str, Sequence[ScoredComparison]]
+    made: SavedSet, found: Mapping[str, Mapping[str, np.ndarray]], scored: Sequence[ScoredComparison]
 ) -> ResultSummary:
-    rows = [one for each in scored.values() for one in each]
-    tests = [one for one in rows if one.tested]
+    tests = [one for one in scored if one.tested]
     outcomes = [one.outcome for one in tests]
     r = {name: prediction_r(made.predicted[name], found[name]) for name in found}
     held = sum(one.held for one in tests)
     return {
-        "command": "stimuli results", "n_neurons": len(scored), "n_comparisons": len(rows),
-        "n_directions_held": sum(one.held for one in rows), "n_tests": len(tests), "n_tests_held": held,
+        "command": "stimuli results", "n_neurons": len(found), "n_comparisons": len(scored),
+        "n_directions_held": sum(one.held for one in scored), "n_tests": len(tests), "n_tests_held": held,
         "n_confirmed": outcomes.count("confirmed"), "n_refuted": outcomes.count("refuted"),
         "n_open": outcomes.count("open"), "direction_p": direction_p(held, len(tests)),
         "prediction_r": {name: None if math.isnan(value) else float(f"{value:.6g}") for name, value in r.items()},
@@ -112,7 +114,7 @@ def _row(one: ScoredComparison, made: SavedSet) -> dict[str, object]:
 def _page(
     made: SavedSet,
     found: Mapping[str, Mapping[str, np.ndarray]],
-    scored: Mapping[str, Sequence[ScoredComparison]],
+    scored: Sequence[ScoredComparison],
     s: ResultSummary,
 ) -> str:
     lead = (
@@ -124,14 +126,15 @@ def _page(
              ("confirmed", s["n_confirmed"]), ("refuted", s["n_refuted"]), ("open", s["n_open"])]  # fmt: skip
     header = ("neuron", "pair", "picture", "expected", "predicted difference", "difference", "95 % interval",
               "p, corrected", "outcome")  # fmt: skip
-    rows = [
-        (c.neuron, c.pair, c.kind, c.expected, f"{made.differences[c]:.2f}",
-         f"{one.test.difference:.2f}", f"{one.test.low:.2f} to {one.test.high:.2f}",
-         "" if math.isnan(one.p_corrected) else f"{one.p_corrected:.2g}", one.outcome)
-        for each in scored.values() for one in each for c in (one.comparison,)
-    ]  # fmt: skip
+    rows = []
+    for one in scored:
+        c, test = one.comparison, one.test
+        interval = f"{test.low:.2f} to {test.high:.2f}"
+        p = "" if math.isnan(one.p_corrected) else f"{one.p_corrected:.2g}"
+        differences = f"{made.differences[c]:.2f}", f"{test.difference:.2f}"
+        rows.append((c.neuron, c.pair, c.kind, c.expected, *differences, interval, p, one.outcome))
     missing = f" No responses came back for: {', '.join(s['not_returned'])}." if s["not_returned"] else ""
-    kinds = {one.comparison.kind: one.comparison.expected for each in scored.values() for one in each}
+    kinds = {one.comparison.kind: one.comparison.expected for one in scored}
     words = [f"{kind}: {in_words(kind, expected)}." for kind, expected in kinds.items()]
     about = (
         "Welch's t test, two-sided, of the trials of a picture against the mean of its controls; p-values of a "

@@ -16,7 +16,7 @@ from captum_shared.stimuli.matching import luminance_and_contrast
 from captum_shared.stimuli.noise import TrialNoise
 from captum_shared.stimuli.pictures import Parts, Stimulus
 from captum_shared.stimuli.plan import Comparison, Plan
-from captum_shared.tables import read_table
+from captum_shared.tables import number, read_table
 
 PREDICTIONS = ("stimuli.csv", "comparisons.csv", "neurons.csv", "summary.json")
 
@@ -177,8 +177,3 @@ def _neuron_row(each: NeuronSet) -> dict[str, object]:
         "variance_slope": number(each.noise.slope), "predicted_error": number(each.error),
         "pairs_without_heat": " ".join(map(str, each.dark)),
     }  # fmt: skip
-
-
-def number(value: float) -> float | str:
-    """Six digits, or an empty field for what is unknown."""
-    return float(f"{value:.6g}") if math.isfinite(value) else ""
