@@ -73,8 +73,7 @@ def read_table(path: str | Path, required: Sequence[str]) -> Table:
 
 def at_lines(found: Sequence[tuple[int, str]]) -> str:
     """What is in which lines, as text: "a.jpg in line 2, b.jpg in line 7"; at most 20 of them."""
-    shown = ", ".join(f"{text} in line {line}" for line, text in found[:MOST_NAMED])
-    return shown + (f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else "")
+    return listed([f"{text} in line {line}" for line, text in found])
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
@@ -137,8 +136,16 @@ def _check_header(path: Path, header: list[str], required: Sequence[str]) -> Non
 
 def named_rows(rows: Sequence[int], names: Sequence[object], most: int = 10) -> str:
     """Rows, counted from 1 as in a table's body, with what stands there."""
-    shown = ", ".join(f"row {row + 1} ({names[row]})" for row in rows[:most])
-    return shown + (f" and {len(rows) - most} more" if len(rows) > most else "")
+    return listed([f"row {row + 1} ({names[row]})" for row in rows], most)
+
+
+def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
+    """Names as text, at most so many.
+
+    >>> listed(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def number(value: float) -> float | str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from captum_shared.tables import MOST_NAMED, Table, at_lines, read_table
+from captum_shared.tables import Table, at_lines, listed, read_table
 
 
 def read_responses(path: str | Path, files: Mapping[str, Sequence[str]]) -> dict[str, dict[str, np.ndarray]]:
@@ -115,8 +115,4 @@ def _check_complete(path: Path, name: str, files: Sequence[str], trials: Mapping
     few = [file for file in files if file in trials and len(trials[file]) < 2]
     for wrong, what in ((missing, "lacks"), (few, "has fewer than two trials of")):
         if wrong:
-            more = f" and {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else ""
-            raise ValueError(
-                f"{path} {what} {len(wrong)} of the {len(files)} files of neuron {name}: "
-                f"{', '.join(wrong[:MOST_NAMED])}{more}"
-            )
+            raise ValueError(f"{path} {what} {len(wrong)} of the {len(files)} files of neuron {name}: {listed(wrong)}")

@@ -51,30 +51,9 @@ KINDS = ("both", "necessity", "sufficiency", "neither")
 class PairEffects:
     """What interventions on a pair's image did, in standard deviations over the stimuli; the columns of ``pairs.csv``.
 
-    Attributes
-    ----------
-    necessity, sufficiency, specificity : float
-        By the model that made the map. Specificity is None without a rival reference.
-    twin : str
-        Layer and pooling of the twin.
-    twin_r : float
-        Its cross-validated correlation with the responses.
-    twin_necessity, twin_necessity_random, twin_necessity_p : float
-        By how much the similarity to the reference falls if the area is removed, the mean of random areas, and the
-        share of these that do as much.
-    twin_necessity_readout, twin_necessity_similarity, twin_necessity_shuffled : float or None
-        The same for three other maps of the layer: the readout's own, which shows what drives the neuron whatever the
-        reference; the similarity's without the neuron; and that with any stimulus as the reference. None if the layer
-        has no positions.
-    twin_sufficiency, twin_sufficiency_random, twin_sufficiency_p : float
-        How much higher the similarity is with the area alone than with nothing, likewise.
-    twin_specificity : float or None
-        By how much more the similarity to the reference falls than that to the rival.
-    twin_response : float
-        By how much the predicted response falls if the area is removed; for what silences the neuron, how much it
-        rises.
-    twin_passes : {"both", "necessity", "sufficiency", "neither"}
-        In which of the two no random area does as much.
+    ``docs/interventions.md`` says what each of them is. Specificities are None without a rival reference, and
+    `twin_necessity_readout`, `twin_necessity_similarity`, `twin_necessity_shuffled` if the layer has no positions.
+    Of what silences a neuron, `twin_response` is how much the predicted response rises.
     """
 
     necessity: float

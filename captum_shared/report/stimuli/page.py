@@ -12,7 +12,7 @@ from captum_shared.report.stimuli.tables import NeuronSet, StimuliSummary
 from captum_shared.stimuli.plan import in_words
 from captum_shared.study.experiment import ExperimentSettings
 from captum_shared.study.maps import file_stem
-from captum_shared.tables import counted
+from captum_shared.tables import counted, listed
 
 MOST_ROWS = 12
 """Of neurons in the protocol, which is to fit on one page."""
@@ -124,6 +124,5 @@ def _reasons(sets: Sequence[NeuronSet], settings: ExperimentSettings) -> list[st
     ]
 
 
-def _some(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more, see neurons.csv" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _some(names: Sequence[str]) -> str:
+    return listed(names, 5) + (", see neurons.csv" if len(names) > 5 else "")
