@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from captum_shared.encoder.latents import LatentEncoder
-from captum_shared.encoder.memory_format import channels_last
+from captum_shared.encoder.weights import channels_last
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
 PROBE_SIZE = 224

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -16,26 +18,11 @@ from torch import Tensor, nn
 from captum_shared.checks import check_integer
 from captum_shared.encoder.identity import ImageTransform, random_state_kept
 from captum_shared.encoder.latents import LatentEncoder, Pool
-from captum_shared.encoder.sources import hf, open_clip, own, timm, torchvision
+from captum_shared.encoder.sources import own, torchvision
 from captum_shared.encoder.sources.wanted import Wanted
 
-
-class Source(NamedTuple):
-    """Where networks come from: two functions of a `Wanted` network."""
-
-    check: Callable[[Wanted], None]
-    load: Callable[[Wanted], tuple[nn.Module, ImageTransform]]
-
-
-SOURCES = {
-    "timm": Source(timm.check, timm.load),
-    "hf": Source(hf.check, hf.load),
-    "open_clip": Source(open_clip.check, open_clip.load),
-}
-"""By prefix. The prefixes are reserved: a module of the user's cannot have one of these names."""
-
-TORCHVISION = Source(torchvision.check, torchvision.load)
-OWN = Source(own.check, own.load)
+SOURCES = {"timm": "timm", "hf": "transformers", "open_clip": "open_clip"}
+"""The package that a prefix needs. The prefixes are reserved: a module of the user's cannot have one of these names."""
 
 
 def load_encoder(
@@ -119,35 +106,41 @@ def load_network(
     """
     if image_size is not None:
         check_integer("image_size", image_size)
-    source, wanted = _find(name, weights)
+    if not all(math.isfinite(value) for value in (*(mean or ()), *(std or ()))) or min(std or (1.0,)) <= 0:
+        raise ValueError(f"`mean` and `std` must be finite and `std` positive, got {mean} and {std}")
     with _seeded(seed):
+        source, wanted = _find(name, weights)
         model, transform = source.load(replace(wanted, image_size=image_size, mean=mean, std=std))
     return model.eval(), transform
 
 
 def check_model(name: str, weights: str | Path | None) -> None:
-    """Refuse a network or weights that do not exist; nothing is made or downloaded.
-
-    Parameters
-    ----------
-    name, weights
-        As for `load_encoder`.
-
-    Raises
-    ------
-    FileNotFoundError, ImportError, ValueError
-        If there is no such network, or no file of weights, or its package is not installed.
-    """
-    source, wanted = _find(name, weights)
-    source.check(wanted)
+    """Refuse a network or weights that do not exist, as `load_network` does; nothing is made or downloaded."""
+    _find(name, weights)
 
 
-def _find(name: str, weights: str | Path | None) -> tuple[Source, Wanted]:
+def _find(name: str, weights: str | Path | None) -> tuple[ModuleType, Wanted]:
+    """The source of a network, and the network as it is called there, if there is one."""
     prefix, colon, rest = name.partition(":")
-    weights = None if weights == "none" else weights
     if prefix in SOURCES and colon:
-        return SOURCES[prefix], Wanted(rest, weights)
-    return (OWN if colon else TORCHVISION), Wanted(name, weights)
+        source, name = _source_of(prefix), rest
+    else:
+        source = own if colon else torchvision
+    wanted = Wanted(name, None if weights == "none" else weights)
+    source.check(wanted)
+    return source, wanted
+
+
+def _source_of(prefix: str) -> ModuleType:
+    """The module in `sources` that is called like the prefix; it imports a package that nothing else needs."""
+    try:
+        import_module(SOURCES[prefix])
+        return import_module(f"captum_shared.encoder.sources.{prefix}")
+    except ImportError as error:
+        extra = prefix.replace("_", "-")  # as pip before 23.3 wants it; later ones take both
+        raise ImportError(
+            f'networks named {prefix}:NAME need {SOURCES[prefix]}: pip install "captum-shared[{extra}]" ({error})'
+        ) from error
 
 
 @contextmanager

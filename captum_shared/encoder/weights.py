@@ -1,4 +1,4 @@
-"""State dicts: read without executing code, and loaded into a network."""
+"""Weights of a network: read without executing code, loaded into it, laid out in memory."""
 
 from __future__ import annotations
 
@@ -10,26 +10,12 @@ from torch import Tensor, nn
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load a state dict from `path` into `model`, without executing code.
-
-    What training scripts wrap around it is removed: a "state_dict" or "model" entry, a "module." prefix.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the file does not exist, holds no state dict, or does not fit the network.
-    """
+    """Load a state dict from a file."""
     fill_network(model, read_state(path), path)
 
 
 def fill_network(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
-    """Load the state that was read from `path`.
-
-    Raises
-    ------
-    ValueError
-        If it does not fit.
-    """
+    """Load the state that was read from `path`; refuse one that does not fit."""
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -44,10 +30,7 @@ def misfit(path: str | Path, model: nn.Module, why: str) -> str:
 def read_state(path: str | Path) -> dict[str, Tensor]:
     """The state dict in a file, without executing code.
 
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the file does not exist, or holds no state dict.
+    What training scripts wrap around it is removed: a "state_dict" or "model" entry, a "module." prefix.
     """
     path = weights_file(path)
     try:
@@ -66,13 +49,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
 
 def weights_file(path: str | Path, expected: str = "the path of a state dict") -> Path:
-    """The path of a file of weights.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none; the message says what was `expected`.
-    """
+    """The path of a file of weights; if there is none, the error says what was `expected`."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"no weights at {path}: expected {expected}")
     return Path(path)
@@ -84,3 +61,15 @@ def _read_file(path: Path) -> object:
 
         return load_file(path)
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """The same network, with the kernels of its two-dimensional convolutions laid out channels last.
+
+    The kernels determine the layout of the convolutions' outputs, and so of the maps after them. Other parameters stay
+    as they are, whereas `Module.to` would raise an error, for example for video networks.
+    """
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network

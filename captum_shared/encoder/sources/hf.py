@@ -12,89 +12,90 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from transformers import AutoConfig, AutoModel
+from transformers.models.auto.modeling_auto import MODEL_MAPPING, MODEL_MAPPING_NAMES
+from transformers.utils import logging as log
 
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.sources.hf_images import find_transform
-from captum_shared.encoder.sources.wanted import Foreign, Wanted, downloading, optional_package, unknown_name
+from captum_shared.encoder.sources.wanted import Foreign, Wanted, downloading, unknown_name
 from captum_shared.encoder.weights import misfit, read_state, weights_file
 
 CONFIG = "config.json"
+_TYPES = list(MODEL_MAPPING_NAMES)  # of networks that transformers has a class for
 _OPTIONAL = "pooler."
 """Part of many networks, absent from many files, and behind every layer."""
 
 
 def check(wanted: Wanted) -> None:
     """Look for the folder or the type, and for the weights; an id on the Hub is not looked up."""
-    transformers = optional_package("transformers", "hf")
-    weights, types = wanted.weights, _types()
-    if Path(wanted.name).is_dir() and not _is_model(wanted.name):
-        raise FileNotFoundError(f"no {CONFIG} in {wanted.name}: expected a folder such as save_pretrained writes")
-    if not _is_model(wanted.name) and wanted.name not in types and not _is_id(wanted.name):
+    name, weights, is_folder, is_type = wanted.name, wanted.weights, _is_model(wanted.name), wanted.name in _TYPES
+    if Path(name).is_dir() and not is_folder:
+        raise FileNotFoundError(f"no {CONFIG} in {name}: expected a folder such as save_pretrained writes")
+    if not (is_folder or is_type or _is_id(name)):
         expected = "an id on the Hugging Face Hub (owner/name), a local folder with config.json, or a type"
-        raise unknown_name(wanted.name, types, "vit", expected)
-    if weights == "DEFAULT" and not _is_model(wanted.name) and wanted.name in types:
-        raise ValueError(f"{wanted.name!r} is a type of network, without weights; expected weights 'none' or a path")
-    if weights not in (None, "DEFAULT") and not _is_model(str(weights)):
+        raise unknown_name(name, _TYPES, "vit", expected)
+    if weights == "DEFAULT" and is_type and not is_folder:
+        raise ValueError(f"{name!r} is a type of network, without weights; expected weights 'none' or a path")
+    if weights not in (None, "DEFAULT") and not _is_model(weights):
         weights_file(str(weights), f"the path of a state dict or of a folder with {CONFIG}, 'DEFAULT' or 'none'")
-    if _is_here(wanted):
-        with _quiet(transformers):
-            _tower(_config(wanted), wanted)
+    origin = _origin(wanted)
+    if _is_here(origin):
+        with _quiet():
+            _tower(_config(origin), name)
 
 
 def load(wanted: Wanted) -> tuple[nn.Module, ImageTransform]:
     """The network without a head, of two towers the one for images, and the transform of its image processor."""
-    check(wanted)
-    transformers = optional_package("transformers", "hf")
-    with _quiet(transformers), nullcontext() if _is_here(wanted) else downloading(wanted.name):
-        config = _config(wanted)
-        kind, own = _tower(config, wanted)
-        model = _resizing(_made(kind, own, wanted), own, wanted)
-        return model, find_transform(_origin(wanted), config, wanted, local=_is_here(wanted))
+    origin = _origin(wanted)
+    local = _is_here(origin)
+    with _quiet(), nullcontext() if local else downloading(wanted.name):
+        config = _config(origin)
+        kind, own = _tower(config, wanted.name)
+        model = AutoModel.from_config(own).float() if wanted.weights is None else _trained(kind, own, wanted)
+        return _resizing(model, own, wanted.image_size), find_transform(origin, config, wanted, local)
 
 
 def _origin(wanted: Wanted) -> str:
-    """Where the configuration is: the folder of weights, if these are a folder."""
-    folder = wanted.weights not in (None, "DEFAULT") and _is_model(str(wanted.weights))
+    """Where the configuration is: in the folder of weights, if these are one."""
+    folder = wanted.weights != "DEFAULT" and _is_model(wanted.weights)
     return str(wanted.weights) if folder else wanted.name
 
 
-def _is_here(wanted: Wanted) -> bool:
+def _is_here(origin: str) -> bool:
     """Whether nothing need be downloaded."""
-    return _is_model(_origin(wanted)) or _origin(wanted) in _types()
+    return _is_model(origin) or origin in _TYPES
 
 
-def _config(wanted: Wanted) -> Foreign:
-    auto, origin = optional_package("transformers", "hf").AutoConfig, _origin(wanted)
-    if not _is_model(origin) and origin in _types():
-        return auto.for_model(origin)
-    return auto.from_pretrained(origin, trust_remote_code=False, local_files_only=_is_model(origin))
+def _config(origin: str) -> Foreign:
+    if not _is_model(origin) and origin in _TYPES:
+        return AutoConfig.for_model(origin)
+    return AutoConfig.from_pretrained(origin, trust_remote_code=False, local_files_only=_is_model(origin))
 
 
-def _tower(config: Foreign, wanted: Wanted) -> tuple[Foreign, Foreign]:
+def _tower(config: Foreign, name: str) -> tuple[Foreign, Foreign]:
     """Class and configuration of the network of images."""
-    known = optional_package("transformers.models.auto.modeling_auto", "hf").MODEL_MAPPING
     own = getattr(config, "vision_config", config)
-    kind = known.get(type(own), None)
+    kind = MODEL_MAPPING.get(type(own), None)
     if getattr(kind, "main_input_name", None) != "pixel_values":
-        raise ValueError(f"{wanted.name!r} is a {type(config).__name__}; expected a network of images alone")
+        raise ValueError(f"{name!r} is a {type(config).__name__}; expected a network of images alone")
     return kind, own
 
 
-def _made(kind: Foreign, config: Foreign, wanted: Wanted) -> nn.Module:
-    weights, origin = wanted.weights, _origin(wanted)
-    if weights is None:
-        model: nn.Module = optional_package("transformers", "hf").AutoModel.from_config(config)
-        return model.float()
-    folder = origin if weights == "DEFAULT" or _is_model(str(weights)) else None
-    state = None if folder else read_state(weights)
+def _trained(kind: Foreign, config: Foreign, wanted: Wanted) -> nn.Module:
+    """From a file, or from where the configuration is."""
+    origin = _origin(wanted)
+    file = None if wanted.weights == "DEFAULT" or _is_model(wanted.weights) else str(wanted.weights)
     options = {"local_files_only": _is_model(origin), "ignore_mismatched_sizes": True, "dtype": torch.float32}
+    if file:
+        options["state_dict"] = read_state(file)
     try:
         model, found = kind.from_pretrained(
-            folder, config=config, state_dict=state, output_loading_info=True, **options
+            None if file else origin, config=config, output_loading_info=True, **options
         )
     except RuntimeError as error:
-        raise ValueError(f"the weights of {folder or weights} do not fit {kind.__name__}: {error}") from error
-    return _complete(model, found, str(folder or weights))
+        raise ValueError(f"the weights of {file or origin} do not fit {kind.__name__}: {error}") from error
+    return _complete(model, found, file or origin)
 
 
 def _complete(model: nn.Module, found: dict[str, Foreign], source: str) -> nn.Module:
@@ -110,10 +111,10 @@ def _complete(model: nn.Module, found: dict[str, Foreign], source: str) -> nn.Mo
     return model
 
 
-def _resizing(model: nn.Module, config: Foreign, wanted: Wanted) -> nn.Module:
+def _resizing(model: nn.Module, config: Foreign, image_size: int | None) -> nn.Module:
     """Have the embeddings of positions resized, where the images are not of the size that the network knows."""
     takes = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
-    if takes and wanted.image_size not in (None, getattr(config, "image_size", None)):
+    if takes and image_size not in (None, getattr(config, "image_size", None)):
         model.register_forward_pre_hook(_interpolate, with_kwargs=True)
     return model
 
@@ -122,13 +123,9 @@ def _interpolate(model: nn.Module, args: Foreign, kwargs: dict[str, Foreign]) ->
     return args, {**kwargs, "interpolate_pos_encoding": True}
 
 
-def _types() -> list[str]:
-    """Types of networks that transformers has a class for."""
-    return list(optional_package("transformers.models.auto.modeling_auto", "hf").MODEL_MAPPING_NAMES)
-
-
-def _is_model(path: str) -> bool:
-    return (Path(path) / CONFIG).is_file()
+def _is_model(path: str | Path | None) -> bool:
+    """Whether it is a folder with a network."""
+    return path is not None and (Path(path) / CONFIG).is_file()
 
 
 def _is_id(name: str) -> bool:
@@ -137,9 +134,8 @@ def _is_id(name: str) -> bool:
 
 
 @contextmanager
-def _quiet(transformers: Foreign) -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """Without the tables and bars that transformers prints while it loads: what they say is checked instead."""
-    log = transformers.utils.logging
     level, bar = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity(log.CRITICAL)
     log.disable_progress_bar()

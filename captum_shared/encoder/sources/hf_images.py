@@ -6,22 +6,20 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+import transformers
 from torch import Tensor
+from transformers import AutoImageProcessor
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 
-from captum_shared.encoder.preprocessing import check_normalisation
-from captum_shared.encoder.sources.wanted import Foreign, Wanted, optional_package
+from captum_shared.encoder.sources.wanted import Foreign, Wanted
 
 FILE = "preprocessor_config.json"
 
 
 class Processed:
-    """An image as a processor returns it: PIL image or tensor in [0, 1] -> (3, H, W).
+    """An image as a processor returns it, given options such as `size` in place of its own.
 
-    Parameters
-    ----------
-    processor : transformers.BaseImageProcessor
-    options : mapping
-        Of each call, such as `size`, in place of the processor's own.
+    PIL image or tensor in [0, 1] -> (3, H, W).
     """
 
     def __init__(self, processor: Foreign, options: Mapping[str, object]) -> None:
@@ -36,49 +34,33 @@ class Processed:
 
 
 def find_transform(origin: str, config: Foreign, wanted: Wanted, local: bool) -> Processed:
-    """The transform that belongs to a network.
-
-    Parameters
-    ----------
-    origin : str
-        Where the configuration comes from: a folder, an id on the Hub, or a type of networks.
-    config : transformers.PretrainedConfig
-    wanted : Wanted
-    local : bool
-        Whether nothing may be downloaded.
-    """
-    check_normalisation(wanted.mean, wanted.std)
-    given = {"image_mean": wanted.mean, "image_std": wanted.std}
-    options: dict[str, object] = {name: tuple(value) for name, value in given.items() if value is not None}
+    """The transform that belongs to a network, whose `config` is of `origin`: a folder, an id on the Hub, or a type."""
+    options: dict[str, object] = {f"image_{name}": value for name, value in wanted.normalisation().items()}
+    size = wanted.image_size
     if local and not (Path(origin) / FILE).is_file():
         processor = _default(config)
-        size = wanted.image_size or getattr(getattr(config, "vision_config", config), "image_size", None)
-        if wanted.weights is not None and not {"image_mean", "image_std"} <= set(options):
+        size = size or getattr(getattr(config, "vision_config", config), "image_size", None)
+        if wanted.weights is not None and len(options) < 2:
             warnings.warn(
                 f"no {FILE} beside the weights of {wanted.name!r}: images are prepared as {type(processor).__name__} "
                 "does by default; pass `mean` and `std` if the network was trained with others",
                 stacklevel=2,
             )
     else:
-        auto = optional_package("transformers", "hf").AutoImageProcessor
-        processor, size = (
-            auto.from_pretrained(origin, trust_remote_code=False, local_files_only=local),
-            wanted.image_size,
-        )
+        processor = AutoImageProcessor.from_pretrained(origin, trust_remote_code=False, local_files_only=local)
     return Processed(processor, {**options, **_sizes(processor, size)})
 
 
 def _default(config: Foreign) -> Foreign:
     """Of the longest type that the network's begins with: of clip for clip_vision_model."""
-    names = optional_package("transformers.models.auto.image_processing_auto", "hf").IMAGE_PROCESSOR_MAPPING_NAMES
-    fitting = [name for name in names if config.model_type.startswith(name)]
+    fitting = [name for name in IMAGE_PROCESSOR_MAPPING_NAMES if config.model_type.startswith(name)]
     if not fitting:
         raise ValueError(
             f"transformers has no image processor for {config.model_type!r}; expected a folder with {FILE}"
         )
-    found = names[max(fitting, key=len)]
+    found = IMAGE_PROCESSOR_MAPPING_NAMES[max(fitting, key=len)]
     name = found["torchvision"] if isinstance(found, dict) else [one for one in found if one][-1]
-    return getattr(optional_package("transformers", "hf"), name)()
+    return getattr(transformers, name)()
 
 
 def _sizes(processor: Foreign, size: int | None) -> dict[str, object]:

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import open_clip
+from open_clip.model import resize_pos_embed
+from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 from torch import nn
 
 from captum_shared.encoder.identity import ImageTransform
-from captum_shared.encoder.preprocessing import check_normalisation
-from captum_shared.encoder.sources.wanted import Foreign, Wanted, downloading, optional_package, unknown_name
+from captum_shared.encoder.sources.wanted import Foreign, Wanted, downloading, unknown_name
 from captum_shared.encoder.weights import fill_network, read_state, weights_file
 
 _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
@@ -20,7 +22,6 @@ _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layer
 
 def check(wanted: Wanted) -> None:
     """Look for the name, and for the weights."""
-    open_clip = optional_package("open_clip", "open_clip")
     if wanted.name not in open_clip.list_models():
         raise unknown_name(wanted.name, open_clip.list_models(), "ViT-B-32", "a name in open_clip.list_models()")
     tags = open_clip.list_pretrained_tags_by_model(wanted.name)
@@ -32,21 +33,21 @@ def check(wanted: Wanted) -> None:
 
 def load(wanted: Wanted) -> tuple[nn.Module, ImageTransform]:
     """The visual tower, and open_clip's transform for evaluation."""
-    check(wanted)
-    check_normalisation(wanted.mean, wanted.std)
-    open_clip = optional_package("open_clip", "open_clip")
     tags = open_clip.list_pretrained_tags_by_model(wanted.name)
-    chosen = tags[0] if wanted.weights == "DEFAULT" else wanted.weights
-    model = _pretrained(wanted, str(chosen)) if chosen in tags else _untrained(wanted)
-    if chosen is not None and chosen not in tags:
-        _fill(model, chosen)
+    tag = tags[0] if wanted.weights == "DEFAULT" else str(wanted.weights)
+    if tag in tags:
+        model = _pretrained(wanted, tag)
+    else:
+        model = _untrained(wanted)
+        if wanted.weights is not None:
+            _fill(model, wanted.weights)
+        tag = next(iter(tags), "")
     visual = model.get_submodule("visual")
-    return visual, _transform(wanted, visual, str(chosen if chosen in tags else next(iter(tags), "")))
+    return visual, _transform(wanted, visual, tag)
 
 
 def _pretrained(wanted: Wanted, tag: str) -> nn.Module:
     """With the activation that the tag's network was trained with."""
-    open_clip = optional_package("open_clip", "open_clip")
     quick = bool(open_clip.get_pretrained_cfg(wanted.name, tag).get("quick_gelu"))
     with _unlogged(), downloading(f"{wanted.name} {tag}"):
         model: nn.Module = open_clip.create_model(
@@ -57,7 +58,6 @@ def _pretrained(wanted: Wanted, tag: str) -> nn.Module:
 
 def _untrained(wanted: Wanted) -> nn.Module:
     """Of the text's side next to nothing: it may be large, or have to be downloaded."""
-    open_clip = optional_package("open_clip", "open_clip")
     config = copy.deepcopy(open_clip.get_model_config(wanted.name))
     vision: dict[str, Foreign] = config["vision_cfg"]
     if wanted.image_size is not None:
@@ -70,22 +70,19 @@ def _untrained(wanted: Wanted) -> nn.Module:
 
 def _fill(model: nn.Module, path: str | Path) -> None:
     """From a file of the whole network or of its visual tower; embeddings of positions are resized."""
-    open_clip = optional_package("open_clip.model", "open_clip")
     state, start = read_state(path), "visual."
-    whole = any(key.startswith(start) for key in state)
-    visual = {key if whole else start + key: value for key, value in state.items() if not whole or start in key[:7]}
-    open_clip.resize_pos_embed(visual, model)
-    fill_network(model.get_submodule("visual"), {key.removeprefix(start): visual[key] for key in visual}, path)
+    tower = {name: value for name, value in state.items() if name.startswith(start)}
+    tower = tower or {start + name: value for name, value in state.items()}
+    resize_pos_embed(tower, model)
+    fill_network(model.get_submodule("visual"), {name.removeprefix(start): tower[name] for name in tower}, path)
 
 
 def _transform(wanted: Wanted, visual: nn.Module, tag: str) -> ImageTransform:
     """As for the tag; without one, as open_clip does by default."""
-    open_clip = optional_package("open_clip", "open_clip")
-    transform = optional_package("open_clip.transform", "open_clip")
-    given = {"mean": wanted.mean, "std": wanted.std, "size": wanted.image_size or visual.image_size}
-    config = transform.merge_preprocess_dict({}, open_clip.get_pretrained_cfg(wanted.name, tag))
-    config = transform.merge_preprocess_dict(config, given)
-    result: ImageTransform = transform.image_transform_v2(transform.PreprocessCfg(**config), is_train=False)
+    config = merge_preprocess_dict({}, open_clip.get_pretrained_cfg(wanted.name, tag))
+    given = {**wanted.normalisation(), "size": wanted.image_size or visual.image_size}
+    config = merge_preprocess_dict(config, given)
+    result: ImageTransform = image_transform_v2(PreprocessCfg(**config), is_train=False)
     return result
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.preprocessing import preprocessing
 from captum_shared.encoder.sources.wanted import Wanted
-from captum_shared.encoder.weights import fill_network, read_state, weights_file
+from captum_shared.encoder.weights import load_weights, weights_file
 
 
 def check(wanted: Wanted) -> None:
@@ -25,26 +25,18 @@ def check(wanted: Wanted) -> None:
 
 def load(wanted: Wanted) -> tuple[nn.Module, ImageTransform]:
     """What the callable returns, with the weights of the file."""
-    check(wanted)
-    state = None if wanted.weights is None else read_state(wanted.weights)  # before any work
-    model = _call(wanted.name)
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"{wanted.name!r} must return an nn.Module, got {type(model).__name__}")
-    if state is not None:
-        fill_network(model, state, wanted.weights or "")
-    size = 224 if wanted.image_size is None else wanted.image_size
-    return model, preprocessing(size, wanted.mean, wanted.std)
-
-
-def _call(name: str) -> object:
-    """What the user's own function returns."""
-    factory = _import_factory(name)
+    factory = _import_factory(wanted.name)
     try:
-        return factory()
+        model = factory()
     except MemoryError:
         raise
     except Exception as error:
-        raise ValueError(f"{name!r} does not return a network: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{wanted.name!r} does not return a network: {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{wanted.name!r} must return an nn.Module, got {type(model).__name__}")
+    if wanted.weights is not None:
+        load_weights(model, wanted.weights)
+    return model, preprocessing(wanted.image_size or 224, wanted.mean, wanted.std)
 
 
 def _import_factory(name: str) -> Callable[[], object]:

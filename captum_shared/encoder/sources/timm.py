@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
+import timm
+from timm import data
 from torch import Tensor, nn
 
 from captum_shared.encoder.identity import ImageTransform
-from captum_shared.encoder.preprocessing import check_normalisation
-from captum_shared.encoder.sources.wanted import Foreign, Wanted, downloading, optional_package, unknown_name
+from captum_shared.encoder.sources.wanted import Foreign, Wanted, downloading, unknown_name
 from captum_shared.encoder.weights import misfit, read_state, weights_file
 
 
 def check(wanted: Wanted) -> None:
     """Look for the name, and for the weights."""
-    timm = optional_package("timm", "timm")
     if not timm.is_model(wanted.name):
         raise unknown_name(wanted.name, timm.list_models(), "vit_base_patch16_224", "a name in timm.list_models()")
     name, _, tag = wanted.name.partition(".")
@@ -27,8 +30,6 @@ def check(wanted: Wanted) -> None:
 
 def load(wanted: Wanted) -> tuple[nn.Module, ImageTransform]:
     """The network, with its head, and timm's transform for evaluation."""
-    check(wanted)
-    check_normalisation(wanted.mean, wanted.std)
     if wanted.weights is None:
         model = _made(wanted)
     elif wanted.weights == "DEFAULT":
@@ -52,25 +53,19 @@ def _filled(wanted: Wanted, state: dict[str, Tensor]) -> nn.Module:
 
 def _made(wanted: Wanted, **options: Foreign) -> nn.Module:
     """Most transformers have to know the size of their images, most convolutional networks do not take it."""
-    timm = optional_package("timm", "timm")
-    sizes = [{}] if wanted.image_size is None else [{"img_size": wanted.image_size}, {}]
-    for size in sizes:
+    create: Callable[..., nn.Module] = partial(timm.create_model, wanted.name, **options)
+    if wanted.image_size is not None:
         try:
-            model: nn.Module = timm.create_model(wanted.name, **options, **size)
-            break
+            return create(img_size=wanted.image_size)
         except TypeError as error:
-            if "img_size" not in str(error) or not size:
+            if "img_size" not in str(error):
                 raise
-    return model
+    return create()
 
 
 def _transform(wanted: Wanted, model: nn.Module) -> ImageTransform:
-    data = optional_package("timm.data", "timm")
     config = data.resolve_model_data_config(model)
     if wanted.image_size is not None:
         config["input_size"] = (3, wanted.image_size, wanted.image_size)
-    for name in ("mean", "std"):
-        if getattr(wanted, name) is not None:
-            config[name] = tuple(getattr(wanted, name))
-    result: ImageTransform = data.create_transform(**config, is_training=False)
+    result: ImageTransform = data.create_transform(**{**config, **wanted.normalisation()}, is_training=False)
     return result

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.error import URLError
 
@@ -18,42 +16,18 @@ Foreign = Any
 
 @dataclass(frozen=True)
 class Wanted:
-    """A network as the user asked for it.
+    """A network as the user asked for it."""
 
-    Attributes
-    ----------
-    name : str
-        Without the prefix of its source.
-    weights : str, Path or None
-        None for random ones.
-    image_size : int or None
-        None for the network's own.
-    mean, std : sequences of float or None
-        None for the network's own.
-    """
-
-    name: str
-    weights: str | Path | None
-    image_size: int | None = None
+    name: str  # without the prefix of its source
+    weights: str | Path | None  # None for random ones
+    image_size: int | None = None  # None for the network's own, as of mean and std
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
 
-
-def optional_package(package: str, extra: str) -> ModuleType:
-    """A package that only one source of networks needs.
-
-    Raises
-    ------
-    ImportError
-        If it is missing; the message says how to install it.
-    """
-    try:
-        return import_module(package)
-    except ImportError as error:
-        name = extra.replace("_", "-")  # as pip before 23.3 wants it; later ones take both
-        raise ImportError(
-            f'networks named {extra}:NAME need {package}: pip install "captum-shared[{name}]" ({error})'
-        ) from error
+    def normalisation(self) -> dict[str, tuple[float, ...]]:
+        """`mean` and `std`, as far as they are given."""
+        given = {"mean": self.mean, "std": self.std}
+        return {name: tuple(value) for name, value in given.items() if value is not None}
 
 
 def unknown_name(name: str, known: Iterable[str], usual: str, expected: str) -> ValueError:
@@ -72,13 +46,7 @@ class NotDownloaded(URLError):
 
 @contextmanager
 def downloading(name: str) -> Iterator[None]:
-    """Say what failed, for the many ways in which libraries report that they could not download.
-
-    Raises
-    ------
-    NotDownloaded
-        Instead of any `OSError` or `RuntimeError`.
-    """
+    """Raise `NotDownloaded` for the many errors by which libraries report that they could not download."""
     try:
         yield
     except (OSError, RuntimeError) as error:
