@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -91,12 +92,8 @@ def encode_images(
     source = ImageSource(images, transform, keep_digest=cache is not None)
     rows: dict[int, Tensor] = {}
     failures: dict[int, str] = {}
-    with (
-        evaluating(encoder),
-        torch.no_grad(),
-        _open_cache(cache, encoder, source, autocast) as store,
-        tqdm(total=len(source), disable=not progress, unit="image") as bar,
-    ):
+    with evaluating(encoder), torch.no_grad(), tqdm(total=len(source), disable=not progress, unit="image") as bar:
+        store = None if cache is None else _open_cache(cache, encoder, source, autocast)
         encode = partial(_encode_batch, encoder, source, store, device, autocast)
         image_pass = ImagePass(encode, source, batch_size, num_workers, source.of_paths)
         with closing(image_pass.results()) as results:
@@ -105,31 +102,28 @@ def encode_images(
                 rows.update(new)
                 failures.update(failed)
                 bar.update(len(new) + len(failed))
-    report_unreadable(failures, images, unreadable, len(source))
+    report_unreadable(failures, images, unreadable)
     return _stacked(rows, len(source))
 
 
+@dataclass
 class ImageItem:
     """One image: its tensor and digest, or what went wrong; its digest alone if its latents are kept."""
 
-    def __init__(self, index: int, image: Tensor | None = None, digest: str = "", failure: str = "") -> None:
-        self.index, self.image, self.digest, self.failure = index, image, digest, failure
+    index: int
+    image: Tensor | None = None
+    digest: str = ""
+    failure: str = ""
 
 
 class ImageSource(Dataset[ImageItem]):
-    """Images of any of the three kinds, item by item; never raises for a bad image file.
-
-    Attributes
-    ----------
-    kept : set of str
-        Digests of files whose latents are kept: they are not decoded.
-    """
+    """Images of any of the three kinds, item by item; never raises for a bad image file."""
 
     def __init__(self, images: Images, transform: ImageTransform | None, keep_digest: bool) -> None:
         self.images = images
         self.transform = transform
         self.keep_digest = keep_digest
-        self.kept: set[str] = set()
+        self.kept: set[str] = set()  # digests of files whose latents are kept: they are not decoded
 
     def __len__(self) -> int:
         return len(self.images)  # type: ignore[arg-type]
@@ -182,18 +176,6 @@ def _image_of(item: object) -> object:
     return item[0] if isinstance(item, (tuple, list)) else item
 
 
-def _kept_apart(
-    batch: list[ImageItem], source: ImageSource, store: LatentCache | None
-) -> tuple[dict[int, Tensor], list[ImageItem]]:
-    """Latents that are kept, by the image's index, and the other images."""
-    known = store.get([item.digest for item in batch if item.digest]) if store else {}
-    rows = {item.index: known[item.digest] for item in batch if item.digest in known}
-    others = [item for item in batch if item.index not in rows]
-    damaged = {item.digest for item in others if item.image is None and not item.failure}
-    source.kept -= damaged
-    return rows, [source[item.index] if item.digest in damaged else item for item in others]
-
-
 def _encode_batch(
     encoder: nn.Module,
     source: ImageSource,
@@ -203,18 +185,31 @@ def _encode_batch(
     batch: list[ImageItem],
 ) -> tuple[dict[int, Tensor], dict[int, str]]:
     """The latents of a batch's images, and why some could not be read; both by the image's index."""
-    rows, others = _kept_apart(batch, source, store)
+    known = store.get([item.digest for item in batch if item.digest]) if store else {}
+    rows = {item.index: known[item.digest] for item in batch if item.digest in known}
+    others = [_decoded(item, source) for item in batch if item.index not in rows]
     items = [item for item in others if not item.failure]
     if items:
-        precision = torch.autocast(device.type, dtype=autocast) if autocast else nullcontext()
-        x = stack_images(items).to(device)
-        with precision, network_refusals(x, encoder, "the encoder"):
-            latents = check_encoded(encoder(x), len(items))
+        with torch.autocast(device.type, dtype=autocast) if autocast else nullcontext():
+            latents = _latents(encoder, stack_images(items).to(device))
         latents = latents.float().cpu() if autocast else latents.cpu()
         rows.update({item.index: row for item, row in zip(items, latents, strict=True)})
         if store:
             store.put({item.digest: row for item, row in zip(items, latents, strict=True)})
     return rows, {item.index: item.failure for item in others if item.failure}
+
+
+def _decoded(item: ImageItem, source: ImageSource) -> ImageItem:
+    """An item with its image, also if its latents were thought to be kept but are damaged."""
+    if item.image is not None or item.failure:
+        return item
+    source.kept.discard(item.digest)
+    return source[item.index]
+
+
+def _latents(encoder: nn.Module, x: Tensor) -> Tensor:
+    with network_refusals(x, encoder, "the encoder"):
+        return check_encoded(encoder(x), len(x))
 
 
 def _check_finite(rows: dict[int, Tensor], images: Images) -> None:
@@ -243,11 +238,12 @@ def _stacked(rows: dict[int, Tensor], n: int) -> Tensor:
 
 
 def report_unreadable(
-    failures: dict[int, str], images: Images, unreadable: str, n: int, then: str = "Their latents are NaN."
+    failures: dict[int, str], images: Images, unreadable: str, then: str = "Their latents are NaN."
 ) -> None:
     """Name all images that could not be read: in an error, or in a warning that ends with what became of them."""
     if not failures:
         return
+    n = len(images)  # type: ignore[arg-type]
     lines = "".join(f"\n  {images[index]}: {reason}" for index, reason in sorted(failures.items()))
     message = f"{len(failures)} of {n} images cannot be read:{lines}"
     if unreadable == "raise" or len(failures) == n:
@@ -256,17 +252,13 @@ def report_unreadable(
 
 
 def _open_cache(
-    cache: str | Path | None, encoder: nn.Module, source: ImageSource, autocast: torch.dtype | None
-) -> LatentCache | nullcontext[None]:
-    example = None if cache is None else source.example()
-    if cache is None or example is None:
-        return nullcontext()
-
-    def latents(x: Tensor) -> Tensor:
-        with network_refusals(x, encoder, "the encoder"):
-            return check_encoded(encoder(x), 1)
-
-    identity = identify(encoder, source.transform, example, latents)
+    cache: str | Path, encoder: nn.Module, source: ImageSource, autocast: torch.dtype | None
+) -> LatentCache | None:
+    """The latents that are kept; None if no image can be read."""
+    example = source.example()
+    if example is None:
+        return None
+    identity = identify(encoder, source.transform, example, partial(_latents, encoder))
     store = LatentCache(cache, identity.extended(str(autocast)))
     source.kept = store.images()
     return store
@@ -308,14 +300,13 @@ def evaluating(encoder: nn.Module) -> Iterator[None]:
 
 def check_source(images: object, batch_size: object, unreadable: str, autocast: object = None) -> None:
     """Refuse what `encode_images` cannot take."""
+    expected = "`images` must be a sequence of paths, a Dataset or a tensor"
     if isinstance(images, (str, Path)):
-        raise TypeError(f"`images` must be a sequence of paths, a Dataset or a tensor, got the single path {images!r}")
+        raise TypeError(f"{expected}, got the single path {images!r}")
     if isinstance(images, np.ndarray):
-        raise TypeError(
-            "`images` must be a sequence of paths, a Dataset or a tensor, got an array; use torch.from_numpy"
-        )
+        raise TypeError(f"{expected}, got an array; use torch.from_numpy")
     if not hasattr(images, "__getitem__") or not hasattr(images, "__len__"):
-        raise TypeError(f"`images` must be a sequence of paths, a Dataset or a tensor, got {type(images).__name__}")
+        raise TypeError(f"{expected}, got {type(images).__name__}")
     if len(images) == 0:
         raise ValueError("`images` is empty; expected at least one image")
     if isinstance(images, Tensor):

@@ -136,7 +136,7 @@ def top_activations(
             bar.update(scan.take(result))
             if store and (store.due() or scan.next == len(source)):
                 store.write(scan.state())
-    report_unreadable(scan.failures, images, unreadable, len(source), "They are left out.")
+    report_unreadable(scan.failures, images, unreadable, "They are left out.")
     tops = scan.result(len(source))
     return tops[names[0]] if isinstance(layers, str) else tops
 

@@ -84,7 +84,7 @@ def example_of(paths: Sequence[Path]) -> Image.Image:
             return decode_rgb(path.read_bytes())
         except (OSError, ValueError) as error:
             failures[index] = reason_of(error)
-    report_unreadable(failures, list(paths), "raise", len(paths))
+    report_unreadable(failures, list(paths), "raise")
     raise ValueError("there are no images")
 
 
