@@ -146,14 +146,12 @@ def test_close_by_hand() -> None:
 
 
 def latents(folder: Path, identity: Identity = WHAT, images: tuple[str, ...] = ("a", "b")) -> dict[str, Tensor]:
-    with LatentCache(folder, identity) as cache:
-        return cache.get(images)
+    return LatentCache(folder, identity).get(images)
 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    with LatentCache(tmp_path, WHAT) as cache:
-        cache.put({"a": torch.arange(3.0), "b": torch.ones(2, dtype=torch.bfloat16)})
+    LatentCache(tmp_path, WHAT).put({"a": torch.arange(3.0), "b": torch.ones(2, dtype=torch.bfloat16)})
     return tmp_path
 
 
@@ -190,21 +188,20 @@ def test_a_damaged_database_is_set_aside(content: bytes | None, cache: Path) -> 
     path.write_bytes(content)
     with pytest.warns(UserWarning, match=r"latents\.sqlite is damaged .* set aside as latents\.sqlite\.damaged"):
         assert latents(cache) == {}
-    with LatentCache(cache, WHAT) as opened:
-        opened.put({"a": torch.zeros(3)})
+    LatentCache(cache, WHAT).put({"a": torch.zeros(3)})
     assert torch.equal(latents(cache)["a"], torch.zeros(3))
     assert (cache / "latents.sqlite.damaged").read_bytes() == content
 
 
 def test_nothing_is_made_before_there_is_something_to_keep(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "cache"
-    with LatentCache(folder, WHAT) as opened:
-        assert opened.images() == set()
-        assert opened.get(["a"]) == {}
-        assert list(tmp_path.iterdir()) == []
-        opened.put({"a": torch.ones(3)})
-        assert [path.name for path in folder.iterdir()] == ["latents.sqlite"]
-        assert opened.get(["a"]).keys() == {"a"}
+    opened = LatentCache(folder, WHAT)
+    assert opened.images() == set()
+    assert opened.get(["a"]) == {}
+    assert list(tmp_path.iterdir()) == []
+    opened.put({"a": torch.ones(3)})
+    assert [path.name for path in folder.iterdir()] == ["latents.sqlite"]
+    assert opened.get(["a"]).keys() == {"a"}
     store = Store(tmp_path / "b")
     assert store.read("square", WHAT) is None
     assert not (tmp_path / "b").exists()
@@ -231,9 +228,16 @@ def test_a_database_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         latents(tmp_path)
 
 
-def test_a_full_disk_under_the_database_is_named(cache: Path) -> None:
-    with LatentCache(cache, WHAT) as opened:
-        opened._database.execute("PRAGMA max_page_count = 1")  # the least that it can be: no page more
-        with pytest.raises(OSError, match=r"latents\.sqlite cannot be read or written: database or disk is full"):
-            opened.put({str(k): torch.zeros(5000) for k in range(9)})
+def test_a_full_disk_under_the_database_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = sqlite3.connect
+
+    def connected(*args: Any, **options: Any) -> sqlite3.Connection:
+        database = connect(*args, **options)
+        database.execute("PRAGMA max_page_count = 1")  # the least that it can be: no page more
+        return database
+
+    monkeypatch.setattr(sqlite3, "connect", connected)
+    with pytest.raises(OSError, match=r"latents\.sqlite cannot be read or written: database or disk is full"):
+        LatentCache(cache, WHAT).put({str(k): torch.zeros(5000) for k in range(9)})
+    monkeypatch.undo()
     assert latents(cache).keys() == {"a", "b"}
