@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -71,10 +71,15 @@ def survey_layers(model: nn.Module, example: Tensor) -> list[SurveyedLayer]:
     modules = {name: module for name, module in model.named_modules() if name}
     before: dict[int, tuple[object, float]] = {}
 
-    def take(name: str, output: object) -> _Seen:
-        idle = _passed_on(modules[name], output, before) and not any(True for _ in modules[name].children())
-        shape, form, pools, reason = _seen(output, example.shape[-2:])
-        return (shape, "", (), "passes on its input") if idle and not reason else (shape, form, pools, reason)
+    def take(name: str, output: object) -> SurveyedLayer:
+        module = modules[name]
+        layer = SurveyedLayer(name, type(module).__name__, _shape(output))
+        idle = _passed_on(module, output, before) and not any(True for _ in module.children())
+        try:
+            form, pools = _form(_readable(output), example.shape[-2:])
+        except ValueError as why:
+            return replace(layer, reason=str(why))
+        return replace(layer, reason="passes on its input") if idle else replace(layer, form=form, pools=pools)
 
     run = Pass(model, modules, take)
     with network_refusals(check_images(example), model), torch.enable_grad(), _frozen(model):
@@ -83,18 +88,12 @@ def survey_layers(model: nn.Module, example: Tensor) -> list[SurveyedLayer]:
         blocks = candidate_layers(model, example)
     except ValueError:
         blocks = []
-    return [
-        SurveyedLayer(
-            name,
-            type(modules[name]).__name__,
-            shape,
-            "" if reason or run.calls[name] > 1 else form,
-            () if reason or run.calls[name] > 1 else pools,
-            f"called {run.calls[name]} times" if run.calls[name] > 1 else reason,
-            name in blocks,
-        )
-        for name, (shape, form, pools, reason) in run.taken.items()
-    ]
+    layers = []
+    for name, layer in run.taken.items():
+        if run.calls[name] > 1:
+            layer = SurveyedLayer(name, layer.kind, layer.shape, reason=f"called {run.calls[name]} times")
+        layers.append(replace(layer, block=name in blocks))
+    return layers
 
 
 def _passed_on(module: nn.Module, output: object, before: dict[int, tuple[object, float]]) -> bool:
@@ -109,45 +108,50 @@ def _passed_on(module: nn.Module, output: object, before: dict[int, tuple[object
     return earlier is not None and earlier[1] == total
 
 
-_Seen = tuple[tuple[int, ...] | None, str, tuple[str, ...], str]
-"""Shape, form, pools, reason."""
+def _shape(output: object) -> tuple[int, ...] | None:
+    if not isinstance(output, Tensor):
+        return None
+    return tuple(output.shape[1:] if _has_rows(output) else output.shape)
 
 
-def _seen(output: object, image_size: torch.Size) -> _Seen:
+def _has_rows(output: Tensor) -> bool:
+    return output.ndim >= 2 and output.shape[0] == IMAGES
+
+
+def _readable(output: object) -> Tensor:
+    """A layer's output, if latents can be made of it; the error says why not."""
     if not isinstance(output, Tensor):
         kind = type(output).__name__
-        return None, "", (), f"returns {'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}, not a tensor"
-    shape = tuple(output.shape)
-    if output.ndim < 2 or shape[0] != IMAGES:
-        return shape, "", (), "its first dimension is not that of the images"
+        raise ValueError(f"returns {'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}, not a tensor")
+    if not _has_rows(output):
+        raise ValueError("its first dimension is not that of the images")
     if not output.is_floating_point():
-        return shape[1:], "", (), f"returns {str(output.dtype).removeprefix('torch.')}"
+        raise ValueError(f"returns {str(output.dtype).removeprefix('torch.')}")
     if not output.requires_grad:
-        return shape[1:], "", (), "no gradient reaches the images from here"
-    if output.ndim not in (2, 3, 4):
-        return shape[1:], "", (), "has too many dimensions"
-    form, pools, reason = _form(output, image_size)
-    return shape[1:], form, pools, reason
+        raise ValueError("no gradient reaches the images from here")
+    if output.ndim > 4:
+        raise ValueError("has too many dimensions")
+    return output
 
 
-def _form(output: Tensor, image_size: torch.Size) -> tuple[str, tuple[str, ...], str]:
-    """What the output is, which poolings suit it, and why it has no positions."""
+def _form(output: Tensor, image_size: torch.Size) -> tuple[str, tuple[str, ...]]:
+    """What the output is, and which poolings suit it; the error says why it has no positions."""
     if output.ndim == 2:
-        return "vector", (), ""
+        return "vector", ()
     if output.ndim == 4:
         sides = output.shape[2:] if find_layout(output, image_size) == "channels_first" else output.shape[1:3]
         if abs(math.log(sides[0] * image_size[1] / (sides[1] * image_size[0]))) > math.log(_STRETCH):
-            return "", (), "its sides do not scale with those of the image"
-        return "map", ("avg", "max", "grid") if sides.numel() > 1 else ("avg",), ""
+            raise ValueError("its sides do not scale with those of the image")
+        return "map", ("avg", "max", "grid") if sides.numel() > 1 else ("avg",)
     if output.shape[2] == 1:
-        return "", (), "has one number for each token"
+        raise ValueError("has one number for each token")
     try:
         extra, height, width = token_grid(output.shape[1], image_size)
-    except ValueError:
-        return "", (), f"its {output.shape[1]} tokens fit no grid"
+    except ValueError as error:
+        raise ValueError(f"its {output.shape[1]} tokens fit no grid") from error
     if height * width == 1 and not extra:
-        return "", (), "has a single token"
-    return "tokens", ("avg", "max", *(["cls"] if extra else []), "grid"), ""
+        raise ValueError("has a single token")
+    return "tokens", ("avg", "max", *(["cls"] if extra else []), "grid")
 
 
 @contextmanager
