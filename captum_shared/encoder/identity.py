@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from typing import Any
 
@@ -17,22 +16,22 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from torchvision.transforms.functional import to_tensor
 
 from captum_shared.files import sha256
+from captum_shared.manifests import versions
 from captum_shared.store import Identity, close, tensor_bytes
 
 ImageTransform = Callable[[Any], Tensor]
 """An image (PIL) -> what a network takes, a tensor (C, H, W)."""
 
-SIZES = ((61, 47), (192, 256), (400, 300))
 CALLS = 4
 """How often each probe image is transformed, to reveal random steps, such as mirroring half of the time."""
-PROBES = 3
-PASSES = 2 * PROBES
-"""Forward passes of one image each that an identity takes."""
-DIRECTIONS = 8
-_VERSIONS = ("torch", "torchvision", "pillow")
+PASSES = 6
+"""Forward passes of one image each that an identity takes: two for each of three probes."""
+_SIZES = ((61, 47), (192, 256), (400, 300))
+_DIRECTIONS = 8
 
 
 def identify(
@@ -49,31 +48,18 @@ def identify(
 def identify_network(
     network: nn.Module, example: Tensor, forward: Callable[[Tensor], Tensor | Sequence[Tensor]] | None = None
 ) -> Identity:
-    """Identify a network by what it does with images like `example`.
+    """Identify a network by what it does with images (C, H, W) of the shape and dtype of `example`.
 
-    Parameters
-    ----------
-    network : nn.Module
-        In the mode in which it is used; all of its parameters and buffers count, even those not saved with it.
-    example : Tensor (C, H, W)
-        Only its shape and dtype count, not its values.
-    forward : callable, optional
-        Images (1, C, H, W) -> the outputs that count, one tensor or several. Default: the network itself.
-
-    Returns
-    -------
-    Identity
-        Also of the versions of torch, torchvision and pillow.
-
-    Raises
-    ------
-    ValueError
-        If the output differs between two passes.
+    All of its parameters and buffers count, even those not saved with it, and its mode. Of an image (1, C, H, W),
+    `forward` makes the outputs that count, one tensor or several; by default it is the network itself. An output that
+    differs between two passes raises a ValueError.
     """
     device = next((tensor.device for tensor in _tensors(network).values()), torch.device("cpu"))
     images = [image.to(device, example.dtype) for image in _probe_tensors(tuple(example.shape))]
     with torch.no_grad(), random_state_kept(device):
-        rows, again = ([_sketch(out) for x in images for out in _listed((forward or network)(x[None]))] for _ in "12")
+        rows, again = (
+            [_sketch(out) for x in images for out in tree_leaves((forward or network)(x[None]))] for _ in "12"
+        )
     if not close(rows, again):
         raise ValueError(
             "the network gives a different output each time for the same image, so results computed with it cannot be "
@@ -86,21 +72,10 @@ def identify_network(
 
 
 def identify_transform(transform: ImageTransform | None, example: object) -> Identity:
-    """Identify an image transform by what it does.
+    """Identify an image transform by what it does to images like `example`: a PIL image, a tensor or an array.
 
-    Parameters
-    ----------
-    transform : callable or None
-    example
-        An image as passed to the transform: a PIL image, tensor or array. Only its type and, for tensors and arrays,
-        its shape count. Anything else is itself the probe.
-
-    Raises
-    ------
-    ValueError
-        If the result differs between calls.
-    Exception
-        What the transform raises, if it accepts none of the probe images.
+    Only the example's type counts and, of tensors and arrays, its shape; anything else is itself the probe. A result
+    that differs between calls raises a ValueError; a transform that accepts no probe, its own error.
     """
     if transform is None:
         return Identity(sha256(b"no transform"))
@@ -118,7 +93,7 @@ def identify_transform(transform: ImageTransform | None, example: object) -> Ide
 def _transformed(transform: ImageTransform, probe: object) -> tuple[float, ...] | Exception:
     """A transformed probe, or why it cannot be transformed: a transform that crops cannot take small images."""
     try:
-        with random_state_kept(torch.device("cpu")):
+        with random_state_kept():
             first, *others = (as_tensor(transform(probe)) for _ in range(CALLS))
     except Exception as error:
         return error
@@ -134,7 +109,7 @@ def _transformed(transform: ImageTransform, probe: object) -> tuple[float, ...] 
 def probe_images(example: object) -> list[object]:
     """Fixed images of the kind of `example`: of several sizes and colours, if they are PIL images."""
     if isinstance(example, Image.Image):
-        pictures = [_probe_picture(*size) for size in SIZES]
+        pictures = [_probe_picture(*size) for size in _SIZES]
         return [picture.convert(example.mode) for picture in pictures]
     if isinstance(example, Tensor):
         return [_in_range(x, example.dtype) for x in _probe_tensors(tuple(example.shape))]
@@ -167,13 +142,9 @@ def _sketch(output: Tensor) -> tuple[float, ...]:
     values = output.detach().flatten().cpu()
     values = torch.view_as_real(values).flatten() if values.is_complex() else values
     n = values.numel()
-    bits = np.unpackbits(np.random.PCG64(0).random_raw(max(1, -(-n // 8))).view(np.uint8)).reshape(DIRECTIONS, -1)
+    bits = np.unpackbits(np.random.PCG64(0).random_raw(max(1, -(-n // 8))).view(np.uint8)).reshape(_DIRECTIONS, -1)
     values = values.double() / max(n, 1) ** 0.5
     return tuple(float((torch.from_numpy(row[:n]).double() * 2 - 1) @ values) for row in bits)
-
-
-def _listed(output: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
-    return [output] if isinstance(output, Tensor) else output
 
 
 def _probe_picture(width: int, height: int) -> Image.Image:
@@ -203,21 +174,20 @@ def _in_range(image: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _versions() -> list[str]:
-    found = []
-    for name in _VERSIONS:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            found.append(name)
-    return found
+    found = versions()
+    return [f"{name} {found[name]}" for name in ("torch", "torchvision", "pillow")]
 
 
 @contextmanager
-def random_state_kept(device: torch.device) -> Iterator[None]:
-    """Restore the state of the random generators afterwards."""
+def random_state_kept(device: torch.device | None = None, seed: int | None = None) -> Iterator[None]:
+    """Restore the state of the random generators afterwards; if a seed is given, they start from it."""
     states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with torch.random.fork_rng([device] if device and device.type == "cuda" else []):
         try:
+            if seed is not None:
+                torch.manual_seed(seed)
+                np.random.seed(seed)
+                random.seed(seed)
             yield
         finally:
             random.setstate(states[0])

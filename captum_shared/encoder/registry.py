@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from captum_shared.checks import check_integer
@@ -108,7 +105,7 @@ def load_network(
         check_integer("image_size", image_size)
     if not all(math.isfinite(value) for value in (*(mean or ()), *(std or ()))) or min(std or (1.0,)) <= 0:
         raise ValueError(f"`mean` and `std` must be finite and `std` positive, got {mean} and {std}")
-    with _seeded(seed):
+    with nullcontext() if seed is None else random_state_kept(seed=seed):
         source, wanted = _find(name, weights)
         model, transform = source.load(replace(wanted, image_size=image_size, mean=mean, std=std))
     return model.eval(), transform
@@ -141,16 +138,3 @@ def _source_of(prefix: str) -> ModuleType:
         raise ImportError(
             f'networks named {prefix}:NAME need {SOURCES[prefix]}: pip install "captum-shared[{extra}]" ({error})'
         ) from error
-
-
-@contextmanager
-def _seeded(seed: int | None) -> Iterator[None]:
-    """Random numbers from a seed, the state of the generators restored afterwards; without one, as they come."""
-    if seed is None:
-        yield
-        return
-    with random_state_kept(torch.device("cpu")):
-        torch.manual_seed(seed)
-        np.random.seed(seed)
-        random.seed(seed)
-        yield
