@@ -1,4 +1,7 @@
-"""Checks of arguments: each says what was expected and what was received. They import nothing from the package."""
+"""Checks of arguments: each returns what passes, or raises an error that says what was expected and what was received.
+
+They import nothing from the package. `name` is always the name by which the user knows the value.
+"""
 
 from __future__ import annotations
 
@@ -41,28 +44,7 @@ NO_GRADIENT_THROUGH_INFERENCE = (
 
 
 def check_integer(name: str, value: object, least: int = 1, also: str = "") -> int:
-    """Check for an integer of at least `least`; NumPy's integers count, True does not.
-
-    Parameters
-    ----------
-    name : str
-        The name by which the user knows the value.
-    value : object
-    least : int, default 1
-    also : str, optional
-        What else the caller accepts, such as "None", for the message.
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
-
-    Examples
-    --------
-    >>> check_integer("folds", 1, least=2)
-    Traceback (most recent call last):
-    ValueError: `folds` must be an integer of at least 2, got 1
-    """
+    """An integer of at least `least`; `also` is what else the caller accepts. NumPy's integers count, True does not."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
         raise ValueError(f"`{name}` must be {wanted}{also and f' or {also}'}, got {value!r}")
@@ -70,19 +52,7 @@ def check_integer(name: str, value: object, least: int = 1, also: str = "") -> i
 
 
 def check_number(name: str, value: object) -> float:
-    """Check for a finite real number.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is not a number (True does not count), or not finite.
-
-    Examples
-    --------
-    >>> check_number("level", "0.9")
-    Traceback (most recent call last):
-    TypeError: `level` must be a number, got '0.9'
-    """
+    """A finite real number; True is none."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number, got {value!r}")
     if not math.isfinite(value):
@@ -99,35 +69,17 @@ def check_share(name: str, value: object) -> float:
 
 
 def check_choice(name: str, value: object, choices: Iterable[T]) -> T:
-    """Check for one of a few names or numbers.
-
-    Raises
-    ------
-    ValueError
-        If the value is none of them; the message lists them.
-
-    Examples
-    --------
-    >>> check_choice("unreadable", "skip", ("warn", "raise"))
-    Traceback (most recent call last):
-    ValueError: `unreadable` must be one of ('warn', 'raise'), got 'skip'
-    """
+    """One of a few names or numbers."""
     names = tuple(choices)
-    chosen = None if isinstance(value, bool) or not isinstance(value, str | int) else [n for n in names if n == value]
-    if not chosen:
-        raise ValueError(f"`{name}` must be one of {names}, got {value!r}")
-    return chosen[0]
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        for choice in names:
+            if choice == value:
+                return choice
+    raise ValueError(f"`{name}` must be one of {names}, got {value!r}")
 
 
 def describe(value: object) -> str:
-    """Describe a value for a message: the shape of a tensor or an array, the type of anything else.
-
-    Examples
-    --------
-    >>> import torch
-    >>> describe(torch.zeros(2, 3)), describe([1, 2])
-    ('shape (2, 3)', 'a list')
-    """
+    """A value for a message: the shape of a tensor or an array, the type of anything else."""
     if hasattr(value, "shape"):
         return f"shape {tuple(value.shape)}"
     kind = type(value).__name__
@@ -135,13 +87,7 @@ def describe(value: object) -> str:
 
 
 def check_tensor(name: str, value: object) -> Tensor:
-    """A tensor.
-
-    Raises
-    ------
-    TypeError
-        If it is anything else; for an array, the message says how to convert it.
-    """
+    """A tensor; for an array, the error says how to convert it."""
     if not isinstance(value, Tensor):
         hint = "; use torch.as_tensor" if hasattr(value, "__array__") else ""
         raise TypeError(f"`{name}` must be a tensor, got {type(value).__name__}{hint}")
@@ -149,27 +95,7 @@ def check_tensor(name: str, value: object) -> Tensor:
 
 
 def check_latents(name: str, value: object, n: int | str = "N", d: int | str = "D") -> Tensor:
-    """Latents (n, d): one row per image.
-
-    Parameters
-    ----------
-    name : str
-    value : object
-    n, d : int or str
-        A size that the shape must have, or the letter that stands for it in the message.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is not a tensor, or of another shape.
-
-    Examples
-    --------
-    >>> import torch
-    >>> check_latents("gallery", torch.zeros(3), n="G", d=8)
-    Traceback (most recent call last):
-    ValueError: `gallery` must be (G, 8), got shape (3,)
-    """
+    """Latents, one row per image: `n` and `d` are sizes that the shape must have, or letters for them in the error."""
     latents = check_tensor(name, value)
     shape = latents.shape
     if len(shape) != 2 or any(isinstance(want, int) and want != got for want, got in zip((n, d), shape, strict=True)):
@@ -178,20 +104,7 @@ def check_latents(name: str, value: object, n: int | str = "N", d: int | str = "
 
 
 def check_images(images: object, name: str = "images") -> Tensor:
-    """A batch of images (N, C, H, W), or of whatever else a network takes, such as vectors (N, D) or videos.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is not a floating point tensor, has no images, or is a single image without a batch dimension.
-
-    Examples
-    --------
-    >>> import torch
-    >>> check_images(torch.zeros(3, 64, 64))
-    Traceback (most recent call last):
-    ValueError: images must be (N, C, H, W), got shape (3, 64, 64); a batch of one image is image[None]
-    """
+    """A batch of images (N, C, H, W), or of whatever else a network takes, such as vectors (N, D) or videos."""
     if not isinstance(images, Tensor):
         raise TypeError(f"{name} must be a tensor (N, C, H, W), got {type(images).__name__}")
     if images.ndim == 3:
@@ -204,13 +117,7 @@ def check_images(images: object, name: str = "images") -> Tensor:
 
 
 def check_network(model: object, name: str = "model") -> nn.Module:
-    """A network that runs in Python, so that its layers can be read.
-
-    Raises
-    ------
-    TypeError
-        If it is not a module, or was scripted or traced by `torch.jit`.
-    """
+    """A network that runs in Python, so that its layers can be read: none scripted or traced by `torch.jit`."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"`{name}` must be an nn.Module, got {type(model).__name__}")
     if isinstance(model, torch.jit.ScriptModule):
@@ -225,19 +132,8 @@ def check_network(model: object, name: str = "model") -> nn.Module:
 def network_refusals(images: Tensor, network: nn.Module, where: str = "the network") -> Iterator[None]:
     """Run a network; if it fails because of the images, say what is wrong with them.
 
-    Errors that do not concern the images are left as they are.
-
-    Parameters
-    ----------
-    images : Tensor (N, C, H, W)
-    network : nn.Module
-    where : str
-        How far the images had to get, such as "layer '3'".
-
-    Raises
-    ------
-    TypeError, ValueError
-        If dtype, channels or size of the images do not suit the network, or no gradient can pass it.
+    Errors that do not concern the images are left as they are. `where` is how far the images had to get, such as
+    "layer '3'".
     """
     try:
         yield
@@ -269,26 +165,14 @@ def _refusal(reason: str, images: Tensor, network: nn.Module, where: str) -> Exc
 
 
 def check_encoded(latents: object, n: int) -> Tensor:
-    """What an encoder returned for n images, if it is latents (n, D).
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
-    """
+    """What an encoder returned for n images, if it is latents (n, D)."""
     if not isinstance(latents, Tensor) or latents.ndim != 2 or len(latents) != n:
         raise ValueError(f"the encoder must return latents (N, D) = ({n}, D), got {describe(latents)}")
     return latents
 
 
 def check_one_device(**tensors: Tensor | None) -> None:
-    """Check that tensors are on one device; None is ignored.
-
-    Raises
-    ------
-    ValueError
-        If there are several; the message names the device of each.
-    """
+    """Refuse tensors on several devices; None is ignored."""
     devices = {name: str(value.device) for name, value in tensors.items() if value is not None}
     if len(set(devices.values())) > 1:
         found = ", ".join(f"`{name}` on {device}" for name, device in devices.items())
@@ -296,20 +180,7 @@ def check_one_device(**tensors: Tensor | None) -> None:
 
 
 def check_one_dtype(**tensors: Tensor | None) -> None:
-    """Check that tensors have one dtype; None is ignored.
-
-    Raises
-    ------
-    TypeError
-        If there are several; the message names the dtype of each.
-
-    Examples
-    --------
-    >>> import torch
-    >>> check_one_dtype(query=torch.zeros(1), weight=torch.zeros(1).double())
-    Traceback (most recent call last):
-    TypeError: expected one dtype, got `query` of torch.float32, `weight` of torch.float64
-    """
+    """Refuse tensors of several dtypes; None is ignored."""
     dtypes = {name: value.dtype for name, value in tensors.items() if value is not None}
     if len(set(dtypes.values())) > 1:
         found = ", ".join(f"`{name}` of {dtype}" for name, dtype in dtypes.items())
@@ -325,13 +196,7 @@ def is_finite(values: Tensor) -> bool:
 
 
 def check_finite(name: str, values: Tensor) -> Tensor:
-    """Check that a tensor holds neither NaN nor infinity.
-
-    Raises
-    ------
-    ValueError
-        If it does.
-    """
+    """A tensor that holds neither NaN nor infinity."""
     if not is_finite(values):
         raise ValueError(f"`{name}` must be finite, got NaN or infinity")
     return values

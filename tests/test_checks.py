@@ -19,8 +19,10 @@ REFUSED: list[tuple[type[Exception], str, Callable[[], Any]]] = [
     (ValueError, "`k` must be a positive integer, got True", lambda: checks.check_integer("k", True)),
     (ValueError, "`k` must be a positive integer, got 2.0", lambda: checks.check_integer("k", 2.0)),
     (ValueError, "`k` must be an integer of at least 0, got -1", lambda: checks.check_integer("k", -1, least=0)),
+    (ValueError, "`k` must be an integer of at least 2, got 1", lambda: checks.check_integer("k", 1, least=2)),
     (ValueError, "`k` must be a positive integer or None, got 0", lambda: checks.check_integer("k", 0, also="None")),
     (TypeError, "`t` must be a number, got None", lambda: checks.check_number("t", None)),
+    (TypeError, "`t` must be a number, got '0.9'", lambda: checks.check_number("t", "0.9")),
     (TypeError, "`t` must be a number, got True", lambda: checks.check_number("t", True)),
     (ValueError, "`t` must be finite, got nan", lambda: checks.check_number("t", math.nan)),
     (ValueError, "`rule` must be one of ('a', 'b'), got 'c'", lambda: checks.check_choice("rule", "c", ("a", "b"))),
@@ -34,6 +36,11 @@ REFUSED: list[tuple[type[Exception], str, Callable[[], Any]]] = [
     (ValueError, "`z` must be (N, D), got shape (3,)", lambda: checks.check_latents("z", torch.ones(3))),
     (ValueError, "`z` must be (G, 4), got shape (2, 3)", lambda: checks.check_latents("z", torch.ones(2, 3), "G", 4)),
     (ValueError, "`z` must be (5, D), got shape (2, 3)", lambda: checks.check_latents("z", torch.ones(2, 3), 5)),
+    (
+        ValueError,
+        "images must be (N, C, H, W), got shape (3, 64, 64); a batch of one image is image[None]",
+        lambda: checks.check_images(torch.zeros(3, 64, 64)),
+    ),
     (
         ValueError,
         "the encoder must return latents (N, D) = (2, D), got shape (2, 3, 4)",
@@ -70,3 +77,4 @@ def test_what_passes_is_returned() -> None:
     assert all(value is z for value in (checks.check_tensor("z", z), checks.check_latents("z", z, 2, 3)))
     assert checks.check_encoded(z, 2) is z
     assert checks.check_finite("z", z) is z
+    assert (checks.describe(z), checks.describe([1, 2])) == ("shape (2, 3)", "a list")
