@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 
@@ -34,7 +35,8 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     """
     path = weights_file(path)
     try:
-        state = _read_file(path)
+        is_safe = path.suffix == ".safetensors"
+        state = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} is not a readable state dict (.pth or .safetensors): {error}") from error
     for key in ("state_dict", "model"):
@@ -53,14 +55,6 @@ def weights_file(path: str | Path, expected: str = "the path of a state dict") -
     if not Path(path).is_file():
         raise FileNotFoundError(f"no weights at {path}: expected {expected}")
     return Path(path)
-
-
-def _read_file(path: Path) -> object:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def channels_last(network: nn.Module) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import transformers
@@ -11,29 +12,13 @@ from torch import Tensor
 from transformers import AutoImageProcessor
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 
+from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.sources.wanted import Foreign, Wanted
 
 FILE = "preprocessor_config.json"
 
 
-class Processed:
-    """An image as a processor returns it, given options such as `size` in place of its own.
-
-    PIL image or tensor in [0, 1] -> (3, H, W).
-    """
-
-    def __init__(self, processor: Foreign, options: Mapping[str, object]) -> None:
-        self.processor = processor
-        self.options = dict(options)
-
-    def __call__(self, image: object) -> Tensor:
-        """The image as the network takes it."""
-        scaled = {"do_rescale": False} if isinstance(image, Tensor) else {}
-        result: Tensor = self.processor(images=image, return_tensors="pt", **scaled, **self.options)["pixel_values"][0]
-        return result
-
-
-def find_transform(origin: str, config: Foreign, wanted: Wanted, local: bool) -> Processed:
+def find_transform(origin: str, config: Foreign, wanted: Wanted, local: bool) -> ImageTransform:
     """The transform that belongs to a network, whose `config` is of `origin`: a folder, an id on the Hub, or a type."""
     options: dict[str, object] = {f"image_{name}": value for name, value in wanted.normalisation().items()}
     size = wanted.image_size
@@ -48,7 +33,14 @@ def find_transform(origin: str, config: Foreign, wanted: Wanted, local: bool) ->
             )
     else:
         processor = AutoImageProcessor.from_pretrained(origin, trust_remote_code=False, local_files_only=local)
-    return Processed(processor, {**options, **_sizes(processor, size)})
+    return partial(_processed, processor, {**options, **_sizes(processor, size)})
+
+
+def _processed(processor: Foreign, options: Mapping[str, object], image: object) -> Tensor:
+    """An image (PIL, or a tensor in [0, 1]) as a processor returns it, (3, H, W), given options in place of its own."""
+    scaled = {"do_rescale": False} if isinstance(image, Tensor) else {}
+    result: Tensor = processor(images=image, return_tensors="pt", **scaled, **options)["pixel_values"][0]
+    return result
 
 
 def _default(config: Foreign) -> Foreign:

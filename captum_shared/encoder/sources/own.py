@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -41,22 +40,15 @@ def load(wanted: Wanted) -> tuple[nn.Module, ImageTransform]:
 
 def _import_factory(name: str) -> Callable[[], object]:
     module_name, _, attribute = name.partition(":")
-    with _working_directory_importable():
-        try:
-            factory: object = getattr(import_module(module_name), attribute, None)
-        except Exception as error:  # whatever the user's module does
-            reason = error if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
-            raise ValueError(f"cannot import {module_name!r} for model {name!r}: {reason}") from error
+    here = str(Path.cwd())
+    sys.path.insert(0, here)  # console scripts, unlike ``python -m``, do not have it there
+    try:
+        factory: object = getattr(import_module(module_name), attribute, None)
+    except Exception as error:  # whatever the user's module does
+        reason = error if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"cannot import {module_name!r} for model {name!r}: {reason}") from error
+    finally:
+        sys.path.remove(here)
     if not callable(factory):
         raise ValueError(f"{module_name!r} has no callable {attribute!r}; expected 'module:callable', got {name!r}")
     return factory
-
-
-@contextmanager
-def _working_directory_importable() -> Iterator[None]:
-    """Console scripts, unlike ``python -m``, do not have the working directory on the path."""
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(Path.cwd()))
