@@ -29,16 +29,11 @@ CREATE TABLE IF NOT EXISTS kept (identity TEXT, image TEXT, z BLOB, checksum TEX
 class LatentCache:
     """Latents of images in a database file, ``latents.sqlite``, for one encoder with its transforms.
 
-    The file is made when the first latents are put there. A transaction per batch: a process killed at any moment
-    leaves whole rows only, and several may write at once. Each row has a checksum; those that are damaged are named in
-    a warning and count as not there. A file that is no database, or a damaged one, is set aside as
-    ``latents.sqlite.damaged``. An OSError names the file if it cannot be made, read or written, as on a full disk.
-
-    Parameters
-    ----------
-    folder : path
-    identity : Identity
-        Of all that determines latents apart from the image.
+    The identity is that of all that determines latents apart from the image. The file is made when the first latents
+    are put there, with a transaction per batch: a process killed at any moment leaves whole rows only, and several may
+    write at once. Each row has a checksum; those that are damaged are named in a warning and count as not there. A file
+    that is no database, or a damaged one, is set aside as ``latents.sqlite.damaged``. An OSError names the file if it
+    cannot be made, read or written, as on a full disk.
     """
 
     def __init__(self, folder: str | os.PathLike[str], identity: Identity) -> None:

@@ -24,17 +24,10 @@ _BATCHES = 4  # of a task
 class ImagePass(Generic[Item, Result]):
     """What is done with every batch of some images.
 
-    Attributes
-    ----------
-    function : callable
-        From a batch, a list of items, to a result, without gradients. It depends on the batch alone.
-    source : Dataset
-    batch_size : int
-    num_workers : int
-        Processes that read images, where the pass runs in this process. With 0, this process does.
-    ahead : bool
-        Without processes, whether a thread reads the next batch in the meantime: Pillow and torch leave the interpreter
-        to others while they compute. Items are read one after the other all the same.
+    The function takes a batch, a list of items, without gradients; what it returns depends on the batch alone. Where
+    the pass runs in this process, images are read by `num_workers` processes or, with 0, by this one. If `ahead`, one
+    of its threads reads the next batch in the meantime: Pillow and torch leave the interpreter to others while they
+    compute. Items are read one after the other all the same.
     """
 
     function: Callable[[list[Item]], Result]

@@ -22,51 +22,23 @@ _STRETCH = 1.5
 
 @dataclass(frozen=True)
 class SurveyedLayer:
-    """A layer as it was in one forward pass.
-
-    Attributes
-    ----------
-    name : str
-    kind : str
-        Its class.
-    shape : tuple of int or None
-        Of its output for one image; None if that is no tensor.
-    form : str
-        "map", "tokens", "vector", or "" if it is none of them.
-    pools : tuple of str
-        Poolings that suit it, "grid" for the side of a grid; empty for vectors, which need none.
-    reason : str
-        Why the network cannot be cut here; empty if it can.
-    block : bool
-        Whether it is tried if the layers to choose from are "auto".
-    """
+    """A layer as it was in one forward pass."""
 
     name: str
-    kind: str
-    shape: tuple[int, ...] | None
-    form: str = ""
-    pools: tuple[str, ...] = ()
-    reason: str = ""
-    block: bool = False
+    kind: str  # its class
+    shape: tuple[int, ...] | None  # of its output for one image; None if that is no tensor
+    form: str = ""  # "map", "tokens", "vector", or "" if it is none of them
+    pools: tuple[str, ...] = ()  # that suit it, "grid" for the side of a grid; empty for vectors, which need none
+    reason: str = ""  # why the network cannot be cut here; empty if it can
+    block: bool = False  # whether it is tried if the layers to choose from are "auto"
 
 
 def survey_layers(model: nn.Module, example: Tensor) -> list[SurveyedLayer]:
-    """All modules that are called for an image, in the order in which they first return.
+    """All modules that are called for an image (1, C, H, W), in the order in which they first return.
 
     A network can be cut at a layer that is called once and returns one floating point tensor, of a row for each image,
     that depends on the images, so that gradients reach them. Layers without parts that only pass on their input, such
-    as dropout, are of no use.
-
-    Parameters
-    ----------
-    model : nn.Module
-        In the mode in which it is used.
-    example : Tensor (1, C, H, W)
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the image does not suit the network.
+    as dropout, are of no use. The network is run in the mode in which it is.
     """
     modules = {name: module for name, module in model.named_modules() if name}
     before: dict[int, tuple[object, float]] = {}
