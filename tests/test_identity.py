@@ -20,12 +20,13 @@ from torch.utils.data import TensorDataset
 from torchvision import transforms as T
 
 from captum_shared import LatentEncoder, encode_images
-from captum_shared.encoder.identity import PASSES, identify, identify_network, identify_transform
+from captum_shared.encoder.identity import identify, identify_network, identify_transform
 from captum_shared.encoder.preprocessing import preprocessing
 from captum_shared.store import Identity
 
 IMAGE = Image.new("RGB", (40, 30), (10, 200, 30))
 X = torch.zeros(3, 24, 24)
+PASSES = 6  # of an identity, one image each: two for each of three probes
 
 
 class Net(nn.Module):

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import captum_shared as cs
-from captum_shared.encoder.identity import PASSES
 from captum_shared.selectivity import TopActivations, checkpoint, top_activations
 from captum_shared.selectivity.ranking import RunningTop
 
 PARTS = ("activations", "images", "positions")
+PASSES = 6  # of an identity, one image each: two for each of three probes
 
 
 def brute_force(maps: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -184,10 +184,9 @@ def exact_network() -> nn.Module:
 KILLED = """
     import os, sys, torch
     from pathlib import Path
-    from captum_shared.encoder.identity import PASSES
     from captum_shared.selectivity import checkpoint, top_activations
     sys.path.insert(0, {tests!r})
-    from test_selectivity_top import exact_network
+    from test_selectivity_top import PASSES, exact_network
     checkpoint.SECONDS_BETWEEN, checkpoint.SHARE = 0, float("inf")
     calls = []
     def stop(*_):

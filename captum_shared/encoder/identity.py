@@ -26,10 +26,7 @@ from captum_shared.store import Identity, close, tensor_bytes
 ImageTransform = Callable[[Any], Tensor]
 """An image (PIL) -> what a network takes, a tensor (C, H, W)."""
 
-CALLS = 4
-"""How often each probe image is transformed, to reveal random steps, such as mirroring half of the time."""
-PASSES = 6
-"""Forward passes of one image each that an identity takes: two for each of three probes."""
+_CALLS = 4  # of the transform for each probe image, to reveal random steps, such as mirroring half of the time
 _SIZES = ((61, 47), (192, 256), (400, 300))
 _DIRECTIONS = 8
 
@@ -94,7 +91,7 @@ def _transformed(transform: ImageTransform, probe: object) -> tuple[float, ...] 
     """A transformed probe, or why it cannot be transformed: a transform that crops cannot take small images."""
     try:
         with random_state_kept():
-            first, *others = (as_tensor(transform(probe)) for _ in range(CALLS))
+            first, *others = (as_tensor(transform(probe)) for _ in range(_CALLS))
     except Exception as error:
         return error
     sketch = _sketch(first)
