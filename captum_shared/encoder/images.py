@@ -92,12 +92,12 @@ def encode_images(
     source = ImageSource(images, transform, keep_digest=cache is not None)
     rows: dict[int, Tensor] = {}
     failures: dict[int, str] = {}
-    with evaluating(encoder), torch.no_grad(), tqdm(total=len(source), disable=not progress, unit="image") as bar:
+    with evaluating(encoder), torch.no_grad():
         store = None if cache is None else _open_cache(cache, encoder, source, autocast)
         encode = partial(_encode_batch, encoder, source, store, device, autocast)
-        image_pass = ImagePass(encode, source, batch_size, num_workers, source.of_paths)
-        with closing(image_pass.results()) as results:
-            for new, failed in results:
+        batches = ImagePass(encode, source, batch_size, num_workers, source.of_paths).results()
+        with closing(batches), tqdm(total=len(source), disable=not progress, unit="image") as bar:
+            for new, failed in batches:
                 _check_finite(new, images)
                 rows.update(new)
                 failures.update(failed)
@@ -214,10 +214,10 @@ def _latents(encoder: nn.Module, x: Tensor) -> Tensor:
 
 def _check_finite(rows: dict[int, Tensor], images: Images) -> None:
     """Unreadable images get NaN; an encoder that gives NaN must not be mistaken for them."""
-    if rows and not is_finite(torch.stack(list(rows.values()))):
-        index = next(index for index, row in rows.items() if not is_finite(row))
-        name = images[index] if isinstance(images[index], (str, Path)) else f"image {index}"
-        raise ValueError(f"the encoder gives NaN or infinite latents for {name}")
+    for index, row in rows.items():
+        if not is_finite(row):
+            name = images[index] if isinstance(images[index], (str, Path)) else f"image {index}"
+            raise ValueError(f"the encoder gives NaN or infinite latents for {name}")
 
 
 def stack_images(items: list[ImageItem]) -> Tensor:
