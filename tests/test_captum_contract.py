@@ -14,7 +14,7 @@ from captum.metrics import infidelity, sensitivity_max
 from torch import Tensor, nn
 
 import captum_shared as cs
-from captum_shared import LatentEncoder, LayerParallelBackprop, LinearReadout, ParallelBackprop
+from captum_shared import LatentEncoder, LayerCorrespondence, LayerParallelBackprop, LinearReadout, ParallelBackprop
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -251,9 +251,21 @@ def test_no_warning_from_captum_about_gradients(encoder: LatentEncoder, pair: An
         ParallelBackprop(encoder).attribute(pair, readout=readout, target=0, n_steps=3)
 
 
-def test_training_mode_warns(encoder: LatentEncoder, pair: Any, readout: LinearReadout) -> None:
-    with pytest.warns(UserWarning, match=r"training mode.*encoder.eval\(\)"):
-        ParallelBackprop(encoder.train(), engine=ca.Saliency).attribute(pair, readout=readout, target=0)
+def test_training_mode_warns_at_the_users_line(encoder: LatentEncoder, pair: Any, readout: LinearReadout) -> None:
+    encoder.train()
+    gradient, integrated = ParallelBackprop(encoder, engine=ca.Saliency), ParallelBackprop(encoder)
+    for run in (
+        lambda: gradient.attribute(pair, readout=readout, target=0),
+        lambda: integrated.attribute(pair, readout=readout, target=0, n_steps=3),
+        lambda: integrated.attribute_neurons(pair, readout, n_steps=3),
+        lambda: integrated.shared_weights(pair, readout, target=0),
+        lambda: LayerParallelBackprop(encoder).attribute(pair, readout=readout, target=0),
+        lambda: LayerCorrespondence(encoder).attribute(pair, readout=readout, target=0),
+        lambda: ca.NoiseTunnel(gradient).attribute(pair, nt_samples=1, readout=readout, target=0),
+    ):
+        with pytest.warns(UserWarning, match=r"training mode.*encoder.eval\(\)") as caught:
+            run()
+        assert {warning.filename for warning in caught} == {__file__}
 
 
 def test_public_names_of_the_design() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import torch
@@ -14,7 +13,6 @@ from captum_shared.attribution.inputs import (
     Pair,
     Readout,
     Target,
-    check_center,
     check_encoder,
     check_given_shared,
     check_pair,
@@ -22,7 +20,7 @@ from captum_shared.attribution.inputs import (
     resolve_reference,
     resolve_weight,
 )
-from captum_shared.checks import check_choice, check_encoded, network_refusals
+from captum_shared.checks import check_choice, check_encoded, check_tensor, network_refusals
 from captum_shared.similarity import Rule, find_rule, shared_weights, transposed
 
 CONSTANTS = ("common", "crossed")
@@ -48,7 +46,7 @@ class PairAttribution(GradientAttribution):
         self.encoder = check_encoder(encoder)
         self.forward_module = SharedForward(encoder)
         self.rule = rule
-        self.center = check_center(center)
+        self.center = None if center is None else check_tensor("center", center)
         self.constants = check_choice("constants", constants, CONSTANTS)
         super().__init__(self._pair_forward)
 
@@ -83,11 +81,9 @@ class PairAttribution(GradientAttribution):
         raise NotImplementedError(f"attribute_future is not implemented for {type(self).__name__}")
 
     def _pair_forward(self, x: Tensor, x_ref: Tensor, shared: Tensor, shared_ref: Tensor | None = None) -> Tensor:
-        shared_ref = shared if shared_ref is None else shared_ref
-        result: Tensor = self.forward_module(x, differentiable_copy(shared)) + self.forward_module(
-            x_ref, differentiable_copy(shared_ref)
-        )
-        return result
+        own: Tensor = self.forward_module(x, differentiable_copy(shared))
+        other: Tensor = self.forward_module(x_ref, differentiable_copy(shared if shared_ref is None else shared_ref))
+        return own + other
 
     def _recipe(
         self, readout: object, target: object, frozen: object, center: Tensor | None, reference_latents: object
@@ -115,36 +111,18 @@ class PairAttribution(GradientAttribution):
     ) -> Pair:
         """By the rule: one constant for both images of each pair, or each image's from the other image."""
         other = z_ref.to(z) if reference_latents is None else resolve_reference(reference_latents, z).expand_as(z)
-        shared = self._combined(z, other, weight, center, self.rule)
-        if self.constants == "common":
-            return shared, shared
-        return shared, self._combined(other, z, weight, center, transposed(self.rule))
-
-    def _combined(self, z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor | None, rule: str | Rule) -> Tensor:
-        center = self.center if center is None else center
-        if z_ref.shape[-1] != z.shape[1]:
+        if other.shape[1] != z.shape[1]:
             raise ValueError(
-                f"images and references must have the same number of latents, got {z.shape[1]} and {z_ref.shape[-1]}; "
+                f"images and references must have the same number of latents, got {z.shape[1]} and {other.shape[1]}; "
                 "images of different sizes need a pool that does not depend on the size"
             )
+        center = self.center if center is None else center
         center = center.detach().to(z) if isinstance(center, Tensor) else center
-        return shared_weights(z, z_ref, weight, rule, center)
+        shared = shared_weights(z, other, weight, self.rule, center)
+        if self.constants == "common":
+            return shared, shared
+        return shared, shared_weights(other, z, weight, transposed(self.rule), center)
 
     def _latents(self, x: Tensor) -> Tensor:
-        warn_if_training(self.encoder)
         with network_refusals(x, self.encoder, "the encoder"):
             return check_encoded(self.encoder(x), len(x))
-
-
-def warn_if_training(encoder: nn.Module) -> None:
-    """Warn, at the line of the user, if a part of the encoder that depends on its mode is in training mode."""
-    if any(module.training for module in encoder.modules() if _depends_on_mode(module)):
-        warnings.warn(
-            "the encoder is in training mode: dropout and batch normalisation make the maps random and dependent on "
-            "the batch; call encoder.eval()",
-            stacklevel=5,
-        )
-
-
-def _depends_on_mode(module: nn.Module) -> bool:
-    return isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd))

@@ -7,7 +7,6 @@ from captum.attr import GradientAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from captum_shared.attribution.base import warn_if_training
 from captum_shared.attribution.inputs import Pair, Readout, Target, check_pair, resolve_weight
 from captum_shared.attribution.layer import LayerOutput, check_map_encoder, see_layer
 from captum_shared.attribution.shares import Shares, position_shares
@@ -99,7 +98,6 @@ class LayerCorrespondence(GradientAttribution):
         """
         with torch.inference_mode(mode=False), torch.no_grad():
             x, x_ref = check_pair(inputs, self.encoder)
-            warn_if_training(self.encoder)
             shares, shares_ref = (self.shares(self._see(image)) for image in (x, x_ref))
             weight = resolve_weight(readout, target, shares.rest)
             weights = weight.expand_as(shares.rest)

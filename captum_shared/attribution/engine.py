@@ -45,6 +45,7 @@ _OURS = ("inputs", "target", "additional_forward_args")
 _CPU_BYTES, _DEVICE_BYTES = 128 * 2**20, 2 * 2**30
 _CPU_IMAGES = 4, 8
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+# Methods that are known not to change the network while they run.
 _WITHOUT_HOOKS = (Saliency, IntegratedGradients, InputXGradient, GradientShap, FeatureAblation, FeaturePermutation,
                   Occlusion, ShapleyValueSampling, ShapleyValues, KernelShap, Lime)  # fmt: skip
 _NO_GRADIENT = ("does not require grad", "appears to not have been used in the graph", "unreachable")
@@ -54,11 +55,6 @@ class SharedForward(nn.Module):
     """The scalar c . z(x) of each image, which the engines explain.
 
     Since the map is linear in the Jacobian J of the latents, the attribution of this scalar is J^T c.
-
-    Parameters
-    ----------
-    encoder : nn.Module
-        (N, ...) -> (N, D).
     """
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -98,13 +94,7 @@ def _measure_kept_bytes(encoder: nn.Module, x: Tensor) -> int:
 
 
 def make_engine(factory: object, forward: nn.Module) -> Attribution:
-    """The Captum method that `factory` makes for the forward module.
-
-    Raises
-    ------
-    TypeError
-        If `factory` is not a class or callable that makes a Captum method from one forward module.
-    """
+    """The Captum method that `factory`, a class or a callable, makes for the forward module."""
     if isinstance(factory, Attribution) or not callable(factory):
         raise TypeError(
             f"`engine` must be a Captum class or a callable that takes the forward module, got {_name(factory)}; "
@@ -124,40 +114,26 @@ def is_plain_gradient(method: Attribution) -> bool:
     return type(method) is Saliency
 
 
-def hangs_hooks(method: Attribution) -> bool:
-    """Whether the method may change the network while it runs: all but those that are known not to."""
-    return type(innermost(method)) not in _WITHOUT_HOOKS
-
-
-def innermost(method: Attribution) -> Attribution:
-    """The method inside wrappers such as NoiseTunnel."""
-    while hasattr(method, "attribution_method"):
-        method = method.attribution_method
-    return method
+def _nested(method: Attribution) -> list[Attribution]:
+    """The method and those inside it, if it wraps others as NoiseTunnel does; the innermost is the last."""
+    methods = [method]
+    while hasattr(methods[-1], "attribution_method"):
+        methods.append(methods[-1].attribution_method)
+    return methods
 
 
 def check_arguments(method: Attribution, arguments: Arguments) -> None:
-    """Refuse arguments that the engine does not take.
-
-    Raises
-    ------
-    TypeError
-        Naming the argument and those that the engine takes.
-    ValueError
-        If a number of steps, samples or images is not a positive integer, or the rule of integration is unknown.
-    """
+    """Refuse arguments that the engine does not take, and numbers and names that cannot be right."""
     if not arguments:
         return
-    layers = [method]
-    while hasattr(layers[-1], "attribution_method"):
-        layers.append(layers[-1].attribution_method)
-    known = {name for layer in layers for name in inspect.signature(layer.attribute).parameters}
+    methods = _nested(method)
+    known = {name for each in methods for name in inspect.signature(each.attribute).parameters}
     known -= {"self", "kwargs", "args", *_OURS}
     for name in arguments:
         if name not in known:
             raise TypeError(f"engine {type(method).__name__} takes no argument {name!r}; it takes {sorted(known)}")
     check_counts(arguments)
-    if isinstance(innermost(method), IntegratedGradients) and "method" in arguments:
+    if isinstance(methods[-1], IntegratedGradients) and "method" in arguments:
         check_choice("method", arguments["method"], SUPPORTED_METHODS)
 
 
@@ -167,16 +143,14 @@ def split_arguments(
     """The engine's arguments for the image and for the reference.
 
     As in Captum, where the inputs are a tuple, an argument may be a tuple of two, one for each.
-
-    Raises
-    ------
-    ValueError
-        If there is not one of a kind for each, or one is not on the device of its images.
-    TypeError
-        If a baseline is neither a number nor a tensor of the images' dtype.
     """
-    _check_baselines(arguments.get("baselines"))
-    distribution = isinstance(innermost(method), (DeepLiftShap, GradientShap))
+    baselines = arguments.get("baselines")
+    if isinstance(baselines, tuple) and len(baselines) != 2:
+        raise ValueError(
+            f"`baselines` must be a number, a tensor or a tuple of two, got a tuple of {len(baselines)}; "
+            "a tuple holds one for the images and one for the references"
+        )
+    distribution = isinstance(_nested(method)[-1], (DeepLiftShap, GradientShap))
     sides: tuple[dict[str, object], dict[str, object]] = ({}, {})
     for name, value in arguments.items():
         for side, argument, x in zip(sides, _of_each_image(name, value), pair, strict=True):
@@ -195,17 +169,9 @@ def _of_each_image(name: str, value: object) -> tuple[object, object]:
     return value[0], value[1]
 
 
-def _check_baselines(baselines: object) -> None:
-    if isinstance(baselines, tuple) and len(baselines) != 2:
-        raise ValueError(
-            f"`baselines` must be a number, a tensor or a tuple of two, got a tuple of {len(baselines)}; "
-            "a tuple holds one for the images and one for the references"
-        )
-
-
 def with_defaults(method: Attribution, forward: SharedForward, x: Tensor, arguments: Arguments) -> Arguments:
     """The arguments with our defaults: signed gradients, and integrated gradients in chunks of bounded memory."""
-    inner = innermost(method)
+    inner = _nested(method)[-1]
     if isinstance(inner, Saliency):
         return {"abs": False, **arguments}
     if isinstance(inner, IntegratedGradients) and "internal_batch_size" not in arguments:
@@ -229,16 +195,11 @@ def chunk_size(forward: SharedForward, x: Tensor) -> int:
 def run_engine(
     method: Attribution, forward: SharedForward, x: Tensor, shared: Tensor, arguments: Arguments
 ) -> Attributed:
-    """The engine's attribution of c . z(x), detached and in the dtype of `x`; the network is left as it was.
-
-    Raises
-    ------
-    ValueError
-        If the encoder gives no gradient with respect to the images.
-    """
-    with unchanged(forward) if hangs_hooks(method) else nullcontext(), differentiable(forward):
+    """The engine's attribution of c . z(x), detached and in the dtype of `x`; the network is left as it was."""
+    inner = _nested(method)[-1]
+    with nullcontext() if type(inner) in _WITHOUT_HOOKS else unchanged(forward), differentiable(forward):
         complete = with_defaults(method, forward, x, arguments)
-        if isinstance(innermost(method), LRP):
+        if isinstance(inner, LRP):
             _give_rules_to_idle_modules(forward, x[:1], shared[:1])
         results = [_attribute(method, x[some], shared[some], _of_block(complete, some, len(x)))
                    for some in _blocks(method, len(x), complete)]  # fmt: skip

@@ -22,20 +22,8 @@ _saved = attrgetter(*(f"_saved_{name}" for name in (
 def summed_gradients(z: Tensor, points: Tensor, shared: Tensor, weights: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Weighted sums over points of the gradients J^T c: a backward pass for each constant, from one forward pass.
 
-    Parameters
-    ----------
-    z : Tensor (S * N, D)
-        Latents, with their graph.
-    points : Tensor (S * N, ...)
-        The leaf they were computed from: for each of S points of a path N images.
-    shared : Tensor (N, K, D)
-    weights : Tensor (S,)
-        Of the points.
-
-    Yields
-    ------
-    (slice, Tensor (N, k, ...))
-        Which of the K constants, and their sums.
+    Latents `z` (S N, D) come from the leaf `points` (S N, ...), N images for each of S points of a path, which have
+    `weights` (S,). Yields which of the K constants `shared` (N, K, D), and their sums (N, k, ...).
     """
     n_points, n_constants = len(weights), shared.shape[1]
     layer = first_convolution(z, points) if min(n_points, n_constants) > 1 else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 
@@ -34,13 +36,7 @@ _OPTIONAL_COUNTS = ("internal_batch_size", "nt_samples_batch_size")
 
 
 def check_pair(inputs: object, encoder: nn.Module) -> Pair:
-    """The two batches of images, detached from any graph.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `inputs` is not a pair of finite floating point batches of as many images, on the encoder's device.
-    """
+    """The two batches of as many finite images on the encoder's device, detached from any graph."""
     if not isinstance(inputs, tuple) or len(inputs) != 2:
         found = f"a tuple of {len(inputs)}" if isinstance(inputs, tuple) else f"a {type(inputs).__name__}"
         raise TypeError(f"`inputs` must be a tuple (images, references) of two tensors, got {found}")
@@ -49,17 +45,17 @@ def check_pair(inputs: object, encoder: nn.Module) -> Pair:
         raise ValueError(f"images and references must come in pairs, got {len(x)} images and {len(x_ref)} references")
     if x.device != x_ref.device:
         raise ValueError(f"images are on {x.device}, references are on {x_ref.device}; expected one device")
+    if any(module.training for module in encoder.modules() if _depends_on_mode(module)):
+        warnings.warn(
+            "the encoder is in training mode: dropout and batch normalisation make the maps random and dependent on "
+            "the batch; call encoder.eval()",
+            stacklevel=_level_of_the_user(),
+        )
     return x, x_ref
 
 
 def check_encoder(encoder: object) -> nn.Module:
-    """The encoder, if it is a module that gradients can pass.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is not a module, or was made in inference mode.
-    """
+    """The encoder, if it is a module that gradients can pass: not one made in inference mode."""
     if not isinstance(encoder, nn.Module):
         raise TypeError(f"`encoder` must be an nn.Module (N, C, H, W) -> (N, D), got {type(encoder).__name__}")
     if any(value.is_inference() for value in (*encoder.parameters(), *encoder.buffers())):
@@ -68,13 +64,7 @@ def check_encoder(encoder: object) -> nn.Module:
 
 
 def resolve_weight(readout: object, target: object, z: Tensor) -> Tensor:
-    """The readout of the neuron, or of one neuron per pair, as (D,) or (N, D), like the latents `z` (N, D).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the shape does not fit, the target is missing, out of range or superfluous, or a value is not finite.
-    """
+    """The readout of the neuron, or of one neuron per pair, as (D,) or (N, D), like the latents `z` (N, D)."""
     if readout is None:
         raise ValueError("`readout` is missing: expected readout=w, (D,) or (N, D), or a LinearReadout with `target`")
     weight = (
@@ -109,25 +99,8 @@ def check_given_shared(shared: object, z: Tensor) -> Tensor:
     return check_shared(differentiable_copy(shared))
 
 
-def check_center(center: object) -> Tensor | None:
-    """What rules compare the reference with, if it is a tensor; None is none.
-
-    Raises
-    ------
-    TypeError
-        If it is anything else.
-    """
-    return None if center is None else check_tensor("center", center)
-
-
 def resolve_reference(reference_latents: object, z: Tensor) -> Tensor:
-    """Latents to take instead of the references', (D,) or (N, D), like the latents `z` (N, D).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If they are not a tensor, of another shape, or not finite.
-    """
+    """Latents to take instead of the references', (D,) or (N, D), like the latents `z` (N, D)."""
     n, d = z.shape
     latents = check_tensor("reference_latents", reference_latents)
     if tuple(latents.shape) not in ((d,), (1, d), (n, d)):
@@ -136,13 +109,7 @@ def resolve_reference(reference_latents: object, z: Tensor) -> Tensor:
 
 
 def check_counts(arguments: Arguments) -> None:
-    """Refuse numbers of steps and samples of an engine that are not positive integers.
-
-    Raises
-    ------
-    ValueError
-        Naming the argument.
-    """
+    """Refuse numbers of steps and samples of an engine that are not positive integers."""
     for name in _COUNTS:
         if name in arguments and arguments[name] != "auto":
             check_integer(name, arguments[name], also="'auto'" if name == "n_steps" else "")
@@ -152,19 +119,9 @@ def check_counts(arguments: Arguments) -> None:
 
 
 def check_baseline(baseline: object, x: Tensor, distribution: bool) -> None:
-    """Refuse what cannot be the baseline of the images `x` (N, ...).
+    """Refuse what cannot be the baseline of the images `x` (N, ...): a number, one tensor for each or one for all.
 
-    Parameters
-    ----------
-    baseline : number, Tensor (N, ...) or (1, ...), or None
-    x : Tensor (N, ...)
-    distribution : bool
-        Whether the engine takes baselines that are not one for each image, (B, ...).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is neither number nor tensor, or of another shape or dtype than the images, or not finite.
+    If the engine takes a `distribution` of baselines, there may be any number of them, (B, ...), or a function.
     """
     if baseline is None or (distribution and callable(baseline)):
         return
@@ -192,6 +149,18 @@ def check_device(name: str, value: object, x: Tensor) -> None:
     """Refuse a tensor that is not where the images `x` are."""
     if isinstance(value, Tensor) and value.device != x.device:
         raise ValueError(f"{name} must be on the device of the images, {x.device}, got {value.device}")
+
+
+def _depends_on_mode(module: nn.Module) -> bool:
+    return isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd))
+
+
+def _level_of_the_user() -> int:
+    """The `stacklevel` of the line behind all those of this package and of Captum."""
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(("captum_shared.", "captum.")):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _check_side(name: str, images: object, encoder: nn.Module) -> Tensor:

@@ -9,11 +9,12 @@ from captum.attr import LayerAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from captum_shared.attribution.base import PairAttribution, warn_if_training
+from captum_shared.attribution.base import PairAttribution
 from captum_shared.attribution.engine import differentiable
 from captum_shared.attribution.inputs import Pair, Readout, Target, check_pair
-from captum_shared.attribution.shares import MapEncoder, position_shares, why_not_linear
+from captum_shared.attribution.shares import position_shares, why_not_linear
 from captum_shared.checks import check_encoded, check_tensor, network_refusals
+from captum_shared.encoder import LatentEncoder
 from captum_shared.encoder.layers import SharedPass
 from captum_shared.similarity import Rule, origin_of
 
@@ -42,7 +43,7 @@ class LayerParallelBackprop(PairAttribution):
     Raises
     ------
     TypeError
-        If the encoder has no `feature_map`.
+        If the encoder is no `LatentEncoder`.
 
     Examples
     --------
@@ -107,25 +108,20 @@ class LayerParallelBackprop(PairAttribution):
         with torch.inference_mode(mode=False):
             pair = check_pair(inputs, self.encoder)
             recipe = self._recipe(readout, target, additional_forward_args, center, reference_latents)
-            outputs = [self._layer_output(x) for x in pair]
-            sizes = [x.shape[-2:] for x in pair]
+            seen = [self._see(x) for x in pair]
             with torch.no_grad():
                 z, z_ref = (
-                    check_encoded(self._maps.latents(output, size), len(x))
-                    for output, size, x in zip(outputs, sizes, pair, strict=True)
+                    check_encoded(self._maps.latents(one.output, one.size), len(x))
+                    for one, x in zip(seen, pair, strict=True)
                 )
                 shared = recipe(z, z_ref)
             origin = origin_of(self.rule, self.center if center is None else center)
-            maps = [
-                _coarse_maps(self._maps, output, size, c.unsqueeze(1), origin)
-                for output, size, c in zip(outputs, sizes, shared, strict=True)
-            ]
+            maps = [_coarse_maps(self._maps, one, c.unsqueeze(1), origin) for one, c in zip(seen, shared, strict=True)]
         return (maps[0].relu(), maps[1].relu()) if relu_attributions else (maps[0], maps[1])
 
-    def _layer_output(self, x: Tensor) -> object:
-        warn_if_training(self.encoder)
-        with torch.no_grad(), network_refusals(x, self.encoder, "the encoder"):
-            return self._maps.layer_output(x)
+    def _see(self, x: Tensor) -> LayerOutput:
+        with network_refusals(x, self.encoder, "the encoder"):
+            return see_layer(self._maps, x)
 
 
 @dataclass(frozen=True)
@@ -150,38 +146,23 @@ def see_layers(together: SharedPass, x: Tensor) -> list[LayerOutput]:
 
 
 def layer_maps(encoder: nn.Module, seen: LayerOutput, shared: Tensor, origin: Tensor | None = None) -> Tensor:
-    """Maps of one image for many constants, with no pass back through the network.
+    """Maps (K, h, w) of one image for constants (K, D), with no pass back through the network.
 
-    Parameters
-    ----------
-    encoder : LatentEncoder
-    seen : LayerOutput
-        Of one image, as `see_layer` gives it.
-    shared : Tensor (K, D)
-    origin : Tensor (D,), optional
-        Latents that count as nothing, as `origin_of` a rule gives them.
-
-    Returns
-    -------
-    Tensor (K, h, w)
-        As `LayerParallelBackprop` gives them one by one.
+    As `LayerParallelBackprop` gives them one by one; `origin` (D,) are the latents that count as nothing.
     """
-    return _coarse_maps(check_map_encoder(encoder), seen.output, seen.size, shared.unsqueeze(0), origin)[0]
+    return _coarse_maps(check_map_encoder(encoder), seen, shared.unsqueeze(0), origin)[0]
 
 
-def _coarse_maps(
-    encoder: MapEncoder, output: object, size: torch.Size, shared: Tensor, origin: Tensor | None
-) -> Tensor:
+def _coarse_maps(encoder: LatentEncoder, seen: LayerOutput, shared: Tensor, origin: Tensor | None) -> Tensor:
     """(N, Q, h, w) of N images' layer outputs for Q constants of each, (N, Q, D)."""
-    features = encoder.as_map(output, size)  # a layer of vectors has no positions: refused here
+    features = encoder.as_map(seen.output, seen.size)  # a layer of vectors has no positions: refused here
     if why_not_linear(encoder, features):
-        return torch.stack(
-            [_differentiated_map(encoder, check_tensor("output", output), size, c) for c in shared.unbind(1)], dim=1
-        )
+        output = check_tensor("output", seen.output)
+        return torch.stack([_differentiated_map(encoder, output, seen.size, c) for c in shared.unbind(1)], dim=1)
     return position_shares(encoder, features, origin).heat(shared).detach()
 
 
-def _differentiated_map(encoder: MapEncoder, output: Tensor, size: torch.Size, shared: Tensor) -> Tensor:
+def _differentiated_map(encoder: LatentEncoder, output: Tensor, size: torch.Size, shared: Tensor) -> Tensor:
     """A * dc.z/dA, summed over channels, (N, h, w)."""
     leaf = output.detach().requires_grad_()
     with torch.enable_grad(), differentiable(encoder):
@@ -195,8 +176,8 @@ def _differentiated_map(encoder: MapEncoder, output: Tensor, size: torch.Size, s
     return encoder.as_map(output * gradient, size).sum(dim=1)
 
 
-def check_map_encoder(encoder: object) -> MapEncoder:
+def check_map_encoder(encoder: object) -> LatentEncoder:
     """The encoder, if its layer has a map."""
-    if not isinstance(encoder, MapEncoder):
+    if not isinstance(encoder, LatentEncoder):
         raise TypeError(f"`encoder` must be a LatentEncoder, whose layer has a map, got {type(encoder).__name__}")
     return encoder

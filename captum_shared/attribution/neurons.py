@@ -31,20 +31,7 @@ def neuron_maps(method: Attribution, forward: SharedForward, x: Tensor, shared: 
 
 
 def vector_jacobian_products(z: Tensor, x: Tensor, shared: Tensor) -> Tensor:
-    """J^T c for K constants c per image, J the Jacobian of `z` with respect to `x`: one backward pass each.
-
-    Parameters
-    ----------
-    z : Tensor (N, D)
-        Latents, with their graph.
-    x : Tensor (N, ...)
-        The images they were computed from.
-    shared : Tensor (N, K, D)
-
-    Returns
-    -------
-    Tensor (N, K, ...)
-    """
+    """J^T c, (N, K, ...), for constants c (N, K, D), J the Jacobian of latents `z` in `x`: a backward pass each."""
     last = shared.shape[1] - 1
     products = [torch.autograd.grad(z, x, c, retain_graph=k < last)[0] for k, c in enumerate(shared.unbind(1))]
     return torch.stack(products, dim=1)

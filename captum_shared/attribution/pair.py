@@ -259,7 +259,7 @@ class ParallelBackprop(PairAttribution):
 
     def _one_side(self, x: Tensor, shared: Tensor, arguments: Arguments) -> Attributed:
         """The map of one image of each pair, with its convergence delta if requested."""
-        if not is_automatic(self.engine, arguments):
+        if not is_automatic(arguments):
             return run_engine(self.engine, self.forward_module, x, shared, arguments)
         complete = with_defaults(self.engine, self.forward_module, x, arguments)
         maps, delta = automatic_maps(self.engine, self.forward_module.encoder, x, shared.unsqueeze(1), complete)

@@ -19,7 +19,6 @@ from captum_shared.checks import check_integer, check_number
 
 # Points of the rule with which n_steps="auto" starts; each round doubles them. 36 are as good as 50 of Gauss's.
 _FIRST_STEPS = 9
-_LIMITS = ("tolerance", "max_steps")
 _TOLERANCE, _MAX_STEPS = 0.015, 288
 
 
@@ -41,15 +40,10 @@ class Path:
 
 @dataclass(frozen=True)
 class Integral:
-    """Mean gradients along the paths.
+    """Mean gradients along the paths, (N, K, ...), and how they were found.
 
-    Attributes
-    ----------
-    mean : Tensor (N, K, ...)
-    delta : Tensor (N, K)
-        Completeness error: the sum of the attributions minus the difference of c . z between image and baseline.
-    n_steps : Tensor (N,)
-        Gradients taken for each image.
+    `delta` (N, K) is the error of completeness: the sum of the attributions minus the difference of c . z between image
+    and baseline; `n_steps` (N,) are the gradients taken for each image.
     """
 
     mean: Tensor
@@ -57,16 +51,16 @@ class Integral:
     n_steps: Tensor
 
 
-def is_automatic(method: Attribution, arguments: Arguments) -> bool:
-    """Whether the steps are chosen by the errors of completeness and of the map.
+def is_automatic(arguments: Arguments) -> bool:
+    """Whether the steps are chosen by the errors of completeness and of the map."""
+    n_steps = arguments.get("n_steps")
+    return isinstance(n_steps, str) and n_steps == "auto"
 
-    Raises
-    ------
-    ValueError
-        If they cannot be, or `tolerance` and `max_steps` do not make sense.
-    """
-    if not _says_auto(arguments):
-        return False
+
+def without_limits(method: Attribution, arguments: Arguments) -> Arguments:
+    """The arguments without those that belong to n_steps="auto" only, which are checked here."""
+    if not is_automatic(arguments):
+        return arguments
     if type(method) is not IntegratedGradients:
         raise ValueError(
             f'n_steps="auto" needs engine IntegratedGradients itself, got {type(method).__name__}; expected a number'
@@ -76,25 +70,14 @@ def is_automatic(method: Attribution, arguments: Arguments) -> bool:
     if check_number("tolerance", arguments.get("tolerance", _TOLERANCE)) <= 0:
         raise ValueError(f"`tolerance` must be positive, got {arguments['tolerance']!r}")
     check_integer("max_steps", arguments.get("max_steps", _MAX_STEPS))
-    return True
-
-
-def without_limits(method: Attribution, arguments: Arguments) -> Arguments:
-    """The arguments without those that belong to n_steps="auto" only."""
-    limits = _LIMITS if is_automatic(method, arguments) else ()
-    return {name: value for name, value in arguments.items() if name not in limits}
-
-
-def _says_auto(arguments: Arguments) -> bool:
-    n_steps = arguments.get("n_steps")
-    return isinstance(n_steps, str) and n_steps == "auto"
+    return {name: value for name, value in arguments.items() if name not in ("tolerance", "max_steps")}
 
 
 def integrated_maps(
     method: IntegratedGradients, encoder: nn.Module, x: Tensor, shared: Tensor, arguments: Arguments
 ) -> Tensor:
     """Maps (N, K, ...) of images `x` for constants `shared` (N, K, D)."""
-    if _says_auto(arguments):
+    if is_automatic(arguments):
         return automatic_maps(method, encoder, x, shared, arguments)[0]
     path = _path(x, shared, arguments)
     rules = approximation_parameters(arguments.get("method", "gausslegendre"))

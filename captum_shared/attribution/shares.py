@@ -3,58 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar, runtime_checkable
+from itertools import product
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from captum_shared.checks import check_integer
-from captum_shared.encoder.latents import Pool
+from captum_shared.encoder import LatentEncoder
 
 Transform = Callable[[Tensor], Tensor]
 Place = TypeVar("Place", int, Tensor)
-
-
-@runtime_checkable
-class MapEncoder(Protocol):
-    """An encoder whose layer has positions, such as a `LatentEncoder`."""
-
-    pool: Pool
-    transform: Transform | None
-
-    def modules(self) -> Iterator[nn.Module]:
-        """The modules inside."""
-        ...
-
-    def layer_output(self, x: Tensor) -> object:
-        """What the layer returns for images (N, C, H, W)."""
-        ...
-
-    def latents(self, output: object, image_size: torch.Size) -> Tensor:
-        """Latents (N, D) of the layer's output."""
-        ...
-
-    def as_map(self, output: object, image_size: torch.Size) -> Tensor:
-        """The layer's output as a map (N, K, h, w)."""
-        ...
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of the grid that a map is pooled to, and the positions that it averages."""
-
-    row: int
-    column: int
-    rows: slice
-    columns: slice
-
-    @property
-    def size(self) -> int:
-        """Number of positions."""
-        return int((self.rows.stop - self.rows.start) * (self.columns.stop - self.columns.start))
 
 
 @dataclass(frozen=True)
@@ -92,14 +54,16 @@ class Shares:
         pulled = self._pulled_back(shared.flatten(0, 1)).unflatten(0, shared.shape[:2]).unflatten(2, self.grid)
         rest = shared * self.rest.unsqueeze(1)
         spread = rest.unflatten(2, self.grid).sum(2) if self._keeps_layout else None
-        heat = self.features.new_zeros(*shared.shape[:2], *self.features.shape[2:])
-        for cell in self._cells():
-            i, j = cell.row, cell.column
-            part = self.features[:, :, cell.rows, cell.columns] - self.shift[:, :, i, j, None, None]
+        _, a, b = self.grid
+        height, width = self.features.shape[2:]
+        heat = self.features.new_zeros(*shared.shape[:2], height, width)
+        for i, j in product(range(a), range(b)):
+            rows, columns = slice(*_window(i, a, height)), slice(*_window(j, b, width))
+            part = self.features[:, :, rows, columns] - self.shift[:, :, i, j, None, None]
             inside = torch.einsum("nqk,nkhw->nqhw", pulled[..., i, j], part)
             if spread is not None:
                 inside = inside + spread[..., i, j, None, None]
-            heat[..., cell.rows, cell.columns] += inside / cell.size
+            heat[..., rows, columns] += inside / part[0, 0].numel()
         return heat if spread is not None else heat + (rest.sum(2) / self.features[0, 0].numel())[..., None, None]
 
     def at(self, n: int, positions: Tensor) -> Tensor:
@@ -127,13 +91,6 @@ class Shares:
     def _keeps_layout(self) -> bool:
         return self.rest[0].numel() == self.shift[0].numel()
 
-    def _cells(self) -> Iterator[Cell]:
-        _, a, b = self.grid
-        height, width = self.features.shape[2:]
-        for i in range(a):
-            for j in range(b):
-                yield Cell(i, j, slice(*_window(i, a, height)), slice(*_window(j, b, width)))
-
     def _linear(self, pooled: Tensor) -> Tensor:
         """L u, (P, D), of pooled latents (P, K a b)."""
         if self.transform is None:
@@ -155,14 +112,8 @@ def overlaps(n: int, m: int) -> Tensor:
     return (edges - torch.arange(n)).clamp(0, 1).diff(dim=0)
 
 
-def position_shares(encoder: MapEncoder, features: Tensor, origin: Tensor | None = None) -> Shares:
-    """The shares of the positions of maps `features`, (N, K, h, w), in latents minus `origin`, (D,) or (N, D).
-
-    Raises
-    ------
-    ValueError
-        If the pooling is not linear, or the transform not affine.
-    """
+def position_shares(encoder: LatentEncoder, features: Tensor, origin: Tensor | None = None) -> Shares:
+    """The shares of the positions of maps `features`, (N, K, h, w), in latents minus `origin`, (D,) or (N, D)."""
     reason = why_not_linear(encoder, features)
     if reason:
         raise ValueError(f"{reason}; expected pool='avg', 'flatten' or a number, and no transform or an affine one")
@@ -179,7 +130,7 @@ def position_shares(encoder: MapEncoder, features: Tensor, origin: Tensor | None
     return Shares(features, grid, shift.unflatten(1, grid), rest, encoder.transform)
 
 
-def why_not_linear(encoder: MapEncoder, features: Tensor) -> str | None:
+def why_not_linear(encoder: LatentEncoder, features: Tensor) -> str | None:
     """Why latents are not sums over the positions of maps `features`, (N, K, h, w); None if they are."""
     pool = encoder.pool
     if not (pool in ("avg", "flatten") if isinstance(pool, str) else isinstance(pool, int)):
