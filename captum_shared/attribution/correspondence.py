@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from captum_shared.attribution.inputs import Pair, Readout, Target, check_pair, resolve_weight
 from captum_shared.attribution.layer import LayerOutput, check_map_encoder, see_layer
 from captum_shared.attribution.shares import Shares, position_shares
-from captum_shared.checks import describe, network_refusals
+from captum_shared.checks import describe
 from captum_shared.similarity import MomentRule, shared_weights
 
 # Values of latents that are held for the positions of a reference at once.
@@ -98,7 +98,7 @@ class LayerCorrespondence(GradientAttribution):
         """
         with torch.inference_mode(mode=False), torch.no_grad():
             x, x_ref = check_pair(inputs, self.encoder)
-            shares, shares_ref = (self.shares(self._see(image)) for image in (x, x_ref))
+            shares, shares_ref = (self.shares(see_layer(self._maps, image)) for image in (x, x_ref))
             weight = resolve_weight(readout, target, shares.rest)
             weights = weight.expand_as(shares.rest)
             return torch.stack([self._of_pair(n, shares, shares_ref, w) for n, w in enumerate(weights)])
@@ -122,10 +122,6 @@ class LayerCorrespondence(GradientAttribution):
         """What each position contributes to the latents of images whose layer's output is known."""
         origin = self.center if isinstance(self.similarity, str) else self.similarity.origin
         return position_shares(self._maps, self._maps.as_map(seen.output, seen.size), origin)
-
-    def _see(self, x: Tensor) -> LayerOutput:
-        with network_refusals(x, self.encoder, "the encoder"):
-            return see_layer(self.encoder, x)
 
     def _of_pair(self, n: int, shares: Shares, shares_ref: Shares, weight: Tensor) -> Tensor:
         """R (h, w, h', w') of pair n: for some positions of the reference at a time."""

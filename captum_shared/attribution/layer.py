@@ -13,7 +13,7 @@ from captum_shared.attribution.base import PairAttribution
 from captum_shared.attribution.engine import differentiable
 from captum_shared.attribution.inputs import Pair, Readout, Target, check_pair
 from captum_shared.attribution.shares import position_shares, why_not_linear
-from captum_shared.checks import check_encoded, check_tensor, network_refusals
+from captum_shared.checks import check_encoded, check_tensor
 from captum_shared.encoder import LatentEncoder
 from captum_shared.encoder.layers import SharedPass
 from captum_shared.similarity import Rule, origin_of
@@ -108,7 +108,7 @@ class LayerParallelBackprop(PairAttribution):
         with torch.inference_mode(mode=False):
             pair = check_pair(inputs, self.encoder)
             recipe = self._recipe(readout, target, additional_forward_args, center, reference_latents)
-            seen = [self._see(x) for x in pair]
+            seen = [see_layer(self._maps, x) for x in pair]
             with torch.no_grad():
                 z, z_ref = (
                     check_encoded(self._maps.latents(one.output, one.size), len(x))
@@ -118,10 +118,6 @@ class LayerParallelBackprop(PairAttribution):
             origin = origin_of(self.rule, self.center if center is None else center)
             maps = [_coarse_maps(self._maps, one, c.unsqueeze(1), origin) for one, c in zip(seen, shared, strict=True)]
         return (maps[0].relu(), maps[1].relu()) if relu_attributions else (maps[0], maps[1])
-
-    def _see(self, x: Tensor) -> LayerOutput:
-        with network_refusals(x, self.encoder, "the encoder"):
-            return see_layer(self._maps, x)
 
 
 @dataclass(frozen=True)

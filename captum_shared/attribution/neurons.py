@@ -21,7 +21,7 @@ def neuron_maps(method: Attribution, forward: SharedForward, x: Tensor, shared: 
     """Maps (N, K, ...) of images `x` (N, ...) for shared weights `shared` (N, K, D)."""
     if type(method) is IntegratedGradients:
         complete = with_defaults(method, forward, x, arguments)
-        return integrated_maps(method, forward.encoder, x, shared, complete)
+        return integrated_maps(method, forward.encoder, x, shared, complete)[0]
     if is_plain_gradient(method):
         leaf = x.detach().requires_grad_()
         with torch.enable_grad(), differentiable(forward):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, overload
 
 import torch
@@ -32,7 +33,7 @@ from captum_shared.attribution.inputs import (
     resolve_weights,
 )
 from captum_shared.attribution.neurons import neuron_maps, vector_jacobian_products
-from captum_shared.attribution.quadrature import automatic_maps, is_automatic, without_limits
+from captum_shared.attribution.quadrature import integrated_maps, is_automatic, without_limits
 from captum_shared.similarity import Rule
 
 
@@ -203,7 +204,7 @@ class ParallelBackprop(PairAttribution):
         with torch.inference_mode(mode=False):
             pair = check_pair(inputs, self.encoder)
             if is_plain_gradient(self.engine):
-                maps = self._gradient_maps(pair, lambda *latents: _of_one_neuron(*recipe(*latents)), arguments)
+                maps = self._gradient_maps(pair, recipe, arguments)
                 return maps[0].squeeze(1), maps[1].squeeze(1)
             shared = self._constant(pair, recipe)
             sides = split_arguments(self.engine, arguments, pair)
@@ -241,10 +242,7 @@ class ParallelBackprop(PairAttribution):
         if engine_arguments.pop("return_convergence_delta", False):
             raise ValueError("attribute_neurons gives no convergence delta; expected return_convergence_delta=False")
         arguments = self._engine_arguments(baselines, False, engine_arguments)
-
-        def recipe(z: Tensor, z_ref: Tensor) -> Pair:
-            return self._shared_by_neuron(z, z_ref, readouts, center, reference_latents)
-
+        recipe = partial(self._shared_by_neuron, readouts=readouts, center=center, reference_latents=reference_latents)
         with torch.inference_mode(mode=False):
             pair = check_pair(inputs, self.encoder)
             if is_plain_gradient(self.engine):
@@ -262,16 +260,21 @@ class ParallelBackprop(PairAttribution):
         if not is_automatic(arguments):
             return run_engine(self.engine, self.forward_module, x, shared, arguments)
         complete = with_defaults(self.engine, self.forward_module, x, arguments)
-        maps, delta = automatic_maps(self.engine, self.forward_module.encoder, x, shared.unsqueeze(1), complete)
-        return maps.squeeze(1), delta.squeeze(1) if complete.get("return_convergence_delta") else None
+        maps, delta = integrated_maps(self.engine, self.forward_module.encoder, x, shared.unsqueeze(1), complete)
+        if delta is None or not complete.get("return_convergence_delta"):
+            return maps.squeeze(1), None
+        return maps.squeeze(1), delta.squeeze(1)
 
     def _gradient_maps(self, pair: Pair, recipe: Recipe, arguments: Arguments) -> Pair:
-        """Plain gradients (N, K, ...) for c (N, K, D): one forward pass gives both c and what is differentiated."""
+        """Plain gradients (N, K, ...) for c (N, K, D), or (N, D) if K = 1: one forward pass gives c and the graph."""
         leaves = [x.detach().requires_grad_() for x in pair]
         with torch.enable_grad(), differentiable(self.encoder):
             latents = [self._latents(leaf) for leaf in leaves]
             shared = recipe(latents[0].detach(), latents[1].detach())
-            maps = [vector_jacobian_products(z, leaf, c) for z, leaf, c in zip(latents, leaves, shared, strict=True)]
+            maps = [
+                vector_jacobian_products(z, leaf, c.reshape(len(z), -1, z.shape[1]))
+                for z, leaf, c in zip(latents, leaves, shared, strict=True)
+            ]
         return (maps[0].abs(), maps[1].abs()) if arguments.get("abs") else (maps[0], maps[1])
 
     def _shared_by_neuron(
@@ -300,7 +303,3 @@ class ParallelBackprop(PairAttribution):
             arguments["return_convergence_delta"] = True
         check_arguments(self.engine, without_limits(self.engine, arguments))
         return arguments
-
-
-def _of_one_neuron(shared: Tensor, shared_ref: Tensor) -> Pair:
-    return shared.unsqueeze(1), shared_ref.unsqueeze(1)

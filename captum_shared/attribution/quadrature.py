@@ -12,7 +12,7 @@ from captum.attr import Attribution, IntegratedGradients
 from captum.attr._utils.approximation_methods import approximation_parameters
 from torch import Tensor, nn
 
-from captum_shared.attribution.engine import differentiable
+from captum_shared.attribution.engine import Attributed, differentiable
 from captum_shared.attribution.first_layer import summed_gradients
 from captum_shared.attribution.inputs import Arguments
 from captum_shared.checks import check_integer, check_number
@@ -75,42 +75,24 @@ def without_limits(method: Attribution, arguments: Arguments) -> Arguments:
 
 def integrated_maps(
     method: IntegratedGradients, encoder: nn.Module, x: Tensor, shared: Tensor, arguments: Arguments
-) -> Tensor:
-    """Maps (N, K, ...) of images `x` for constants `shared` (N, K, D)."""
-    if is_automatic(arguments):
-        return automatic_maps(method, encoder, x, shared, arguments)[0]
-    path = _path(x, shared, arguments)
-    rules = approximation_parameters(arguments.get("method", "gausslegendre"))
-    sizes, alphas = (rule(arguments.get("n_steps", 50)) for rule in rules)
-    mean = weighted_gradients(encoder, path, sizes, alphas, _chunk(arguments))
-    return _maps(method, mean, path)
-
-
-def automatic_maps(
-    method: IntegratedGradients, encoder: nn.Module, x: Tensor, shared: Tensor, arguments: Arguments
-) -> tuple[Tensor, Tensor]:
-    """The same with n_steps="auto", and the completeness errors (N, K)."""
-    path = _path(x, shared, arguments)
-    tolerance = check_number("tolerance", arguments.get("tolerance", _TOLERANCE))
-    max_steps = check_integer("max_steps", arguments.get("max_steps", _MAX_STEPS))
-    integral = refine(encoder, path, _chunk(arguments), tolerance, max_steps)
-    return _maps(method, integral.mean, path), integral.delta
-
-
-def _chunk(arguments: Arguments) -> int | None:
-    size = arguments["internal_batch_size"]
-    return None if size is None else check_integer("internal_batch_size", size, also="None")
-
-
-def _path(x: Tensor, shared: Tensor, arguments: Arguments) -> Path:
-    baselines = arguments.get("baselines")
+) -> Attributed:
+    """Maps (N, K, ...) of images `x` for constants `shared` (N, K, D); if automatic, the completeness errors (N, K)."""
+    baselines, size = arguments.get("baselines"), arguments["internal_batch_size"]
     start = torch.as_tensor(0.0 if baselines is None else baselines, dtype=x.dtype, device=x.device)
-    return Path(x, start.expand_as(x), shared)
-
-
-def _maps(method: IntegratedGradients, mean: Tensor, path: Path) -> Tensor:
+    path = Path(x, start.expand_as(x), shared)
+    chunk = None if size is None else check_integer("internal_batch_size", size, also="None")
+    delta = None
+    if is_automatic(arguments):
+        tolerance = check_number("tolerance", arguments.get("tolerance", _TOLERANCE))
+        max_steps = check_integer("max_steps", arguments.get("max_steps", _MAX_STEPS))
+        integral = refine(encoder, path, chunk, tolerance, max_steps)
+        mean, delta = integral.mean, integral.delta
+    else:
+        rules = approximation_parameters(arguments.get("method", "gausslegendre"))
+        sizes, alphas = (rule(arguments.get("n_steps", 50)) for rule in rules)
+        mean = weighted_gradients(encoder, path, sizes, alphas, chunk)
     maps = path.times_inputs(mean) if method.multiplies_by_inputs else mean
-    return maps.to(path.x.dtype)
+    return maps.to(x.dtype), delta
 
 
 def refine(
