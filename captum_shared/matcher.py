@@ -183,14 +183,9 @@ class ReferenceMatcher:
 
 
 def top_k(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row with their indices, largest first, ties broken by the lower index.
+    """The k largest of each row of `values` (N, G) with their indices, largest first, ties broken by the lower index.
 
     `torch.topk` breaks ties at random; rows with ties among their k + 1 largest are sorted.
-
-    Parameters
-    ----------
-    values : Tensor (N, G)
-    k : int
     """
     best, index = values.topk(min(k + 1, values.shape[1]), dim=1)
     tied = (best[:, 1:] == best[:, :-1]).any(1).nonzero().squeeze(1)
@@ -274,18 +269,9 @@ def _as_exclusions(exclude: object) -> Tensor:
 
 
 def _wide_enough(dtype: torch.dtype, d: int, latents: tuple[float, float], weight: float) -> torch.dtype:
-    """The type of the gallery, or the next wider one that similarities neither overflow nor vanish in.
+    """The type of the gallery, or the next wider one that similarities of D latents neither overflow nor vanish in.
 
-    Parameters
-    ----------
-    dtype : torch.dtype
-        Of the gallery.
-    d : int
-        Number of latents.
-    latents : (float, float)
-        Largest magnitudes of the queries and of the gallery.
-    weight : float
-        Likewise.
+    `latents` are the largest magnitudes of the queries and of the gallery, `weight` is that of the readouts.
     """
     least, most = min(latents), max(1.0, *latents)
     low, high = least * least * weight, d * max(1.0, weight) * most * most

@@ -38,8 +38,7 @@ def heat_density(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
     >>> [float(heat_density(heat, part)) for part in (p, ~p)]
     [4.0, 1.0]
     """
-    values, inside = check_heat(heat, mask)
-    _check_not_negative(values)
+    values, inside = check_heat(heat, mask, signed=False)
     return one_per_map((values / inside.sum(-1, keepdim=True) * inside).sum(-1), heat)
 
 
@@ -186,11 +185,3 @@ def _scaled(heat: ArrayLike) -> ArrayLike:
     values = values.double()
     peak = values.amax((-2, -1), keepdim=True) if values.numel() else values
     return torch.where((peak > 0) & peak.isfinite(), values / peak, values)
-
-
-def _check_not_negative(values: torch.Tensor) -> None:
-    if bool((values < 0).any()):
-        raise ValueError(
-            f"`heat` must be at least 0, got a minimum of {values.min():.3g}: take the positive part first; "
-            "for an attribution, use captum_shared.display_heat"
-        )

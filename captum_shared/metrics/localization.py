@@ -52,12 +52,7 @@ def relevance_mass_accuracy(heat: ArrayLike, mask: ArrayLike) -> torch.Tensor:
     >>> relevance_mass_accuracy(heat, mask)
     tensor(0.7500, dtype=torch.float64)
     """
-    values, inside = check_heat(heat, mask)
-    if bool((values < 0).any()):
-        raise ValueError(
-            f"`heat` must be at least 0, got a minimum of {values.min():.3g}: take the positive part first; "
-            "for an attribution, use captum_shared.display_heat"
-        )
+    values, inside = check_heat(heat, mask, signed=False)
     peak = values.amax(-1, keepdim=True)
     values = torch.where(peak > 0, values / peak, 1.0)  # so that no sum overflows or vanishes
     return one_per_map((values * inside).sum(-1) / values.sum(-1), heat)
@@ -150,8 +145,8 @@ def pointing_game(heat: ArrayLike, mask: ArrayLike, tolerance: float = 0) -> tor
     return one_per_map((hottest & target).sum(-1).double() / hottest.sum(-1), heat)
 
 
-def check_heat(heat: ArrayLike, mask: ArrayLike) -> tuple[torch.Tensor, torch.Tensor]:
-    """Heat, (N, H * W) in float64, and mask, (N, H * W), both on the CPU."""
+def check_heat(heat: ArrayLike, mask: ArrayLike, signed: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    """Heat, (N, H * W) in float64, and mask, (N, H * W), both on the CPU; unless `signed`, no heat is below 0."""
     values, inside = as_tensor(heat, "heat"), as_tensor(mask, "mask")
     if values.ndim not in (2, 3) or values.numel() == 0:
         raise ValueError(f"`heat` must be (H, W) or (N, H, W), not empty, got shape {tuple(values.shape)}")
@@ -170,17 +165,16 @@ def check_heat(heat: ArrayLike, mask: ArrayLike) -> tuple[torch.Tensor, torch.Te
     empty = (~inside.any(-1)).nonzero().flatten().tolist()
     if empty:
         raise ValueError(f"`mask` must have at least one pixel per map, got none in map {empty[0]}")
+    if not signed and bool((values < 0).any()):
+        raise ValueError(
+            f"`heat` must be at least 0, got a minimum of {values.min():.3g}: take the positive part first; "
+            "for an attribution, use captum_shared.display_heat"
+        )
     return values, inside
 
 
 def as_tensor(value: ArrayLike, name: str) -> torch.Tensor:
-    """A tensor or an array as a tensor on the CPU, detached.
-
-    Raises
-    ------
-    TypeError
-        If it is neither, or does not hold real numbers or truth values.
-    """
+    """A tensor or an array of real numbers or truth values, as a tensor on the CPU, detached."""
     if not isinstance(value, torch.Tensor | np.ndarray):
         raise TypeError(f"`{name}` must be a torch.Tensor or np.ndarray, got {type(value).__name__}")
     try:

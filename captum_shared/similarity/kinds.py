@@ -11,8 +11,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from captum_shared.checks import check_latents, check_one_device, check_one_dtype, check_tensor
-from captum_shared.similarity.scaling import check_overflow, of_unit_size, widened
+from captum_shared.checks import check_latents, check_one_device, check_one_dtype, check_tensor, is_finite
+from captum_shared.similarity.scaling import of_unit_size, widened
 
 Similarity = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -92,17 +92,13 @@ def neuron_similarity(
     check_one_device(query=query, gallery=gallery, weight=weight)
     check_one_dtype(query=query, gallery=gallery, weight=weight)
     similarities = similarity(widened(query), widened(gallery), widened(weight))
-    return check_overflow("similarities", similarities, query, gallery, weight, instead="float64")
+    if not is_finite(similarities) and all(is_finite(value) for value in (query, gallery, weight)):
+        raise ValueError(f"similarities exceed {similarities.dtype}; expected smaller latents, or float64")
+    return similarities
 
 
 def find_similarity(kind: str | Similarity | HasSimilarity) -> Similarity:
-    """The similarity of that name in `SIMILARITIES`, the similarity of a rule, or the user's function.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown.
-    """
+    """The similarity of that name in `SIMILARITIES`, the similarity of a rule, or the user's function."""
     if isinstance(kind, HasSimilarity):
         return kind.similarity
     if not callable(kind) and not (isinstance(kind, str) and kind in SIMILARITIES):

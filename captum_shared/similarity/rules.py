@@ -131,13 +131,7 @@ def shared_weights(
 
 
 def check_shared(shared: Tensor) -> Tensor:
-    """Refuse shared weights with NaN or infinity, which large latents give in half precision.
-
-    Raises
-    ------
-    ValueError
-        If a value is not finite.
-    """
+    """Refuse shared weights with NaN or infinity, which large latents give in half precision."""
     if not is_finite(shared):
         raise ValueError(
             f"the shared weights hold NaN or infinity ({shared.dtype}); expected finite latents and readout, in a "
@@ -147,13 +141,7 @@ def check_shared(shared: Tensor) -> Tensor:
 
 
 def find_rule(rule: str | Rule) -> Rule:
-    """The rule of that name in `RULES`, or the user's function.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown.
-    """
+    """The rule of that name in `RULES`, or the user's function."""
     if not callable(rule) and not (isinstance(rule, str) and rule in RULES):
         raise ValueError(f"unknown rule {rule!r}; expected one of {list(RULES)}")
     return rule if callable(rule) else RULES[rule]
