@@ -10,12 +10,11 @@ from captum_shared.visualization.heat import SMOOTHING, heat_on
 from captum_shared.visualization.image import soft_grey, to_image
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-    from captum_shared.visualization.arrays import ArrayLike, ImageLike
+    from captum_shared.visualization.image import ArrayLike, ImageLike
 
 TITLES = ("out-of-category image", "reference")
 
@@ -153,7 +152,10 @@ def pair_figure(
     titles = _two(TITLES if titles is None else titles, "titles")
     heading = _heading(neuron, similarity, response)
     pictures = [to_image(image, mean, std) for image in images]
-    heats = _heats(pictures, maps, smoothing)
+    heats = [
+        heat_on(picture.shape[:2], attribution, smoothing, f"maps[{i}]")
+        for i, (picture, attribution) in enumerate(zip(pictures, maps, strict=True))
+    ]
     scale = canvas.heat_scale(heats, vmax)
     colours = canvas.heat_colours(cmap, threshold, alpha)
     aspects = [picture.shape[1] / picture.shape[0] for picture in pictures]
@@ -169,13 +171,6 @@ def pair_figure(
         canvas.show_scale(bar, None if empty else scale, colours)
     canvas.write_titles(figure, rows[0], titles, heading)
     return figure
-
-
-def _heats(pictures: Sequence[np.ndarray], maps: Sequence[ArrayLike], smoothing: float) -> list[np.ndarray]:
-    return [
-        heat_on((picture.shape[0], picture.shape[1]), attribution, smoothing, f"maps[{i}]")
-        for i, (picture, attribution) in enumerate(zip(pictures, maps, strict=True))
-    ]
 
 
 def _two(values: Both, name: str) -> Both:

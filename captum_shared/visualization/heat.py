@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from captum_shared.visualization.arrays import to_numpy, without_batch
+from captum_shared.visualization.image import to_numpy, without_batch
 
 if TYPE_CHECKING:
-    from captum_shared.visualization.arrays import ArrayLike
+    from captum_shared.visualization.image import ArrayLike
 
 SMOOTHING = 0.025  # of the longer side: 5.6 pixels at 224. Our choice: the paper does not say.
 EXPECTED = "expected (C, H, W), (H, W) or (1, C, H, W)"
@@ -58,7 +58,7 @@ def display_heat(attribution: ArrayLike, smoothing: float = SMOOTHING) -> np.nda
     return _positive_heat(_signed_map(attribution, "attribution"), smoothing)
 
 
-def heat_on(size: tuple[int, int], attribution: ArrayLike, smoothing: float, name: str) -> np.ndarray:
+def heat_on(size: tuple[int, ...], attribution: ArrayLike, smoothing: float, name: str) -> np.ndarray:
     """`display_heat` of an attribution of an image of `size`; a coarse map is resized to it first."""
     signed = _signed_map(attribution, name)
     if signed.shape != size:

@@ -1,4 +1,4 @@
-"""`to_image`: any common form of one image as an array that can be drawn."""
+"""`to_image`: any common form of one image as an array that can be drawn; and tensors as arrays."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from captum_shared.visualization.arrays import to_numpy, without_batch
+import torch
 
 if TYPE_CHECKING:
-    from captum_shared.visualization.arrays import ImageLike
+    from PIL import Image
+
+    ArrayLike = torch.Tensor | np.ndarray
+    ImageLike = torch.Tensor | np.ndarray | Image.Image
 
 SLACK = 0.02  # rounding of a bfloat16 image that was normalised and restored
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's convert("L")
@@ -54,6 +56,26 @@ def to_image(image: ImageLike, mean: Sequence[float] | None = None, std: Sequenc
 def soft_grey(picture: np.ndarray) -> np.ndarray:
     """The picture in grey (H, W): black stays black, and nothing is white, which would outshine yellow."""
     return 0.9 * (picture @ LUMA)
+
+
+def to_numpy(value: object, name: str, expected: str = "a torch.Tensor or np.ndarray") -> np.ndarray:
+    """A tensor (any device, any dtype, with or without gradient) or an array, as an array."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"`{name}` must be {expected}, got {type(value).__name__}")
+    return value
+
+
+def without_batch(array: np.ndarray, name: str) -> np.ndarray:
+    """The array without a leading batch dimension of 1."""
+    if array.ndim != 4:
+        return array
+    if array.shape[0] != 1:
+        raise ValueError(f"`{name}` must be a single one, got a batch of shape {array.shape}")
+    result: np.ndarray = array[0]
+    return result
 
 
 def _pixels(image: ImageLike) -> np.ndarray:

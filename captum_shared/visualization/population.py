@@ -15,23 +15,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY, EMPTY = "#3b6ea5", "#d98032", "#8a8a8a", 0.93
-COLUMNS = 6
+COLUMNS, BINS = 6, 24
 
 
 def distribution_figure(
-    values: Mapping[str, Mapping[str, np.ndarray]],
-    chance: Mapping[str, Mapping[str, float]] | None = None,
-    bins: int = 24,
+    values: Mapping[str, Mapping[str, np.ndarray]], chance: Mapping[str, Mapping[str, float]] | None = None
 ) -> Figure:
     """Histograms of indices over units: a row per layer, a column per index, one scale per column.
 
-    Parameters
-    ----------
-    values : mapping of layer to mapping of index name to array (U,)
-        NaN values are left out. A line marks the mean.
-    chance : mapping of layer to mapping of index name to float, optional
-        What to compare the mean with, drawn as a dashed line.
-    bins : int, default 24
+    `values` has arrays (U,) by layer and index; NaN is left out. A line marks the mean, a dashed one what `chance` has.
     """
     layers, names = list(values), list(next(iter(values.values())))
     figure = new_figure(0.65 + 1.9 * len(names), 0.55 + 1.35 * len(layers))
@@ -40,7 +32,7 @@ def distribution_figure(
     figure.subplots_adjust(0.75 / width, 0.35 / height, 0.985, 1 - 0.35 / height, wspace=0.28, hspace=0.35)
     for column, name in enumerate(names):
         known = [values[layer][name][~np.isnan(values[layer][name])] for layer in layers]
-        edges = _edges(np.concatenate(known), bins)
+        edges = _edges(np.concatenate(known), BINS)
         for row, (layer, shown) in enumerate(zip(layers, known, strict=True)):
             ax = grid[row][column]
             _histogram(ax, shown, edges, (chance or {}).get(layer, {}).get(name))
@@ -74,18 +66,9 @@ def unit_sheet(
     facts: Mapping[str, str],
     shares: Mapping[str, tuple[float, float]],
 ) -> Figure:
-    """One unit: its feature, its strongest crops, its indices, and the classes that drive it.
+    """One unit: its feature (h, w, 3), its strongest crops (up to 24), its indices, and the classes that drive it.
 
-    Parameters
-    ----------
-    heading : str
-    feature : array (h, w, 3)
-    crops : sequence of arrays (h, w, 3)
-        Up to 24, the strongest first.
-    facts : mapping of str to str
-        Indices and their values.
-    shares : mapping of class to (float, float)
-        f_c plain, and divided by base rates.
+    `facts` are indices and their values; `shares` are each class's f_c, plain and divided by base rates.
     """
     width, height = 11.0, 4.3
     figure = new_figure(width, height)
