@@ -143,13 +143,7 @@ def default_estimator() -> Pipeline:
 
 
 def check_estimator(estimator: object) -> Estimator:
-    """A scikit-learn estimator, fitted or not.
-
-    Raises
-    ------
-    TypeError
-        If it is anything else, such as a name or a class.
-    """
+    """A scikit-learn estimator, fitted or not; a name or a class is refused."""
     if isinstance(estimator, type) or not hasattr(estimator, "fit"):
         given = f"the class {estimator.__name__}" if isinstance(estimator, type) else repr(estimator)
         raise TypeError(f"`estimator` must be a scikit-learn estimator such as Ridge(), got {given}")

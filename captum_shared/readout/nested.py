@@ -24,53 +24,27 @@ INNER_FOLDS = 5
 
 @dataclass(frozen=True)
 class CandidateScores:
-    """How well one candidate predicts K neurons.
+    """How well one candidate predicts K neurons; scores are minus the mean squared errors of cross-validation."""
 
-    Attributes
-    ----------
-    predictions : (n, K) array
-        By readouts that have not seen the stimulus; NaN where no fold tests.
-    inner_scores : (F, K) array
-        For each outer fold, minus the mean squared error of cross-validation inside its training stimuli.
-    score : (K,) array
-        The same, inside all stimuli.
-    """
-
-    predictions: np.ndarray
-    inner_scores: np.ndarray
-    score: np.ndarray
+    predictions: np.ndarray  # (n, K), by readouts that have not seen the stimulus; NaN where no fold tests
+    inner_scores: np.ndarray  # (F, K), for each outer fold inside its training stimuli
+    score: np.ndarray  # (K,), inside all stimuli
 
 
 @dataclass(frozen=True)
 class CandidateFit(CandidateScores):
-    """One candidate's readouts of K neurons, with their scores.
+    """One candidate's readouts of K neurons, with their scores."""
 
-    Attributes
-    ----------
-    estimator : scikit-learn estimator
-        Fitted on all stimuli.
-    """
-
-    estimator: Estimator
+    estimator: Estimator  # fitted on all stimuli
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What nested selection gives.
+    """What nested selection gives."""
 
-    Attributes
-    ----------
-    chosen : (K,) int array
-        The candidate with the best score inside all stimuli: the one to explain.
-    predictions : (n, K) array
-        Each from the candidate that was best inside the training stimuli of its fold.
-    cv_r : (K,) array
-        Correlation of `predictions` with the responses: the performance of choosing and fitting together.
-    """
-
-    chosen: np.ndarray
-    predictions: np.ndarray
-    cv_r: np.ndarray
+    chosen: np.ndarray  # (K,), the candidate with the best score inside all stimuli: the one to explain
+    predictions: np.ndarray  # (n, K), each from the candidate that was best inside the training stimuli of its fold
+    cv_r: np.ndarray  # (K,), correlations with the responses: the performance of choosing and fitting together
 
 
 def ridge_pipeline(n_stimuli: int, n_latents: int, pca: int | None = 256) -> Pipeline:
@@ -97,18 +71,9 @@ def fit_candidate(
 ) -> CandidateFit:
     """Fit one candidate's readouts: in each fold, and on all stimuli.
 
-    All that depends on data, PCA and the penalties included, is fitted on the training stimuli of the fold.
-
-    Parameters
-    ----------
-    latents : (n, D) array
-    responses : (n, K) array
-    splits : list of (train, test) index arrays
-    estimator : scikit-learn estimator, optional
-        Default: `ridge_pipeline`. RidgeCV's own leave-one-out error serves as inner score; for other estimators it
-        comes from five inner folds.
-    pca : int or None, default 256
-        Components of the default estimator.
+    All that depends on data, PCA and the penalties included, is fitted on the training stimuli of the fold. The
+    estimator is `ridge_pipeline` with `pca` components by default, whose own leave-one-out error serves as inner score;
+    for other estimators it comes from five inner folds.
     """
     predictions = np.full(responses.shape, np.nan)
     scores = []
@@ -122,15 +87,7 @@ def fit_candidate(
 
 
 def choose_candidates(fits: Sequence[CandidateScores], responses: np.ndarray, splits: Splits) -> Choice:
-    """For each neuron the best candidate, and for each outer fold the one that its training stimuli prefer.
-
-    Parameters
-    ----------
-    fits : sequence of C CandidateScores
-        From the same responses and splits.
-    responses : (n, K) array
-    splits : list of (train, test) index arrays
-    """
+    """For each neuron the best candidate, and for each outer fold the one that its training stimuli prefer."""
     neurons = np.arange(responses.shape[1])
     inner = np.stack([fit.inner_scores for fit in fits])
     every = np.stack([fit.predictions for fit in fits])
