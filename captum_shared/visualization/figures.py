@@ -152,10 +152,7 @@ def pair_figure(
     titles = _two(TITLES if titles is None else titles, "titles")
     heading = _heading(neuron, similarity, response)
     pictures = [to_image(image, mean, std) for image in images]
-    heats = [
-        heat_on(picture.shape[:2], attribution, smoothing, f"maps[{i}]")
-        for i, (picture, attribution) in enumerate(zip(pictures, maps, strict=True))
-    ]
+    heats = [heat_on(pictures[i].shape[:2], maps[i], smoothing, f"maps[{i}]") for i in (0, 1)]
     scale = canvas.heat_scale(heats, vmax)
     colours = canvas.heat_colours(cmap, threshold, alpha)
     aspects = [picture.shape[1] / picture.shape[0] for picture in pictures]
