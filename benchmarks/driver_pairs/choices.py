@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_shared.selection import Pairs, Partners, find_driver_pairs
-from captum_shared.selection.likeness import Score
+from captum_shared.selection.pairs import Score
 from captum_shared.study.encoding import EncodingModels, Latents
 from captum_shared.study.neurons import NeuronFindings, select_neurons
 from captum_shared.study.study import Study

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +11,10 @@ from torch import Tensor
 
 from captum_shared.matcher import ReferenceMatcher, top_k
 from captum_shared.selection.drivers import Drivers, Partners
-from captum_shared.selection.likeness import Score, plain_similarity, rank_difference, symmetric
 from captum_shared.similarity import neuron_similarity
+
+Score = Callable[[Tensor, Tensor], Tensor]
+"""Takes the neuron-specific and the plain similarities of all pairs of a neuron's drivers, (a, a) each."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,15 @@ def find_pairs(
     return Pairs(drivers.outside, drivers.candidates[match.index.cpu().numpy()], match.similarity.cpu().numpy())
 
 
+def rank_difference(specific: Tensor, plain: Tensor) -> Tensor:
+    """Rank of each pair's neuron-specific similarity minus that of its plain similarity, (a, a), in [-1, 1].
+
+    Ranks are among all pairs of different drivers, from 0 for the lowest to 1 for the highest; equal ones share the
+    mean of their ranks.
+    """
+    return (_ranks(specific) - _ranks(plain)) / (2 * len(specific) * (len(specific) - 1))
+
+
 def find_driver_pairs(
     latents: Tensor,
     partners: Partners,
@@ -149,8 +161,8 @@ def find_driver_pairs(
     if len(places) < 2:
         raise ValueError(f"pairs of drivers need at least two different ones, got {len(places)}")
     z = latents[places]
-    both = neuron_similarity(z, z, weight, similarity), plain_similarity(z, latents.mean(0))
-    specific, plain = (symmetric(values) for values in both)
+    both = neuron_similarity(z, z, weight, similarity), _plain_similarity(z, latents.mean(0))
+    specific, plain = (_symmetric(values) for values in both)
     values = score(specific, plain).clone().fill_diagonal_(-torch.inf)
     best = top_k(values, min(n_references, len(places) - 1))[1]
     rows = _each_pair_once(best[:, 0].tolist())[: partners.top]
@@ -169,3 +181,26 @@ def _each_pair_once(best: list[int]) -> list[int]:
             seen.add(pair)
             rows.append(row)
     return rows
+
+
+def _plain_similarity(latents: Tensor, center: Tensor) -> Tensor:
+    """Cosine of latents (a, D) minus their mean over all images, `center` (D,), without any neuron: (a, a).
+
+    Zero for an image whose latents are the mean.
+    """
+    z = latents - center
+    length = z.norm(dim=1, keepdim=True)
+    z = z / torch.where(length > 0, length, torch.ones_like(length))
+    return (z @ z.T).clamp(-1, 1)
+
+
+def _symmetric(values: Tensor) -> Tensor:
+    """Similarities (a, a) with those below the diagonal taken from above it, from which rounding may set them apart."""
+    return values.triu() + values.triu(1).mT
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """Twice the number of pairs of different drivers below each entry, plus the number of those equal to it: exact."""
+    pairs = values[~torch.eye(len(values), dtype=torch.bool, device=values.device)].sort().values
+    below, up_to = (torch.searchsorted(pairs, values.contiguous(), right=right) for right in (False, True))
+    return (below + up_to).double()
