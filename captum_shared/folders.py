@@ -128,7 +128,7 @@ class ReportFolder:
     finished : bool
         Whether the report was there already, whole and of the same configuration.
     left : bool
-        Whether it is left unfinished on purpose, with its working files.
+        To be set: whether it is left unfinished, so that another folder can take over its working files; see `adopt`.
     """
 
     def __init__(self, path: Path, about: dict[str, object]) -> None:
@@ -237,12 +237,12 @@ class ReportFolder:
         different = differences(before, self.about)
         begun = before["complete"] or self._known  # of a run that failed before its first file, nothing is there
         if different and begun and not overwrite:
-            raise ValueError(self._difference(different))
+            more = f"; and {len(different) - 12} more" if len(different) > 12 else ""
+            raise ValueError(
+                f"{self.path} holds a report of another configuration; choose another folder, or set `overwrite` to "
+                f"replace it. Different (there -> now): {'; '.join(different[:12])}{more}"
+            )
         return before, different
-
-    def leave(self) -> None:
-        """Leave the report unfinished, so that another folder can take over its working files; see `adopt`."""
-        self.left = True
 
     def adopt(self, other: str | os.PathLike[str]) -> None:
         """Take over the whole working files of an unfinished run of the same configuration in another folder.
@@ -299,18 +299,10 @@ class ReportFolder:
                 f"holds {', '.join(foreign[:5])}{more}"
             )
 
-    def _difference(self, different: Sequence[str]) -> str:
-        more = f"; and {len(different) - 12} more" if len(different) > 12 else ""
-        return (
-            f"{self.path} holds a report of another configuration; choose another folder, or set `overwrite` to "
-            f"replace it. Different (there -> now): {'; '.join(different[:12])}{more}"
-        )
-
     def _write_manifest(self, complete: bool) -> None:
         """Write the manifest: at the end with the report's files, before that with what a resumed run must know."""
-        made = {name: digest for name, digest in self._made.items() if not name.startswith(f"{WORK}/")}
-        known = {name: min(digests) for name, digests in self._known.items() if not name.startswith(f"{WORK}/")}
-        files = dict(sorted((made if complete else known).items()))
+        every = self._made if complete else {name: min(digests) for name, digests in self._known.items()}
+        files = {name: digest for name, digest in sorted(every.items()) if not name.startswith(f"{WORK}/")}
         write_json(self / MANIFEST, {**self.about, "complete": complete, "files": files}, durable=True)
 
     def _note(self, name: str, digest: str) -> None:

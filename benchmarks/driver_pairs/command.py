@@ -100,7 +100,7 @@ def score_population(planted: Planted, work: Path, seed: int, pole: str) -> list
         models = fit_models(study, find_tuning(study), latents, jobs)
         choices = chosen_pairs(study, latents, models)
         maps = _Maps(planted, latents.encoder(0).eval(), settings.engine_arguments)
-        folder.leave()
+        folder.left = True
     return [
         score(planted, (int(image), int(reference)), maps, torch.as_tensor(models.weights[k]), (seed, pole, choice, k))
         for choice, pairs in choices.items()

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from captum_shared.folders import ReportFolder
-
 Item = TypeVar("Item")
 
 
@@ -51,20 +49,6 @@ def parse_shard(text: str | None) -> Shard | None:
     if not numbers or not 1 <= int(numbers[1]) <= int(numbers[2]):
         raise ValueError(f"`shard` must be like 3/20, a number from 1 to the number of shards, got {text!r}")
     return Shard(int(numbers[1]), int(numbers[2]))
-
-
-def gather_shards(out: str | Path, folder: ReportFolder) -> int:
-    """Collect what the shards of a report have made, and return their number. Whatever is missing is remade.
-
-    Raises
-    ------
-    ValueError
-        If there are none, or one has another configuration.
-    """
-    there = find_shards(out)
-    for path in there:
-        folder.adopt(path)
-    return len(there)
 
 
 def find_shards(out: str | Path) -> list[Path]:

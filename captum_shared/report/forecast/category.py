@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
 from captum_shared.encoder import LatentEncoder, load_encoder
 from captum_shared.encoder.identity import ImageTransform
-from captum_shared.folders import ReportFolder, foresee
+from captum_shared.folders import foresee
 from captum_shared.labels import members, read_labels
 from captum_shared.readout import ReadoutFit, fit_readout
 from captum_shared.report.category import COLUMNS, draw_pairs, neuron_view, write_report
@@ -144,8 +144,7 @@ def _findings(study: CategoryStudy, weight: Tensor) -> CategoryFindings:
 def _drawing(study: CategoryStudy, findings: CategoryFindings, top: int) -> tuple[list[tuple[str, float]], int]:
     """Maps and figures of `top` pairs, and the page: seconds and bytes, from a pair or two."""
     nowhere = Nowhere()
-    folder = cast(ReportFolder, nowhere)
-    whole, (pairs, shelf) = timed(lambda: draw_pairs(study, findings, folder, False))
+    whole, (pairs, shelf) = timed(lambda: draw_pairs(study, findings, nowhere, False))
     made = sorted(nowhere.times.values())[:: len(nowhere.times) // len(pairs)]  # when each pair was begun to be written
     per_pair = made[1] - made[0] if len(made) > 1 else whole
     per_pair_bytes = sum(nowhere.sizes.values()) / len(pairs)
@@ -153,7 +152,7 @@ def _drawing(study: CategoryStudy, findings: CategoryFindings, top: int) -> tupl
 
     def page() -> object:
         viewer = inline_viewer(shelf.views, COLUMNS, [neuron_view(study, findings, pairs)], study.settings.rule)
-        return write_report(study, findings, folder, viewer)
+        return write_report(study, findings, nowhere, viewer)
 
     writing, _ = timed(page)
     page_bytes = nowhere.sizes["index.html"] * top / len(pairs)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from captum_shared.folders import ReportFolder
 
 T = TypeVar("T")
 FINISHED = "finished"
@@ -99,7 +99,7 @@ def timed(work: Callable[[], T]) -> tuple[float, T]:
     return time.perf_counter() - begun, result
 
 
-class Nowhere:
+class Nowhere(ReportFolder):
     """In place of a report's folder: files are timed and counted, and not written.
 
     Attributes
@@ -110,33 +110,11 @@ class Nowhere:
     """
 
     def __init__(self) -> None:
+        super().__init__(Path(), {})
         self.times: dict[str, float] = {}
         self.sizes: dict[str, int] = {}
 
-    def __truediv__(self, name: str) -> Path:
-        return Path(name)
-
-    def write(self, name: str | Path, content: bytes) -> None:
+    def write(self, name: str | os.PathLike[str], content: bytes) -> None:
         """Count a file."""
         self.times[str(name)] = time.perf_counter()
         self.sizes[str(name)] = len(content)
-
-    def write_text(self, name: str, text: str) -> None:
-        """Count a text."""
-        self.write(name, text.encode())
-
-    def write_json(self, name: str, content: object) -> None:
-        """Count a document."""
-        self.write(name, str(content).encode())
-
-    def write_csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Count a table."""
-        self.write(name, "\n".join(map(str, rows)).encode())
-
-    def write_figure(self, name: str, figure: Figure, dpi: int = 150) -> bytes:
-        """Count a figure."""
-        from captum_shared.files import figure_bytes
-
-        content = figure_bytes(figure, dpi)
-        self.write(name, content)
-        return content

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import nn
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.images import evaluating
 from captum_shared.encoder.registry import load_network
-from captum_shared.folders import ReportFolder, foresee
+from captum_shared.folders import foresee
 from captum_shared.labels import read_labels
 from captum_shared.report.device import find_device
 from captum_shared.report.forecast.forecast import FINISHED, Forecast, Nowhere, timed
@@ -179,7 +179,7 @@ class _Timing:
         }  # fmt: skip
         names = [path.name for path in self.paths]
         study, nowhere = Study({top.layer: layer}, PixelSource(self.paths, self.transform), names, said), Nowhere()
-        seconds, _ = timed(lambda: write_report(cast(ReportFolder, nowhere), study, sheets, False))
+        seconds, _ = timed(lambda: write_report(nowhere, study, sheets, False))
         return seconds, float(sum(nowhere.sizes.values()))
 
 

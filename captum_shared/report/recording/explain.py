@@ -26,7 +26,7 @@ from captum_shared.study.maps import make_maps
 from captum_shared.study.neurons import select_neurons
 from captum_shared.study.run import Run
 from captum_shared.study.settings import POOLS, RecordingOptions, RecordingSettings, make_settings, split_options
-from captum_shared.study.shards import gather_shards, parse_shard
+from captum_shared.study.shards import find_shards, parse_shard
 from captum_shared.study.study import open_study
 from captum_shared.study.subject import Subject, open_subject
 from captum_shared.study.tables import RecordingSummary
@@ -202,8 +202,8 @@ def _explain(
         with report_folder(part.folder(out) if part else out, study.manifest(), overwrite) as folder:
             if folder.finished:
                 return cast(RecordingSummary, folder.read_json("summary.json"))
-            if gather:
-                gather_shards(out, folder)
+            for made in find_shards(out) if gather else ():
+                folder.adopt(made)
             run = Run(folder, n_jobs, progress)
             tuning = find_tuning(study)
             latents = encode_stimuli(study, run)
@@ -212,7 +212,7 @@ def _explain(
             findings = Findings(tuning, latents, models, neurons)
             make_maps(study, findings, run, part)
             if part is not None:
-                folder.leave()
+                folder.left = True
                 return {"shard": str(part), "folder": str(folder.path)}
             effects = make_interventions(study, findings, run) if study.settings.interventions else None
             return write_report(study, findings, run, effects)
