@@ -9,10 +9,11 @@ import sys
 import tempfile
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -167,26 +168,18 @@ def _call(function: Callable[..., T], arguments: tuple[object, ...]) -> T:
 
 
 def _keeping_memory(function: Callable[..., T], *arguments: object) -> T:
-    """Call a function on a worker of Dask; see `_memory_kept`."""
-    with _memory_kept():
-        return function(*arguments)
-
-
-@contextmanager
-def _memory_kept() -> Iterator[None]:
-    """Give memory back after a task, not within it.
+    """Call a function on a worker of Dask; give memory back afterwards, not within the call.
 
     Dask tells the allocator of its worker processes to give back at once whatever is freed. A network's passes then
     fetch all their memory anew, page by page, which takes as long as the computing.
     """
     allocator = ctypes.CDLL(None) if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" in os.environ else None
     if allocator is None or not hasattr(allocator, "mallopt"):
-        yield
-        return
+        return function(*arguments)
     for threshold in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
         allocator.mallopt(threshold, _MOST_KEPT)
     try:
-        yield
+        return function(*arguments)
     finally:
         allocator.malloc_trim(0)
 
@@ -345,7 +338,7 @@ class _Ray(_Here):
 
     def share(self, value: object) -> Shared:
         content = cloudpickle.dumps(value)
-        return Shared(_digest(content), _FromRay(self._ray.put(content)))
+        return Shared(_digest(content), partial(_from_ray, self._ray.put(content)))
 
     def submit(self, function: Callable[..., T], *arguments: object) -> Future[T]:
         future: Future[T] = self._remote.remote(*arguments).future()
@@ -355,15 +348,11 @@ class _Ray(_Here):
         return isinstance(future.exception(), self._ray.exceptions.WorkerCrashedError)
 
 
-@dataclass(frozen=True)
-class _FromRay:
-    reference: ObjectRef[bytes]
+def _from_ray(reference: ObjectRef[bytes]) -> bytes:
+    import ray
 
-    def __call__(self) -> bytes:
-        import ray
-
-        content: bytes = ray.get(self.reference)
-        return content
+    content: bytes = ray.get(reference)
+    return content
 
 
 def _find_place(n_jobs: int | None) -> _Here:
