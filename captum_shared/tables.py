@@ -14,22 +14,12 @@ MOST_NAMED = 20
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a CSV file.
-
-    Attributes
-    ----------
-    path : Path
-    header : list of str
-    rows : list of dict of str to str
-        A field by its column's name.
-    lines : list of int
-        Where each row stands in the file; the header is line 1.
-    """
+    """The rows of a CSV file."""
 
     path: Path
     header: list[str]
-    rows: list[dict[str, str]]
-    lines: list[int]
+    rows: list[dict[str, str]]  # a field by its column's name
+    lines: list[int]  # where each row stands in the file; the header is line 1
 
     def column(self, name: str) -> list[str]:
         """The fields of a column."""

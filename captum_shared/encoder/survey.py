@@ -54,7 +54,7 @@ def survey_layers(model: nn.Module, example: Tensor) -> list[SurveyedLayer]:
         return replace(layer, reason="passes on its input") if idle else replace(layer, form=form, pools=pools)
 
     run = Pass(model, modules, take)
-    with network_refusals(check_images(example), model), torch.enable_grad(), _frozen(model):
+    with network_refusals(check_images(example), model), torch.enable_grad(), frozen(model):
         run.run(example.expand(IMAGES, -1, -1, -1).clone().requires_grad_() + 0)
     try:
         blocks = candidate_layers(model, example)
@@ -127,7 +127,7 @@ def _form(output: Tensor, image_size: torch.Size) -> tuple[str, tuple[str, ...]]
 
 
 @contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
+def frozen(model: nn.Module) -> Iterator[None]:
     """Parameters without gradients: then what has one depends on the images."""
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in learning:

@@ -27,57 +27,26 @@ from captum_shared.study.settings import CategorySettings
 
 @dataclass(frozen=True)
 class CategoryStudy:
-    """The question; nothing in it changes while it is answered.
+    """The question; nothing in it changes while it is answered."""
 
-    Attributes
-    ----------
-    paths : list of n Path
-        Of the images that can be read.
-    categories : list of n str
-    member : (n,) bool array
-        Whether an image is in the category.
-    latents : Tensor (n, D)
-        Standardised if the settings say so, as are the encoder's own.
-    encoder : LatentEncoder
-    transform : callable
-        For the images.
-    preferred : str
-        The category.
-    settings : CategorySettings
-    unreadable : list of str
-        Files that were left out.
-    about : dict
-        What to note about the network.
-    """
-
-    paths: list[Path]
+    paths: list[Path]  # of the n images that can be read
     categories: list[str]
-    member: np.ndarray
-    latents: Tensor
+    member: np.ndarray  # (n,) bool: in the preferred category
+    latents: Tensor  # (n, D), standardised if the settings say so, as are the encoder's own
     encoder: LatentEncoder
     transform: ImageTransform
     preferred: str
     settings: CategorySettings
-    unreadable: list[str] = field(default_factory=list)
-    about: dict[str, object] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)  # files that were left out
+    about: dict[str, object] = field(default_factory=dict)  # what to note about the network
 
 
 @dataclass(frozen=True)
 class CategoryFindings:
-    """The neuron, and the pairs that explain it.
+    """The neuron, and the pairs that explain it."""
 
-    Attributes
-    ----------
-    weight : Tensor (D,)
-        Its readout.
-    responses : (n,) array
-        From readouts that have not seen the image.
-    drivers : Drivers
-    pairs : Pairs
-    """
-
-    weight: Tensor
-    responses: np.ndarray
+    weight: Tensor  # (D,), its readout
+    responses: np.ndarray  # (n,), from readouts that have not seen the image
     drivers: Drivers
     pairs: Pairs
 
@@ -92,10 +61,7 @@ def category_manifest(
 ) -> dict[str, object]:
     """Everything the findings depend on; arguments as in `explain_category`.
 
-    Raises
-    ------
-    FileNotFoundError, TypeError, ValueError
-        If files are missing, categories have too few images, or the network or the transform is random.
+    Refused if files are missing, categories have too few images, or the network or the transform is random.
     """
     paths, categories = read_labels(images, labels)
     check_membership(categories, preferred, settings.folds)
@@ -120,13 +86,7 @@ def open_category(
     progress: bool = True,
     about: Mapping[str, object] | None = None,
 ) -> CategoryStudy:
-    """Read and encode the photographs; arguments as in `explain_category`.
-
-    Raises
-    ------
-    FileNotFoundError, TypeError, ValueError
-        If files are missing, or categories have too few images.
-    """
+    """Read and encode the photographs; arguments as in `explain_category`."""
     encoder, transform = network
     paths, categories = read_labels(images, labels)
     check_membership(categories, preferred, settings.folds)

@@ -20,13 +20,7 @@ from captum_shared.recording import Recording
 
 
 def inspect_stimuli(recording: Recording) -> tuple[dict[str, str], dict[str, str]]:
-    """Hash of each stimulus file by name, and what is wrong with those that cannot be read as images.
-
-    Raises
-    ------
-    FileNotFoundError
-        If files are missing.
-    """
+    """Hash of each stimulus file by name, and what is wrong with those that cannot be read as images."""
     hashes, failures = {}, {}
     missing = [str(path) for path in recording.stimuli if not path.is_file()]
     if missing:
@@ -56,10 +50,7 @@ def describe_images(paths: Sequence[Path], categories: Sequence[str]) -> dict[st
 def describe_network(network: nn.Module, transform: ImageTransform, paths: Sequence[Path]) -> dict[str, object]:
     """What latents depend on apart from the images: the behaviour of the network and of the image transform.
 
-    Raises
-    ------
-    ValueError
-        If the network or the transform is random, or no image can be read.
+    Refused if they are random, or no image can be read.
     """
     picture = example_of(paths)
     with evaluating(network):
@@ -71,13 +62,7 @@ def describe_network(network: nn.Module, transform: ImageTransform, paths: Seque
 
 
 def example_of(paths: Sequence[Path]) -> Image.Image:
-    """The first image that can be read.
-
-    Raises
-    ------
-    ValueError
-        If there is none; all are named.
-    """
+    """The first image that can be read; if there is none, an error names them all."""
     failures = {}
     for index, path in enumerate(paths):
         try:

@@ -50,27 +50,14 @@ Maps = Sequence[Tensor]
 
 @dataclass(frozen=True)
 class DemoStudy:
-    """The neuron and its images.
+    """The neuron and its images."""
 
-    Attributes
-    ----------
-    data : DemoImages
-        The images that are shown, the category's first.
-    encoder : LatentEncoder
-    readout : LinearReadout
-    latents : Tensor (n, D)
-    responses : (n,) array
-        To images that the readout was not fitted on.
-    cv_auc : float
-        Area under the ROC curve for the category, out of fold, over the images of the fit.
-    """
-
-    data: DemoImages
+    data: DemoImages  # the images that are shown, the category's first
     encoder: LatentEncoder
     readout: LinearReadout
-    latents: Tensor
-    responses: np.ndarray
-    cv_auc: float
+    latents: Tensor  # (n, D)
+    responses: np.ndarray  # (n,), to images that the readout was not fitted on
+    cv_auc: float  # area under the ROC curve for the category, out of fold, over the images of the fit
 
     @property
     def member(self) -> np.ndarray:
@@ -98,12 +85,9 @@ class DemoStudy:
 
 @dataclass(frozen=True)
 class Case:
-    """An object that excites the neuron, its reference, and what they truly share.
+    """An object that excites the neuron, its reference, and what they truly share."""
 
-    `places` are those of both among the study's images.
-    """
-
-    places: tuple[int, int]
+    places: tuple[int, int]  # of both among the study's images
     name: str
     images: tuple[Tensor, Tensor]
     scenes: tuple[Scene, Scene]
@@ -196,21 +180,12 @@ def shares_all(study: DemoStudy, case: Case, look: Look) -> bool:
 
 @dataclass(frozen=True)
 class Swap:
-    """One image with two references, each of which shares another part with it.
-
-    Attributes
-    ----------
-    cases : two Cases
-    maps : for each case the maps of both images
-    shares : for each case the share of the image's heat on the first and on the second part
-    tried : int
-        How many such swaps were compared; this is the clearest.
-    """
+    """One image with two references, each of which shares another part with it."""
 
     cases: tuple[Case, Case]
-    maps: tuple[Maps, Maps]
-    shares: tuple[tuple[float, float], tuple[float, float]]
-    tried: int
+    maps: tuple[Maps, Maps]  # of both images of each case
+    shares: tuple[tuple[float, float], tuple[float, float]]  # for each case, of the image's heat on either part
+    tried: int  # how many such swaps were compared; this is the clearest
 
 
 def find_swap(study: DemoStudy) -> Swap | None:

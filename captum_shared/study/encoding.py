@@ -34,30 +34,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncodingModels:
-    """The encoding models of K neurons, for n stimuli; NaN where a neuron cannot be fitted.
+    """The encoding models of K neurons, for n stimuli; NaN where a neuron cannot be fitted."""
 
-    Attributes
-    ----------
-    candidate : (K,) int array
-        -1 where there is none.
-    scores : (C, K) array
-        Minus the mean squared error inside all stimuli.
-    predictions : (n, K) array
-        From nested cross-validation.
-    cv_r, generalization_r : (K,) arrays
-    generalization : (n, K) array
-        Predictions of out-of-category stimuli by readouts fitted within the category.
-    weights : list of K arrays (D,) or None
-        On the standardised latents of the chosen candidate, of the pole that is explained: of what silences a neuron
-        they are the negative of its readout.
-    """
-
-    candidate: np.ndarray
-    scores: np.ndarray
-    predictions: np.ndarray
-    cv_r: np.ndarray
-    generalization: np.ndarray
-    generalization_r: np.ndarray
+    candidate: np.ndarray  # (K,) int, -1 where there is none
+    scores: np.ndarray  # (C, K), minus the mean squared error inside all stimuli
+    predictions: np.ndarray  # (n, K), from nested cross-validation
+    cv_r: np.ndarray  # (K,)
+    generalization: np.ndarray  # (n, K), of out-of-category stimuli, by readouts fitted within the category
+    generalization_r: np.ndarray  # (K,)
+    # Arrays (D,), on the standardised latents of the chosen candidate, of the pole that is explained: of what silences
+    # a neuron they are the negative of its readout.
     weights: list[np.ndarray | None]
 
 
@@ -71,49 +57,27 @@ class Block:
 
 @dataclass(frozen=True)
 class FitTask:
-    """Responses of a block, and how readouts are fitted to them.
+    """Responses of a block, and how readouts are fitted to them."""
 
-    Attributes
-    ----------
-    responses : (m, k) array
-    splits : list of (train, test)
-        Indices into the block's stimuli.
-    estimator : scikit-learn estimator or None
-    pca : int or None
-    """
-
-    responses: np.ndarray
-    splits: Splits
+    responses: np.ndarray  # (m, k)
+    splits: Splits  # of the block's stimuli
     estimator: Estimator | None
     pca: int | None
 
 
 @dataclass(frozen=True)
 class FitData(FitTask):
-    """What the fits of a block need besides the latents of all stimuli: also those within categories.
+    """What the fits of a block need besides the latents of all stimuli: also those within categories."""
 
-    Attributes
-    ----------
-    rows : (m,) int array
-        The block's stimuli.
-    categories : (m,) array of str
-    preferred : list of k str or None
-    """
-
-    rows: np.ndarray
-    categories: np.ndarray
-    preferred: list[str | None]
+    rows: np.ndarray  # (m,) int, the block's stimuli
+    categories: np.ndarray  # (m,) of str
+    preferred: list[str | None]  # k
 
 
 class Latents:
     """Latents of all stimuli, in files of a few images each; read by candidate.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-    network : Network
-    standardize : bool
-        Whether latents are scaled over all stimuli, regardless of the responses.
+    `standardize` is whether they are scaled over all stimuli, regardless of the responses.
     """
 
     def __init__(self, paths: Sequence[Path], network: Network, standardize: bool) -> None:

@@ -26,20 +26,9 @@ def identify_estimator(estimator: Estimator, n: int, d: int) -> Identity:
     Two estimators with the same `repr` may do different things: a class of a notebook that was changed, a
     `FunctionTransformer` of another lambda, attributes that are no parameters. Addresses in the `repr` do not count.
 
-    Parameters
-    ----------
-    estimator : scikit-learn estimator
-        It is cloned, not changed.
-    n, d : int
-        As many as in the study, since PCA and the like need enough of both.
+    It is cloned, not changed. `n` and `d` are those of the study, since PCA and the like need enough of both. What is
+    no estimator, cannot be fitted, or predicts something else each time is refused.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If it is no estimator, cannot be fitted, or predicts something else each time.
-
-    Examples
-    --------
     >>> from sklearn.linear_model import Ridge
     >>> one, other = (identify_estimator(Ridge(alpha), 30, 8) for alpha in (1.0, 2.0))
     >>> one.matches(other), one.matches(identify_estimator(Ridge(1.0), 30, 8))

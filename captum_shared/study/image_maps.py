@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import captum.attr
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from captum_shared.attribution import ParallelBackprop
@@ -19,6 +17,7 @@ from captum_shared.attribution.neurons import neuron_maps
 from captum_shared.encoder import LatentEncoder
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.layers import SharedPass
+from captum_shared.encoder.survey import frozen
 from captum_shared.study.network import device_of, transform_image
 from captum_shared.study.run import array_bytes
 from captum_shared.study.settings import RecordingSettings
@@ -27,38 +26,25 @@ Maps = Iterator[tuple[int, Tensor]]
 _MOST_BYTES = 2**28  # of the maps of one image that share its forward passes
 
 
-@dataclass(frozen=True)
-class MapOptions:
-    """How maps are made.
-
-    Attributes
-    ----------
-    settings : RecordingSettings
-    origins : dict of candidate to Tensor (D,) or None
-        The latents that its rule takes as nothing; None for zero.
-    """
-
-    settings: RecordingSettings
-    origins: dict[int, Tensor | None]
-
-
 def explain_images(
     encoders: Mapping[int, LatentEncoder],
     transform: ImageTransform,
     images: Sequence[Path],
     shared: Sequence[Mapping[int, np.ndarray]],
-    options: MapOptions,
+    settings: RecordingSettings,
+    origins: Mapping[int, Tensor | None],
 ) -> list[bytes]:
     """Maps of each image for the shared weights (m, D) of each candidate, encoded as the files of a job hold them.
 
-    In the order of the candidates, and for each kind: values (sum of m, h, w), and their scales.
+    In the order of the candidates, and for each kind: values (sum of m, h, w), and their scales. `origins` are the
+    latents (D,) that each candidate's rule takes as nothing; None for zero.
     """
-    candidates, kinds = sorted({c for each in shared for c in each}), options.settings.maps
+    candidates, kinds = sorted({c for each in shared for c in each}), settings.maps
     maps: dict[tuple[int, str], list[np.ndarray]] = {(c, kind): [] for c in candidates for kind in kinds}
     chosen = {candidate: encoders[candidate] for candidate in candidates}
-    with _frozen(chosen[candidates[0]]):
+    with frozen(chosen[candidates[0]]):
         makers: dict[str, _PixelMaps | _LayerMaps] = {
-            "pixel": _PixelMaps(chosen, options.settings), "layer": _LayerMaps(chosen, options.origins),
+            "pixel": _PixelMaps(chosen, settings), "layer": _LayerMaps(chosen, origins),
         }  # fmt: skip
         for image, weights in zip(images, shared, strict=True):
             x = transform_image(transform, image)[None].to(device_of(chosen[candidates[0]]))
@@ -66,18 +52,15 @@ def explain_images(
             for kind in kinds:
                 for candidate, found in makers[kind].maps(x, constants):
                     maps[candidate, kind].append(found.cpu().numpy())
-    packed = (pack(np.concatenate(each), options.settings.map_bits) for each in maps.values())
+    packed = (pack(np.concatenate(each), settings.map_bits) for each in maps.values())
     return [array_bytes(array) for pair in packed for array in pair]
 
 
 def pack(maps: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
     """Maps (m, h, w) in few bits, and what to multiply them with, (m, 1, 1) float32: each map has its own scale.
 
-    Parameters
-    ----------
-    maps : (m, h, w) array
-    bits : {8, 16, 32}
-        8: whole numbers from -127 to 127. 16: half precision, the largest value being 1. 32: as they are.
+    With 8 bits they are whole numbers from -127 to 127; with 16 half precision, the largest value being 1; with 32 they
+    stay as they are.
     """
     largest = np.abs(maps).max(axis=(1, 2), keepdims=True).astype(np.float32)
     scale = np.where((largest > 0) & (bits < 32), largest, np.float32(1)).astype(np.float32)
@@ -125,16 +108,3 @@ class _LayerMaps:
             origin = self.origins[candidate]
             origin = None if origin is None else origin.to(x)
             yield candidate, layer_maps(self.encoders[candidate], outputs[candidate], rows, origin)
-
-
-@contextmanager
-def _frozen(encoder: nn.Module) -> Iterator[None]:
-    """Turn off gradients of parameters, which are not needed."""
-    trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)

@@ -44,73 +44,40 @@ _MOST_CHANNELS = 1024  # in a cell, for which the rule of moments takes about a 
 _MOST_WORK = 2**24  # images x latents x cells, for which its shared weights take some milliseconds
 _MOST_BYTES = 2**30  # bytes of what is kept of images
 
+Maps = tuple[np.ndarray, np.ndarray]
+"""Signed maps (h, w) at the layer: of a driver, and of its reference."""
+
 
 @dataclass(frozen=True)
 class Look:
-    """A driver and one reference.
-
-    Attributes
-    ----------
-    image, reference : int
-        Their indices.
-    similarity : float
-    layer : pair of (h, w) arrays, or None
-        Signed maps at the layer by the rule; None if the layer has no positions.
-    control : pair of (h, w) arrays, or None
-        The same with an average partner: for the driver the mean of the other candidates, for the reference the
-        mean of the other drivers.
-    part : (h, w, h', w') array, or None
-        What each place of the one and each of the other contribute together to the similarity, at most 8 on a side;
-        None if the similarity is no sum over positions.
-    others : mapping of str to pair of (h, w) arrays
-        Maps at the layer by other rules, by name; none with `part`.
-    """
+    """A driver and one reference, by their indices; without maps if the layer has no positions."""
 
     image: int
     reference: int
     similarity: float
-    layer: tuple[np.ndarray, np.ndarray] | None
-    control: tuple[np.ndarray, np.ndarray] | None
+    layer: Maps | None  # by the rule
+    # With an average partner: for the driver the mean of the other candidates, for the reference that of other drivers.
+    control: Maps | None
+    # What each place of the one and each of the other contribute together to the similarity, (h, w, h', w'), at most 8
+    # on a side; None if the similarity is no sum over positions.
     part: np.ndarray | None
-    others: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    others: Mapping[str, Maps] = field(default_factory=dict)  # by other rules; none with `part`
 
 
 @dataclass(frozen=True)
 class LookRequest:
-    """A driver and a reference to look at.
-
-    Attributes
-    ----------
-    image, reference : int
-    similarity : float
-    weight : Tensor (D,)
-        The neuron's readout.
-    constants : Tensor (4, D)
-        Shared weights of the driver and the reference, and those of their controls.
-    center : Tensor (D,), optional
-        The center of the rule "matched".
-    """
+    """A driver and a reference to look at, by their indices."""
 
     image: int
     reference: int
     similarity: float
-    weight: Tensor
-    constants: Tensor
-    center: Tensor | None = None
+    weight: Tensor  # (D,), the neuron's readout
+    constants: Tensor  # (4, D), shared weights of the driver and the reference, and those of their controls
+    center: Tensor | None = None  # (D,), of the rule "matched"
 
 
 class References:
-    """The best references of neurons that share their latents.
-
-    Parameters
-    ----------
-    latents : Tensor (n, D)
-        Of all images, as the encoder gives them.
-    rule : str or callable
-        As `make_rule` gives it.
-    similarity : str
-        A name in `SIMILARITIES`.
-    """
+    """The best references of neurons that share their latents (n, D) of all images; the rule is of `make_rule`."""
 
     def __init__(self, latents: Tensor, rule: str | Rule, similarity: str) -> None:
         self.latents = latents
@@ -159,22 +126,12 @@ class References:
 
 @dataclass(frozen=True)
 class Seen:
-    """What is kept of an image: its layer's output and, where latents are sums over positions, its shares.
-
-    Attributes
-    ----------
-    output : LayerOutput
-    shares : Shares or None
-    parts : Tensor (h, w, D) or None
-        The shares of at most 8 x 8 places.
-    has_origin : bool
-        Whether the shares are those of the latents minus the rule's origin.
-    """
+    """What is kept of an image: its layer's output and, where latents are sums over positions, its shares."""
 
     output: LayerOutput
     shares: Shares | None
-    parts: Tensor | None
-    has_origin: bool = False
+    parts: Tensor | None  # (h, w, D), the shares of at most 8 x 8 places
+    has_origin: bool = False  # whether the shares are those of the latents minus the rule's origin
 
     @property
     def n_bytes(self) -> int:
@@ -184,19 +141,10 @@ class Seen:
 
 
 def other_rules(rule: str | Rule, latents: Tensor, cells: int = 1) -> dict[str, str | Rule]:
-    """The rules of layer maps that a report has besides its own, by name.
+    """The rules of layer maps that a report has besides its own, by name; `latents` (n, D) are those of all images.
 
     That of moments is among them if the images suffice for it and it is quick: not for a grid of many cells, unless it
     is the report's own.
-
-    Parameters
-    ----------
-    rule : str or callable
-        The report's own.
-    latents : Tensor (n, D)
-        Of all images.
-    cells : int, default 1
-        As in `make_rule`.
     """
     rules: dict[str, str | Rule] = {name: name for name in OTHER_RULES if name != rule}
     n, d = latents.shape
@@ -209,17 +157,8 @@ def other_rules(rule: str | Rule, latents: Tensor, cells: int = 1) -> dict[str, 
 class Memory:
     """Encoders of one network, each with a rule, that remember images: one forward pass serves them all.
 
-    In another process it begins with no images.
-
-    Parameters
-    ----------
-    encoders : sequence of LatentEncoder
-    rules : sequence of str or callable
-        One for each, as `make_rule` gives it.
-    transform : callable
-        Of the images.
-    others : sequence of mapping of str to rule, optional
-        One for each, as `other_rules` gives them.
+    In another process it begins with no images. `rules` are as `make_rule` gives them, `others` as `other_rules` does,
+    one for each encoder.
     """
 
     def __init__(
@@ -313,10 +252,10 @@ def _maps_by_others(
     both: tuple[Seen, Seen],
     latents: Sequence[Tensor],
     request: LookRequest,
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+) -> dict[str, Maps]:
     """Layer maps of both images by other rules, from their latents (1, D): those with the same origin at once."""
     constants = {name: _constants(rule, latents, request) for name, rule in others.items()}
-    maps: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    maps: dict[str, Maps] = {}
     for has_origin in (False, True):
         names = [name for name, rule in others.items() if (origin_of(rule, None) is not None) == has_origin]
         if names:

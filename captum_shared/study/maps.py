@@ -19,7 +19,7 @@ from captum_shared.folders import WORK, ReportFolder
 from captum_shared.selection import is_crossed, make_rule, rule_center
 from captum_shared.similarity import Rule, origin_of, shared_weights, transposed
 from captum_shared.study.findings import Findings
-from captum_shared.study.image_maps import MapOptions, explain_images
+from captum_shared.study.image_maps import explain_images
 from captum_shared.study.neurons import NeuronFindings
 from captum_shared.study.run import Job, Run, Share
 from captum_shared.study.settings import RecordingSettings
@@ -32,27 +32,14 @@ _TIMES_MOST = 4  # maps of one image may be this many times those of a job
 
 @dataclass(frozen=True)
 class MapTable:
-    """All maps to make, a row each.
-
-    Attributes
-    ----------
-    neurons : sequence of NeuronFindings
-    neuron : (m,) int array
-        Indices into `neurons`.
-    pair, side : (m,) int arrays
-        Side 0 is the image, 1 its reference.
-    image : (m,) int array
-        The stimulus that is mapped, by index.
-    candidate : (m,) int array
-        That the neuron reads.
-    """
+    """All m maps to make, an entry each in the arrays of integers."""
 
     neurons: Sequence[NeuronFindings]
-    neuron: np.ndarray
+    neuron: np.ndarray  # indices into `neurons`
     pair: np.ndarray
-    side: np.ndarray
-    image: np.ndarray
-    candidate: np.ndarray
+    side: np.ndarray  # 0 is the image, 1 its reference
+    image: np.ndarray  # the stimulus that is mapped, by index
+    candidate: np.ndarray  # that the neuron reads
 
     def candidates(self, rows: np.ndarray) -> list[int]:
         """Those of some rows, in order."""
@@ -68,12 +55,7 @@ def map_path(folder: ReportFolder, neuron: NeuronFindings) -> Path:
 def load_maps(path: Path, kind: str) -> np.ndarray:
     """Maps (pairs, 2, h, w) float32 of a neuron, in the order of pairs.csv; image, then reference.
 
-    Parameters
-    ----------
-    path : Path
-        An .npz file with an array of each kind, ``pixel``, and one to multiply it with, ``pixel_scale``.
-    kind : {"pixel", "layer"}
-        Maps of the image's pixels, or coarse maps of the layer's positions.
+    The .npz file has an array of each kind, such as ``pixel``, and one to multiply it with, ``pixel_scale``.
     """
     with np.load(path, allow_pickle=False) as file:
         return np.asarray(file[kind] * file[f"{kind}_scale"], np.float32)
@@ -115,13 +97,8 @@ def list_maps(neurons: Sequence[NeuronFindings], chosen: np.ndarray) -> MapTable
 def cut_by_image(images: np.ndarray, most: int) -> list[np.ndarray]:
     """Rows in groups of at most `most`, the largest first; rows of one image stay together.
 
-    An image with more rows is a group of its own, up to four times as many; with yet more rows, several.
-
-    Parameters
-    ----------
-    images : (m,) int array
-        The image of each row.
-    most : int
+    An image with more rows is a group of its own, up to four times as many; with yet more rows, several. `images` (m,)
+    has the image of each row.
     """
     order = np.argsort(images, kind="stable")
     runs = np.split(order, np.flatnonzero(np.diff(images[order])) + 1) if len(order) else []
@@ -165,8 +142,7 @@ class _Maker:
                 shared[number][candidate] = weights
         images = [self.study.recording.stimuli[place] for place in places]
         origins = {c: origin_of(self._rule(c), None) for c in self.table.candidates(rows)}
-        options = MapOptions(self.study.settings, origins)
-        return share(self._encoders), self.study.network.transform, images, shared, options
+        return share(self._encoders), self.study.network.transform, images, shared, self.study.settings, origins
 
     def _rule(self, candidate: int) -> str | Rule:
         if candidate not in self._rules:

@@ -19,23 +19,12 @@ from captum_shared.images import open_rgb
 
 @dataclass(frozen=True)
 class Network:
-    """A network with the layers and poolings to choose from.
+    """A network with the layers and poolings to choose from."""
 
-    Attributes
-    ----------
-    scanner : LatentEncoder or LayerScan
-        Turns images into the latents of all candidates, side by side.
-    candidates : list of (layer, pool)
-    widths : list of int
-        How many latents each has.
-    transform : callable
-        Of the images.
-    """
-
-    scanner: LatentEncoder | LayerScan
+    scanner: LatentEncoder | LayerScan  # turns images into the latents of all candidates, side by side
     candidates: list[tuple[str, Pool]]
-    widths: list[int]
-    transform: ImageTransform
+    widths: list[int]  # how many latents each candidate has
+    transform: ImageTransform  # of the images
 
     @property
     def device(self) -> torch.device:

@@ -17,31 +17,15 @@ from captum_shared.study.tuning import Tuning
 
 @dataclass(frozen=True)
 class NeuronFindings:
-    """What is known about one neuron.
+    """What is known about one neuron."""
 
-    Attributes
-    ----------
-    index : int
-        Its index in the recording.
-    name : str
-    preferred : str or None
-        Its category, if it has one.
-    d_prime : float
-        NaN without a category.
-    reason : str
-        Why it is not explained, or empty.
-    drivers : Drivers or None
-    pairs : Pairs or None
-        Both None if it is not explained. The first of the references is the one that is shown.
-    """
-
-    index: int
+    index: int  # in the recording
     name: str
-    preferred: str | None
-    d_prime: float
-    reason: str
-    drivers: Drivers | None = None
-    pairs: Pairs | None = None
+    preferred: str | None  # its category, if it has one
+    d_prime: float  # NaN without a category
+    reason: str  # why it is not explained, or empty
+    drivers: Drivers | None = None  # as the pairs, None if it is not explained
+    pairs: Pairs | None = None  # the first of the references is the one that is shown
 
     @property
     def explained(self) -> bool:
@@ -50,13 +34,7 @@ class NeuronFindings:
 
     @property
     def explanation(self) -> tuple[Pairs, Drivers]:
-        """Pairs and drivers.
-
-        Raises
-        ------
-        ValueError
-            If it is not explained.
-        """
+        """Pairs and drivers of a neuron that is explained."""
         if self.pairs is None or self.drivers is None:
             raise ValueError(f"neuron {self.name} is not explained: {self.reason}")
         return self.pairs, self.drivers

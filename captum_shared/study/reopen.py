@@ -53,22 +53,12 @@ class SavedPair:
 
 @dataclass(frozen=True)
 class SavedStudy:
-    """What a report of `recording` keeps.
-
-    Attributes
-    ----------
-    folder : Path
-    manifest : mapping
-    neurons : tuple of str
-        All of them.
-    pairs : mapping of str to list of SavedPair
-        Of each explained neuron, in the order of the report.
-    """
+    """What a report of `recording` keeps."""
 
     folder: Path
     manifest: Mapping[str, object]
-    neurons: tuple[str, ...]
-    pairs: Mapping[str, Sequence[SavedPair]]
+    neurons: tuple[str, ...]  # all of them
+    pairs: Mapping[str, Sequence[SavedPair]]  # of each explained neuron, in the order of the report
 
     @property
     def settings(self) -> RecordingSettings:
@@ -114,26 +104,14 @@ class SavedStudy:
 
 @dataclass(frozen=True)
 class NeuronModel:
-    """The encoding model of a neuron: latents of its candidate, and a readout of them.
-
-    Attributes
-    ----------
-    name : str
-    encoder : LatentEncoder
-    weight : Tensor (D,)
-    bias : float
-    error : float
-        The root mean square of recorded minus predicted response, over stimuli, cross-validated.
-    responses : (n, R) array
-        Of the recording, trial by trial.
-    """
+    """The encoding model of a neuron: latents of its candidate, and a readout of them."""
 
     name: str
     encoder: LatentEncoder
-    weight: Tensor
+    weight: Tensor  # (D,)
     bias: float
-    error: float
-    responses: np.ndarray
+    error: float  # root mean square of recorded minus predicted response, over stimuli, cross-validated
+    responses: np.ndarray  # (n, R), of the recording, trial by trial
 
     def predict(self, latents: Tensor) -> np.ndarray:
         """Responses (m,) to images with latents (m, D); not below 0 if no recorded response is."""
@@ -144,13 +122,7 @@ class NeuronModel:
 
 
 def open_saved(folder: str | Path) -> SavedStudy:
-    """Read a finished report of `recording`.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there is none, or it explains no neuron.
-    """
+    """Read a finished report of `recording` that explains at least one neuron."""
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
         raise FileNotFoundError(f"no report at {folder}: it has no {MANIFEST}")
@@ -180,27 +152,15 @@ def reopen_study(
 ) -> Study:
     """Open the study of a report again, for some of its neurons.
 
-    Parameters
-    ----------
-    saved : SavedStudy
-    recording : Recording
-    encoder : LatentEncoder or nn.Module
-        As in `explain_recording`: an encoder, or a whole network, of which the report's layers are taken.
-    transform : callable or None
-    neurons : sequence of str
-
-    Raises
-    ------
-    FileNotFoundError, TypeError, ValueError
-        If the recording or the network is not that of the report; the message says what differs.
+    As in `explain_recording`, `encoder` is an encoder, or a whole network, of which the report's layers are taken.
+    If the recording or the network is not that of the report, the error says what differs.
     """
     subject = open_subject(recording, saved.settings)
-    chosen: dict[str, list[str | int]] = {"layers": [], "pools": []}
-    for layer, pool in saved.candidates:
-        chosen["layers"] += [layer] * (layer not in chosen["layers"])
-        chosen["pools"] += [pool] * (pool not in chosen["pools"])
-    whole = {} if isinstance(encoder, LatentEncoder) else chosen
-    study = open_study(subject, encoder, transform, about=dict(saved.about), **whole)  # type: ignore[arg-type]
+    layers = None
+    if not isinstance(encoder, LatentEncoder):
+        layers = list(dict.fromkeys(layer for layer, _ in saved.candidates))
+    pools = list(dict.fromkeys(pool for _, pool in saved.candidates))
+    study = open_study(subject, encoder, transform, layers=layers, pools=pools, about=saved.about)
     different = differences(saved.question, study.manifest())
     if different:
         raise ValueError(
@@ -211,13 +171,7 @@ def reopen_study(
 
 
 def fit_again(study: Study, saved: SavedStudy, run: Run) -> dict[str, NeuronModel]:
-    """Fit the encoding models of a study's neurons, as the report's were.
-
-    Raises
-    ------
-    ValueError
-        If they predict something else than the report says.
-    """
+    """Fit the encoding models of a study's neurons, as the report's were; they must predict what the report says."""
     tuning = find_tuning(study)
     latents = encode_stimuli(study, run)
     models = fit_models(study, tuning, latents, run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,39 +19,23 @@ Share = Callable[[object], object]
 
 @dataclass(frozen=True)
 class Job:
-    """A piece of work that writes files, each of which is complete or absent.
-
-    Attributes
-    ----------
-    paths : tuple of Path
-    function : callable
-        Returns the content of each file, as bytes. It depends on its arguments alone, and may run in any process on any
-        machine that can read the stimuli.
-    arguments : callable
-        Returns the arguments when the job's turn comes, so that those of all jobs are never in memory at once. It
-        receives `share`, for large objects that many jobs have in common, such as a network.
-    """
+    """A piece of work that writes files, each of which is complete or absent."""
 
     paths: tuple[Path, ...]
+    # Returns the content of each file. It depends on its arguments alone, and may run in any process on any machine
+    # that can read the stimuli.
     function: Callable[..., Sequence[bytes]]
+    # Returns the arguments when the job's turn comes, so that those of all jobs are never in memory at once. It
+    # receives `share`, for large objects that many jobs have in common, such as a network.
     arguments: Callable[[Share], tuple[object, ...]]
 
 
 @dataclass(frozen=True)
 class Run:
-    """Where and how a study is carried out.
-
-    Attributes
-    ----------
-    folder : ReportFolder
-    n_jobs : int or None
-        Workers, as in joblib; None to follow ``joblib.parallel_config``.
-    progress : bool
-        Whether to show progress bars.
-    """
+    """Where and how a study is carried out."""
 
     folder: ReportFolder
-    n_jobs: int | None = None
+    n_jobs: int | None = None  # as in joblib; None to follow ``joblib.parallel_config``
     progress: bool = True
 
     def carry_out(self, jobs: Sequence[Job], noun: str) -> None:
@@ -64,7 +49,7 @@ class Run:
         bar = tqdm(total=len(jobs), initial=len(jobs) - len(left), disable=not self.progress, desc=noun, unit="job")
         with bar, Workers(self.n_jobs) as workers:
             share = _once(workers.share)
-            tasks = [Task(job.paths[0].name, job.function, _bound(job.arguments, share)) for job in left]
+            tasks = [Task(job.paths[0].name, job.function, partial(job.arguments, share)) for job in left]
             for number, contents in workers.run(tasks):
                 for path, content in zip(left[number].paths, contents, strict=True):
                     self.folder.write(path, content)
@@ -81,10 +66,6 @@ def array_bytes(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
     return buffer.getvalue()
-
-
-def _bound(arguments: Callable[[Share], tuple[object, ...]], share: Share) -> Callable[[], tuple[object, ...]]:
-    return lambda: arguments(share)
 
 
 def _once(share: Share) -> Share:

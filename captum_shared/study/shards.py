@@ -31,15 +31,8 @@ class Shard:
 
 
 def parse_shard(text: str | None) -> Shard | None:
-    """A shard from text such as "3/20".
+    """A shard from text such as "3/20"; other text is refused.
 
-    Raises
-    ------
-    ValueError
-        If the text is not a number, a slash, and a number that is at least as large.
-
-    Examples
-    --------
     >>> parse_shard("3/20")
     Shard(number=3, of=20)
     """
@@ -52,13 +45,7 @@ def parse_shard(text: str | None) -> Shard | None:
 
 
 def find_shards(out: str | Path) -> list[Path]:
-    """The folders of a report's shards.
-
-    Raises
-    ------
-    ValueError
-        If there are none.
-    """
+    """The folders of a report's shards, of which there must be at least one."""
     pattern = re.compile(re.escape(Path(out).name) + r"\.shard-(\d+)-of-(\d+)")
     there = sorted(path for path in Path(out).parent.iterdir() if path.is_dir() and pattern.fullmatch(path.name))
     if not there:

@@ -20,20 +20,11 @@ from captum_shared.study.subject import Subject
 
 @dataclass(frozen=True)
 class Study(Subject):
-    """The question; nothing in it changes while it is answered. What it asks about is its `Subject`.
+    """The question; nothing in it changes while it is answered. What it asks about is its `Subject`."""
 
-    Attributes
-    ----------
-    network : Network
-        In evaluation mode.
-    estimator : scikit-learn estimator or None
-    about : dict
-        What to say of the network.
-    """
-
-    network: Network
+    network: Network  # in evaluation mode
     estimator: Estimator | None = None
-    about: dict[str, object] = field(default_factory=dict)
+    about: dict[str, object] = field(default_factory=dict)  # what to say of the network
 
     def manifest(self) -> dict[str, object]:
         """Everything the findings depend on."""
@@ -65,13 +56,7 @@ def open_study(
     estimator: Estimator | None = None,
     about: Mapping[str, object] | None = None,
 ) -> Study:
-    """Open the study of a subject: check the network and its layers; arguments as in `explain_recording`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is wrong.
-    """
+    """Open the study of a subject: check the network and its layers; arguments as in `explain_recording`."""
     network = find_network(encoder, transform or to_tensor, layers, pools, subject.recording.stimuli[0])
     parts = subject.recording, subject.settings, subject.hashes, subject.unreadable
     return Study(*parts, network, estimator, dict(about or {}))

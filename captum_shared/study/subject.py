@@ -19,23 +19,12 @@ from captum_shared.study.settings import MIN_IMAGES, RecordingSettings
 
 @dataclass(frozen=True)
 class Subject:
-    """What is studied; made by `open_subject`.
+    """What is studied; made by `open_subject`."""
 
-    Attributes
-    ----------
-    recording : Recording
-        The neurons under study, and the stimuli that can be read.
-    settings : RecordingSettings
-    hashes : dict
-        Of the stimuli's files, by name.
-    unreadable : dict
-        Stimuli that are left out, with the reason.
-    """
-
-    recording: Recording
+    recording: Recording  # the neurons under study, and the stimuli that can be read
     settings: RecordingSettings
-    hashes: dict[str, str]
-    unreadable: dict[str, str]
+    hashes: dict[str, str]  # of the stimuli's files, by name
+    unreadable: dict[str, str]  # stimuli that are left out, with the reason
 
     @cached_property
     def responses(self) -> np.ndarray:

@@ -15,28 +15,15 @@ from captum_shared.study.subject import Subject, choosable, count_labels, given_
 
 @dataclass(frozen=True)
 class Tuning:
-    """The tuning of K neurons.
+    """The tuning of K neurons."""
 
-    Attributes
-    ----------
-    reliability : (K,) array
-        Split-half, corrected to all repeats, of the stimuli that have several; NaN where there are none.
-    ceiling : (K,) array
-        The reliability of the mean responses to all stimuli, which sets the noise ceiling: the same if all have several
-        repeats.
-    preferred : list of K str or None
-        Of the pole that is explained: for what silences neurons, the category with the weakest responses.
-    d_prime : (K,) array
-        Of the preferred category; NaN where there is none.
-    unusable : list of K str
-        Why a neuron cannot be fitted, or empty.
-    """
-
-    reliability: np.ndarray
+    reliability: np.ndarray  # (K,), split-half, corrected to all repeats, of the stimuli that have several, or NaN
+    # (K,), the reliability of the mean responses to all stimuli, which sets the noise ceiling: the same if all have
+    # several repeats.
     ceiling: np.ndarray
-    preferred: list[str | None]
-    d_prime: np.ndarray
-    unusable: list[str]
+    preferred: list[str | None]  # of the pole that is explained: for what silences neurons, that of weakest responses
+    d_prime: np.ndarray  # (K,), of the preferred category; NaN where there is none
+    unusable: list[str]  # why a neuron cannot be fitted, or empty
 
     @property
     def usable(self) -> np.ndarray:
@@ -63,12 +50,7 @@ def find_tuning(study: Subject) -> Tuning:
 def category_d_primes(responses: np.ndarray, categories: np.ndarray) -> dict[str, np.ndarray]:
     """d' of each category with at least `MIN_IMAGES` images, (K,) each; NaN where a neuron has too few responses.
 
-    Parameters
-    ----------
-    responses : (K, n) array
-        Means over repeats; NaN where there are none.
-    categories : (n,) array of str
-        As `split_labels` takes them.
+    Responses (K, n) are means over repeats; the categories (n,) are as `split_labels` takes them.
     """
     return {name: d_prime(responses.T, members(categories, name)) for name in choosable(categories)}
 
@@ -76,13 +58,7 @@ def category_d_primes(responses: np.ndarray, categories: np.ndarray) -> dict[str
 def preferred_categories(
     d_primes: dict[str, np.ndarray], given: str | Sequence[str] | None, n_neurons: int
 ) -> list[str | None]:
-    """The category given by the user, for all or for each, or the one with the largest d'; None where there is none.
-
-    Raises
-    ------
-    ValueError
-        If a given category is unknown or too small, or their number is not that of the neurons.
-    """
+    """The category given by the user, for all or for each, or the one with the largest d'; None where there is none."""
     if given is not None:
         return list(given_categories(list(d_primes), given, n_neurons) or [])
     if not d_primes:

@@ -26,7 +26,7 @@ from captum_shared.report.recording.writing import write_report
 from captum_shared.similarity import origin_of
 from captum_shared.study.encoding import Latents, blocks_of, encode_stimuli, fit_models, without_empty_dimensions
 from captum_shared.study.findings import Findings
-from captum_shared.study.image_maps import MapOptions, explain_images
+from captum_shared.study.image_maps import explain_images
 from captum_shared.study.maps import make_maps
 from captum_shared.study.neurons import select_neurons
 from captum_shared.study.run import Job, Run
@@ -251,14 +251,14 @@ def map_seconds(study: Study, latents: Latents) -> tuple[float, float]:
     """Seconds for an image, and for each of its maps; the mean of a few layers and poolings."""
     count = len(study.network.candidates)
     some = sorted({0, count // 2, count - 1})[:N_CANDIDATES]
-    options = MapOptions(study.settings, {candidate: origin_of("product", None) for candidate in some})
+    origins = {candidate: origin_of("product", None) for candidate in some}
     each = []
     for candidate in some:
         encoders = {candidate: latents.encoder(candidate).eval()}
         rows = np.random.default_rng(0).normal(size=(3, study.network.widths[candidate])).astype(np.float32)
         make = partial(explain_images, encoders, study.network.transform, study.recording.stimuli[:1])
-        one, _ = timed(partial(make, [{candidate: rows[:1]}], options))
-        three, _ = timed(partial(make, [{candidate: rows}], options))
+        one, _ = timed(partial(make, [{candidate: rows[:1]}], study.settings, origins))
+        three, _ = timed(partial(make, [{candidate: rows}], study.settings, origins))
         per_map = max((three - one) / 2, 0.0)
         each.append((max(one - per_map, 0.0), per_map))
     first, second = np.mean(each, axis=0)
