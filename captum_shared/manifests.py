@@ -91,7 +91,7 @@ def _same(key: str, old: object, new: object) -> bool:
     if key.split(".")[-1] == "probe" and isinstance(old, list) and isinstance(new, list):
         from captum_shared.store import close  # which needs torch, as nothing else here does
 
-        with suppress(TypeError):  # not rows of numbers
+        with suppress(TypeError, ValueError):  # not rows of numbers
             return close(old, new)
     return bool(old == new)
 

@@ -6,7 +6,6 @@ A file that is damaged, truncated or empty is named in a warning and counts as m
 from __future__ import annotations
 
 import json
-import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -143,15 +143,12 @@ def close(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> b
     """Whether rows of numbers agree up to `TOLERANCE`; numbers that are not finite, exactly."""
     if [len(row) for row in one] != [len(row) for row in other]:
         return False
-    return all(_rows_close(a, b) for a, b in zip(one, other, strict=True))
+    return all(_rows_close(np.array(rows)) for rows in zip(one, other, strict=True))
 
 
-def _rows_close(one: Sequence[float], other: Sequence[float]) -> bool:
-    scale = max((abs(value) for value in (*one, *other) if math.isfinite(value)), default=0.0)
-    return all(
-        abs(a - b) <= TOLERANCE * scale if math.isfinite(a) and math.isfinite(b) else a == b or (a != a and b != b)
-        for a, b in zip(one, other, strict=True)
-    )
+def _rows_close(both: np.ndarray) -> bool:
+    scale = np.abs(both[np.isfinite(both)]).max(initial=0.0)
+    return np.allclose(both[0], both[1], rtol=0, atol=TOLERANCE * scale, equal_nan=True)
 
 
 def _load(path: Path) -> tuple[Identity, dict[str, Tensor], Any] | None:

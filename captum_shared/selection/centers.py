@@ -7,7 +7,7 @@ from torch import Tensor
 
 from captum_shared.checks import check_choice
 from captum_shared.selection.drivers import Drivers
-from captum_shared.similarity import RULES, MomentRule, Rule, moment_rule
+from captum_shared.similarity import RULES, MomentRule, Rule, moment_rule, shared_weights, transposed
 
 N_STRONGEST = 20
 """The center of "contrast" and "matched" is the mean of at most this many drivers, as in the benchmarks."""
@@ -100,3 +100,12 @@ def is_crossed(rule: str | Rule) -> bool:
     This holds for "moments" and "dot", which use only one image; for the other rules, both images share one constant.
     """
     return rule in ("dot", MOMENTS) or isinstance(rule, MomentRule)
+
+
+def reference_weights(
+    z: Tensor, z_ref: Tensor, weight: Tensor, rule: str | Rule, center: Tensor | None = None
+) -> Tensor:
+    """Shared weights for the maps of references: those of their images, unless the rule `is_crossed`."""
+    if is_crossed(rule):
+        return shared_weights(z_ref, z, weight, transposed(rule), center)
+    return shared_weights(z, z_ref, weight, rule, center)

@@ -139,16 +139,11 @@ def _methods(study: CategoryStudy, findings: CategoryFindings) -> dict[str, Call
     """The function that makes each kind of map."""
     settings = study.settings
     rule = make_rule(settings.rule, study.latents, cells_of(study.encoder))
-    center = rule_center(rule, study.latents, findings.drivers)
-    constants = "crossed" if is_crossed(rule) else "common"
-    methods: dict[str, Callable[..., Pair]] = {}
-    for kind in settings.maps:
-        if kind == "layer":
-            methods[kind] = LayerParallelBackprop(study.encoder, rule, center, constants).attribute
-        else:
-            method = ParallelBackprop(study.encoder, getattr(captum.attr, settings.engine), rule, center, constants)
-            methods[kind] = cast(Callable[..., Pair], partial(method.attribute, **settings.engine_arguments))
-    return methods
+    choices = rule, rule_center(rule, study.latents, findings.drivers), "crossed" if is_crossed(rule) else "common"
+    layer = LayerParallelBackprop(study.encoder, *choices)
+    pixel = ParallelBackprop(study.encoder, getattr(captum.attr, settings.engine), *choices)
+    methods = {"layer": layer.attribute, "pixel": partial(pixel.attribute, **settings.engine_arguments)}
+    return {kind: cast(Callable[..., Pair], methods[kind]) for kind in settings.maps}
 
 
 class CategorySummary(TypedDict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,9 +117,7 @@ def encode_stimuli(study: Study, run: Run) -> Latents:
 def fit_models(study: Study, tuning: Tuning, latents: Latents, run: Run) -> EncodingModels:
     """Fit every usable neuron on every candidate, and choose."""
     settings, responses = study.settings, study.responses
-    fold_of = study.fold_of
-    blocks = blocks_of(responses, tuning.usable)
-    n_candidates = len(study.network.candidates)
+    blocks, n_candidates = blocks_of(responses, tuning.usable), len(study.network.candidates)
 
     def path(candidate: int, block: int) -> Path:
         return run.folder / WORK / f"fit_{candidate:03d}_{block:03d}.safetensors"
@@ -127,7 +125,8 @@ def fit_models(study: Study, tuning: Tuning, latents: Latents, run: Run) -> Enco
     def arguments(candidate: int, block: Block, share: Share) -> tuple[object, ...]:
         rows = block.stimuli
         y, chosen = responses[block.neurons][:, rows].T, [tuning.preferred[k] for k in block.neurons]
-        data = FitData(y, splits_of(fold_of[rows]), study.estimator, settings.pca, rows, study.categories[rows], chosen)
+        splits = splits_of(study.fold_of[rows])
+        data = FitData(y, splits, study.estimator, settings.pca, rows, study.categories[rows], chosen)
         return latents.raw(candidate), settings.standardize, data
 
     jobs = [
@@ -137,10 +136,7 @@ def fit_models(study: Study, tuning: Tuning, latents: Latents, run: Run) -> Enco
     ]
     run.carry_out(jobs, "fits")
     fits = [[load_file(path(c, b)) for c in range(n_candidates)] for b in range(len(blocks))]
-    models = _assembled(blocks, fits, responses, fold_of, n_candidates)
-    if settings.sign > 0:
-        return models
-    return replace(models, weights=[None if weight is None else -weight for weight in models.weights])
+    return _assembled(study, blocks, fits)
 
 
 def blocks_of(responses: np.ndarray, usable: np.ndarray, most: int = 64) -> list[Block]:
@@ -230,31 +226,28 @@ def without_empty_dimensions(z: np.ndarray) -> tuple[np.ndarray, np.ndarray | No
 
 
 def _assembled(
-    blocks: Sequence[Block],
-    fits: Sequence[Sequence[dict[str, np.ndarray]]],
-    responses: np.ndarray,
-    fold_of: np.ndarray,
-    n_candidates: int,
+    study: Study, blocks: Sequence[Block], fits: Sequence[Sequence[dict[str, np.ndarray]]]
 ) -> EncodingModels:
     """Assemble the fits of all blocks and candidates."""
+    responses = study.responses
     n_neurons, n_stimuli = responses.shape
     empty = np.full((n_stimuli, n_neurons), np.nan)
     candidate = np.full(n_neurons, -1)
-    scores = np.full((n_candidates, n_neurons), np.nan)
+    scores = np.full((len(study.network.candidates), n_neurons), np.nan)
     predictions, generalization = empty.copy(), empty.copy()
     weights: list[np.ndarray | None] = [None] * n_neurons
     for block, row in zip(blocks, fits, strict=True):
         place = np.ix_(block.stimuli, block.neurons)
         parts = [CandidateScores(f["predictions"], f["inner_scores"], f["score"]) for f in row]
         recorded = responses[block.neurons][:, block.stimuli].T
-        choice = choose_candidates(parts, recorded, splits_of(fold_of[block.stimuli]))
+        choice = choose_candidates(parts, recorded, splits_of(study.fold_of[block.stimuli]))
         candidate[block.neurons] = choice.chosen
         scores[:, block.neurons] = np.stack([f["score"] for f in row])
         predictions[place] = choice.predictions
         best = np.stack([f["within_score"] for f in row]).argmax(axis=0)
         generalization[place] = np.stack([row[c]["within_predictions"][:, k] for k, c in enumerate(best)], axis=1)
         for k, neuron in enumerate(block.neurons):
-            weights[neuron] = row[choice.chosen[k]]["weight"][k]
+            weights[neuron] = study.settings.sign * row[choice.chosen[k]]["weight"][k]
     r = [correlations(responses, values) for values in (predictions, generalization)]
     return EncodingModels(candidate, scores, predictions, r[0], generalization, r[1], weights)
 

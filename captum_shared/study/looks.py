@@ -21,17 +21,9 @@ from captum_shared.checks import check_tensor
 from captum_shared.encoder import LatentEncoder
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.layers import SharedPass
-from captum_shared.selection import (
-    MOMENTS,
-    NEEDS_DRIVERS,
-    Drivers,
-    Pairs,
-    find_pairs,
-    is_crossed,
-    make_rule,
-    rule_center,
-)
-from captum_shared.similarity import FEW_IMAGES, MomentRule, Rule, origin_of, shared_weights, transposed
+from captum_shared.selection import MOMENTS, NEEDS_DRIVERS, Drivers, Pairs, find_pairs, make_rule, rule_center
+from captum_shared.selection.centers import reference_weights
+from captum_shared.similarity import FEW_IMAGES, MomentRule, Rule, origin_of, shared_weights
 from captum_shared.study.network import device_of, transform_image
 
 N_REFERENCES = 5
@@ -107,11 +99,14 @@ class References:
         z, z_ref = self.latents[images], self.latents[references]
         others_ref = self._means_without(drivers.candidates, references, images)
         others = self._means_without(drivers.outside, images, references)
-        back = transposed(self.rule)  # for the reference, from the driver
-        sides = [(z, z_ref, self.rule), (z_ref, z, back), (z, others_ref, self.rule), (z_ref, others, back)]
-        if not is_crossed(self.rule):  # one constant for both, made from driver and reference in this order
-            sides = [(a, b, self.rule) for a, b in ((z, z_ref), (z, z_ref), (z, others_ref), (others, z_ref))]
-        return torch.stack([shared_weights(a, b, weight.to(a), rule, center) for a, b, rule in sides], dim=1)
+        common = weight.to(z), self.rule, center
+        sides = [
+            shared_weights(z, z_ref, *common),
+            reference_weights(z, z_ref, *common),
+            shared_weights(z, others_ref, *common),
+            reference_weights(others, z_ref, *common),
+        ]
+        return torch.stack(sides, dim=1)
 
     def _means_without(self, places: np.ndarray, left_out: np.ndarray, partners: np.ndarray) -> Tensor:
         """For each image at `places`, the mean latents of the others but its partner; its own if there are no others.
@@ -254,7 +249,11 @@ def _maps_by_others(
     request: LookRequest,
 ) -> dict[str, Maps]:
     """Layer maps of both images by other rules, from their latents (1, D): those with the same origin at once."""
-    constants = {name: _constants(rule, latents, request) for name, rule in others.items()}
+    constants = {}
+    for name, rule in others.items():
+        center = request.center.to(latents[0]) if rule in NEEDS_DRIVERS and request.center is not None else None
+        weight, weigh = request.weight.to(latents[0]), (shared_weights, reference_weights)
+        constants[name] = [function(latents[0], latents[1], weight, rule, center) for function in weigh]
     maps: dict[str, Maps] = {}
     for has_origin in (False, True):
         names = [name for name, rule in others.items() if (origin_of(rule, None) is not None) == has_origin]
@@ -264,15 +263,6 @@ def _maps_by_others(
             x, x_ref = (_maps(encoder, first, seen, c).cpu().numpy() for seen, c in zip(both, sides, strict=True))
             maps |= {name: (x[k], x_ref[k]) for k, name in enumerate(names)}
     return {name: maps[name] for name in others}
-
-
-def _constants(rule: str | Rule, latents: Sequence[Tensor], request: LookRequest) -> tuple[Tensor, Tensor]:
-    """Shared weights (1, D) of both images."""
-    z, z_ref = latents
-    center = request.center.to(z) if rule in NEEDS_DRIVERS and request.center is not None else None
-    weight = request.weight.to(z)
-    own = shared_weights(z, z_ref, weight, rule, center)
-    return own, shared_weights(z_ref, z, weight, transposed(rule), center) if is_crossed(rule) else own
 
 
 def _maps(encoder: nn.Module, rule: str | Rule, seen: Seen, constants: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from captum_shared.folders import WORK, ReportFolder
-from captum_shared.selection import is_crossed, make_rule, rule_center
-from captum_shared.similarity import Rule, origin_of, shared_weights, transposed
+from captum_shared.selection import make_rule, rule_center
+from captum_shared.selection.centers import reference_weights
+from captum_shared.similarity import Rule, origin_of, shared_weights
 from captum_shared.study.findings import Findings
 from captum_shared.study.image_maps import explain_images
 from captum_shared.study.neurons import NeuronFindings
@@ -158,11 +159,8 @@ class _Maker:
         x, y = z[[image for image, _ in pairs]], torch.stack([z[references].mean(0) for _, references in pairs])
         weights = torch.stack([torch.as_tensor(self.findings.models.weights[neuron.index]).to(z) for neuron in of])
         centers = _centers(rule, z, of)
-        shared = shared_weights(x, y, weights, rule, centers)
-        if is_crossed(rule):  # a reference's map is made from the image
-            other = shared_weights(y, x, weights, transposed(rule), centers)
-            shared = torch.where(torch.from_numpy(self.table.side[rows] == 1)[:, None], other, shared)
-        return shared.float().numpy()
+        own, other = (weigh(x, y, weights, rule, centers) for weigh in (shared_weights, reference_weights))
+        return torch.where(torch.from_numpy(self.table.side[rows] == 1)[:, None], other, own).float().numpy()
 
 
 def _centers(rule: str | Rule, z: Tensor, of: Sequence[NeuronFindings]) -> Tensor | None:
