@@ -29,9 +29,8 @@ from captum_shared.files import output_folder, write_csv, write_text
 from captum_shared.folders import report_folder
 from captum_shared.report.recording.writing import write_report
 from captum_shared.study.encoding import encode_stimuli, fit_models
-from captum_shared.study.findings import Findings
 from captum_shared.study.maps import make_maps
-from captum_shared.study.neurons import select_neurons
+from captum_shared.study.neurons import Findings, select_neurons
 from captum_shared.study.run import Run
 from captum_shared.study.settings import RecordingSettings, make_settings
 from captum_shared.study.study import open_study

@@ -28,10 +28,9 @@ from captum_shared.interventions import (
 from captum_shared.interventions.scores import Scores
 from captum_shared.similarity import neuron_similarity
 from captum_shared.study.encoding import Latents
-from captum_shared.study.findings import Findings
 from captum_shared.study.maps import file_stem, load_maps, map_path
 from captum_shared.study.network import device_of, transform_image
-from captum_shared.study.neurons import NeuronFindings
+from captum_shared.study.neurons import Findings, NeuronFindings
 from captum_shared.study.run import Job, Run, Share
 from captum_shared.study.study import Study
 from captum_shared.study.twins import Twin, find_twins

@@ -19,9 +19,8 @@ from captum_shared.folders import WORK, ReportFolder
 from captum_shared.selection import make_rule, rule_center
 from captum_shared.selection.centers import reference_weights
 from captum_shared.similarity import Rule, origin_of, shared_weights
-from captum_shared.study.findings import Findings
 from captum_shared.study.image_maps import explain_images
-from captum_shared.study.neurons import NeuronFindings
+from captum_shared.study.neurons import Findings, NeuronFindings
 from captum_shared.study.run import Job, Run, Share
 from captum_shared.study.settings import RecordingSettings
 from captum_shared.study.shards import Shard

@@ -48,6 +48,21 @@ class NeuronFindings:
         return [(int(i), int(j), float(s)) for i, j, s in zip(*columns, strict=True)]
 
 
+@dataclass(frozen=True)
+class Findings:
+    """Everything that a study of a recording found, except for the maps, which are in files."""
+
+    tuning: Tuning  # what the responses alone tell
+    latents: Latents
+    models: EncodingModels
+    neurons: tuple[NeuronFindings, ...]
+
+    @property
+    def explained(self) -> list[NeuronFindings]:
+        """The neurons that have pairs."""
+        return [neuron for neuron in self.neurons if neuron.explained]
+
+
 def select_neurons(
     study: Study, tuning: Tuning, latents: Latents, models: EncodingModels
 ) -> tuple[NeuronFindings, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict, cast
 from zipfile import BadZipFile
@@ -24,7 +24,7 @@ from captum_shared.recording import Recording
 from captum_shared.study.encoding import EncodingModels, Latents, encode_stimuli, fit_models
 from captum_shared.study.maps import file_stem, load_maps
 from captum_shared.study.run import Run
-from captum_shared.study.settings import RecordingSettings, make_settings
+from captum_shared.study.settings import RecordingSettings, make_settings, split_options
 from captum_shared.study.study import Study, open_study
 from captum_shared.study.subject import open_subject
 from captum_shared.study.tuning import find_tuning
@@ -64,8 +64,7 @@ class SavedStudy:
     def settings(self) -> RecordingSettings:
         """With which it was made."""
         values = cast(Mapping[str, object], self._configuration["settings"])
-        known = {field.name for field in fields(RecordingSettings)}
-        return make_settings(RecordingSettings, {k: v for k, v in values.items() if k in known}, "the report")
+        return make_settings(RecordingSettings, split_options(RecordingSettings, values)[0], "the report")
 
     @property
     def about(self) -> NetworkAbout:

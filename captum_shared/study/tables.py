@@ -8,9 +8,9 @@ from typing import TypedDict
 import numpy as np
 
 from captum_shared.readout import ceiling_corrected
-from captum_shared.study.findings import Findings
 from captum_shared.study.interventions import EFFECT_COLUMNS, Effects, EffectsSummary
 from captum_shared.study.network import Network
+from captum_shared.study.neurons import Findings
 from captum_shared.study.settings import WEAK_D_PRIME
 from captum_shared.study.study import Study
 from captum_shared.tables import number

@@ -22,8 +22,8 @@ from captum_shared.study.encoding import (
     fit_readouts,
     splits_of,
 )
-from captum_shared.study.findings import Findings
 from captum_shared.study.network import find_network, transform_image
+from captum_shared.study.neurons import Findings
 from captum_shared.study.run import Job, Run, Share
 from captum_shared.study.study import Study
 

@@ -25,10 +25,9 @@ from captum_shared.report.recording.explain import Asked, ask_recording
 from captum_shared.report.recording.writing import write_report
 from captum_shared.similarity import origin_of
 from captum_shared.study.encoding import Latents, blocks_of, encode_stimuli, fit_models, without_empty_dimensions
-from captum_shared.study.findings import Findings
 from captum_shared.study.image_maps import explain_images
 from captum_shared.study.maps import make_maps
-from captum_shared.study.neurons import select_neurons
+from captum_shared.study.neurons import Findings, select_neurons
 from captum_shared.study.run import Job, Run
 from captum_shared.study.settings import MIN_IMAGES, POOLS
 from captum_shared.study.shards import find_shards, parse_shard

@@ -20,10 +20,9 @@ from captum_shared.recording.readers import ReaderOptions, reader_options
 from captum_shared.report.device import find_device
 from captum_shared.report.recording.writing import write_report
 from captum_shared.study.encoding import encode_stimuli, fit_models
-from captum_shared.study.findings import Findings
 from captum_shared.study.interventions import make_interventions
 from captum_shared.study.maps import make_maps
-from captum_shared.study.neurons import select_neurons
+from captum_shared.study.neurons import Findings, select_neurons
 from captum_shared.study.run import Run
 from captum_shared.study.settings import POOLS, RecordingOptions, RecordingSettings, make_settings, split_options
 from captum_shared.study.shards import find_shards, parse_shard

@@ -29,12 +29,11 @@ from captum_shared.report.viewer import (
     viewer_section,
 )
 from captum_shared.selection import make_rule
-from captum_shared.study.findings import Findings
 from captum_shared.study.interventions import Effects
 from captum_shared.study.looks import LookRequest, Memory, References, other_rules
 from captum_shared.study.maps import load_maps, map_path
 from captum_shared.study.network import transform_image
-from captum_shared.study.neurons import NeuronFindings
+from captum_shared.study.neurons import Findings, NeuronFindings
 from captum_shared.study.run import Job, Run, Share
 from captum_shared.study.study import Study
 

@@ -25,11 +25,10 @@ from captum_shared.report.recording import figures
 from captum_shared.report.recording.effects import TITLE, effects_text
 from captum_shared.report.recording.methods import lead_text, methods_text, title_text
 from captum_shared.report.recording.views import write_views
-from captum_shared.study.findings import Findings
 from captum_shared.study.interventions import Effects, summarise_effects
 from captum_shared.study.maps import file_stem, load_maps, map_path
 from captum_shared.study.network import transform_image
-from captum_shared.study.neurons import NeuronFindings
+from captum_shared.study.neurons import Findings, NeuronFindings
 from captum_shared.study.run import Job, Run, Share
 from captum_shared.study.settings import WEAK_D_PRIME
 from captum_shared.study.study import Study
