@@ -48,8 +48,8 @@ def report_folder(
 ) -> Iterator[ReportFolder]:
     """A folder to write a report into; at the end its manifest is completed, unless an exception leaves it unfinished.
 
-    The folder must be empty, or hold a report of the same configuration, finished or interrupted. One run at a time: a
-    second one on this machine waits for the first.
+    The folder must be empty, or hold a report of the same configuration, interrupted or `finished`: then there is
+    nothing to do. One run at a time: a second one on this machine waits for the first.
 
     Parameters
     ----------
@@ -60,11 +60,6 @@ def report_folder(
         the same report; rows of numbers under a key "probe" need agree closely only, see `Identity`.
     overwrite : bool, default False
         Whether a report of another configuration is replaced: the files that its manifest lists are deleted first.
-
-    Yields
-    ------
-    ReportFolder
-        If it is `finished`, there is nothing to do.
 
     Raises
     ------
@@ -94,13 +89,8 @@ def report_folder(
 def foresee(out: str | os.PathLike[str], about: Mapping[str, object], overwrite: bool = False) -> str:
     """What `report_folder` would find, by the same arguments and with the same errors; nothing is written.
 
-    Returns
-    -------
-    str
-        "new", "finished", "unfinished" or, of another configuration, "replaced".
+    It is "new", "finished", "unfinished" or, of another configuration, "replaced".
 
-    Examples
-    --------
     >>> foresee("nowhere", {"command": "example"})
     'new'
     """

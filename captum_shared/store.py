@@ -51,7 +51,8 @@ class Identity:
 
     def extended(self, *parts: bytes | str) -> Identity:
         """The identity of a result that depends on these parts, too."""
-        return Identity(sha256(self.exact.encode(), *(_encoded(part) for part in parts)), self.probe)
+        more = (part.encode() if isinstance(part, str) else part for part in parts)
+        return Identity(sha256(self.exact.encode(), *more), self.probe)
 
     def joined(self, other: Identity) -> Identity:
         """The identity of a result that depends on what both stand for."""
@@ -186,7 +187,3 @@ def _checksum(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     for name, value in sorted(tensors.items()):
         parts += [f"{name} {value.dtype} {tuple(value.shape)}".encode(), tensor_bytes(value)]
     return sha256(*parts, b"")
-
-
-def _encoded(part: bytes | str) -> bytes:
-    return part.encode() if isinstance(part, str) else part

@@ -74,16 +74,13 @@ class FitData(FitTask):
     preferred: list[str | None]  # k
 
 
+@dataclass(frozen=True)
 class Latents:
-    """Latents of all stimuli, in files of a few images each; read by candidate.
+    """Latents of all stimuli, in files of a few images each; read by candidate."""
 
-    `standardize` is whether they are scaled over all stimuli, regardless of the responses.
-    """
-
-    def __init__(self, paths: Sequence[Path], network: Network, standardize: bool) -> None:
-        self.paths = paths
-        self.network = network
-        self.standardize = standardize
+    paths: Sequence[Path]
+    network: Network
+    standardize: bool  # whether they are scaled over all stimuli, regardless of the responses
 
     def raw(self, candidate: int) -> np.ndarray:
         """(n, D), as they come from the network."""

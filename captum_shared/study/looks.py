@@ -68,13 +68,13 @@ class LookRequest:
     center: Tensor | None = None  # (D,), of the rule "matched"
 
 
+@dataclass(frozen=True)
 class References:
-    """The best references of neurons that share their latents (n, D) of all images; the rule is of `make_rule`."""
+    """The best references of neurons that share their latents."""
 
-    def __init__(self, latents: Tensor, rule: str | Rule, similarity: str) -> None:
-        self.latents = latents
-        self.rule = rule
-        self.similarity = similarity
+    latents: Tensor  # (n, D), of all images
+    rule: str | Rule  # as `make_rule` gives it
+    similarity: str
 
     def best(self, drivers: Drivers, weight: Tensor) -> Pairs:
         """Each driver with its best references."""
