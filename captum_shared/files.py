@@ -153,13 +153,7 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 
 
 def output_folder(out: str | os.PathLike[str]) -> Path:
-    """The folder `out`, made if need be.
-
-    Raises
-    ------
-    ValueError
-        If it is there and not a folder.
-    """
+    """The folder `out`, made if need be; a file of this name is refused."""
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`out` must be a folder, got the file {folder}")

@@ -235,13 +235,7 @@ class ReportFolder:
         return before, different
 
     def adopt(self, other: str | os.PathLike[str]) -> None:
-        """Take over the whole working files of an unfinished run of the same configuration in another folder.
-
-        Raises
-        ------
-        ValueError
-            If that folder holds no such run.
-        """
+        """Take over the whole working files of an unfinished run of the same configuration in another folder."""
         source = ReportFolder(Path(other), self.about)
         if not (source / MANIFEST).is_file():
             raise ValueError(f"{source.path} holds no run of this program, for it has no {MANIFEST}")

@@ -35,18 +35,11 @@ class IdentityJson(TypedDict):
 
 @dataclass(frozen=True)
 class Identity:
-    """What a result depends on.
+    """What a result depends on."""
 
-    Attributes
-    ----------
-    exact : str
-        A hash of all that must agree to the bit, such as parameters.
-    probe : tuple of tuples of float
-        What was computed for fixed inputs, a row for each: it must agree closely, for no two computations of the same
-        network need agree to the bit.
-    """
-
-    exact: str
+    exact: str  # a hash of all that must agree to the bit, such as parameters
+    # What was computed for fixed inputs, a row for each: it must agree closely, for no two computations of the same
+    # network need agree to the bit.
     probe: tuple[tuple[float, ...], ...] = ()
 
     def extended(self, *parts: bytes | str) -> Identity:

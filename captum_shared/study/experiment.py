@@ -75,7 +75,7 @@ class ExperimentSettings(Choices):
 
 
 def parse_pairs(text: str | Sequence[int] | None) -> tuple[int, ...] | None:
-    """Numbers of pairs from text such as "1,3-5"; None for all.
+    """Numbers of pairs from text such as "1,3-5"; None for all. Other text is refused.
 
     >>> parse_pairs("1,3-5")
     (1, 3, 4, 5)

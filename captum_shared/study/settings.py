@@ -260,20 +260,10 @@ Kind = TypeVar("Kind", bound=Choices)
 
 
 def make_settings(kind: type[Kind], options: Mapping[str, object], caller: str) -> Kind:
-    """Make settings from a user's options, if all of them exist and are in range.
+    """Make settings from a user's options by name, if all of them exist and are in range; errors name the option.
 
-    Parameters
-    ----------
-    kind : class
-    options : mapping
-        By name. `maps` and `formats` may be comma-separated text, `neurons` text such as "0,3,7-9".
-    caller : str
-        The function that the user called, for messages.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Naming the option, what was received and what was expected.
+    `maps` and `formats` may be comma-separated text, `neurons` text such as "0,3,7-9". `caller` is the function that
+    the user called, for messages.
     """
     names = [field.name for field in fields(kind)]
     unknown = sorted(set(options) - set(names))
@@ -302,15 +292,8 @@ def split_options(kind: type[Settings], options: Mapping[str, Any]) -> tuple[dic
 
 
 def parse_numbers(text: str) -> list[str]:
-    """Split names at commas; a range of numbers is written with a hyphen.
+    """Split names at commas; a range of numbers is written with a hyphen, and must not run backwards.
 
-    Raises
-    ------
-    ValueError
-        If a range runs backwards, or a name is empty.
-
-    Examples
-    --------
     >>> parse_numbers("0, 3,7-9")
     ['0', '3', '7', '8', '9']
     """

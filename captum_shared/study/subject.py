@@ -75,16 +75,8 @@ class Subject:
 def open_subject(recording: Recording, settings: RecordingSettings) -> Subject:
     """Check a recording and its stimuli, all that can be checked without a network.
 
-    Raises
-    ------
-    FileNotFoundError, TypeError, ValueError
-        If it has no categories, and pairs need them, neurons or a preferred category are unknown, or its stimuli do not
-        suffice.
-
-    Warns
-    -----
-    UserWarning
-        If stimuli are left out because they cannot be read.
+    Refused if it has no categories, and pairs need them, if neurons or a preferred category are unknown, or its stimuli
+    do not suffice. Those that cannot be read are left out, with a warning.
     """
     _check_recording(recording, settings)
     recording = _chosen_neurons(recording, settings.neurons)
@@ -108,13 +100,7 @@ def count_labels(categories: Sequence[str] | np.ndarray) -> Counter[str]:
 
 
 def given_categories(known: Sequence[str], given: str | Sequence[str] | None, n_neurons: int) -> list[str] | None:
-    """The category of each neuron, if the user gives them; None if they are to be found.
-
-    Raises
-    ------
-    ValueError
-        If a given category is unknown or too small, not one is given for each neuron, or there is none to be found.
-    """
+    """The category of each neuron, if the user gives them, checked; None if they are to be found among the known."""
     if given is None:
         if not known:
             raise ValueError(
