@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -141,9 +141,14 @@ def normal(name: str) -> str:
     return os.path.normpath(name)
 
 
-def repeated(names: Sequence[str]) -> dict[str, list[int]]:
-    """The names that occur several times, each with its indices."""
-    where: dict[str, list[int]] = {}
+def places_of(names: Iterable[str]) -> dict[str, list[int]]:
+    """Where each name stands among them, in the order of first occurrence."""
+    places: dict[str, list[int]] = {}
     for index, name in enumerate(names):
-        where.setdefault(name, []).append(index)
-    return {name: indices for name, indices in where.items() if len(indices) > 1}
+        places.setdefault(name, []).append(index)
+    return places
+
+
+def repeated(names: Iterable[str]) -> dict[str, list[int]]:
+    """The names that occur several times, and where."""
+    return {name: places for name, places in places_of(names).items() if len(places) > 1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -208,13 +209,23 @@ def test_shipped_network_detects_parts_on_held_out_images(network: DemoNetwork, 
 
 
 def test_training_is_reproducible_and_resumes_identically(tmp_path: Path) -> None:
+    train_epoch = training._train_epoch
+
+    def interrupted(*arguments: Any) -> None:
+        if arguments[3] == 1:  # the second epoch
+            raise KeyboardInterrupt
+        train_epoch(*arguments)
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     arguments = {"seed": 3, "n_images": 12, "epochs": 2, "batch_size": 6, "progress": False}
     try:
         train(tmp_path / "a", **arguments)
         train(tmp_path / "b", **arguments)
-        train(tmp_path / "c", **arguments, stop_after=1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "_train_epoch", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                train(tmp_path / "c", **arguments)
         assert not (tmp_path / "c").exists()
         with pytest.raises(ValueError, match="was made with"):
             train(tmp_path / "c", **{**arguments, "seed": 4})

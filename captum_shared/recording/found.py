@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +22,6 @@ class Found:
     categories: Sequence[str] | None = None
     neuron_ids: Sequence[str] | None = None
     folder: Path | None = None
-
-
-def places_of(names: Iterable[str]) -> dict[str, list[int]]:
-    """For each stimulus, in the order of first presentation, the presentations in which it was shown."""
-    places: dict[str, list[int]] = {}
-    for number, name in enumerate(names):
-        places.setdefault(name, []).append(number)
-    return places
 
 
 def by_stimulus(values: np.ndarray, places: Mapping[str, Sequence[int]]) -> np.ndarray:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from captum_shared.labels import places_of
 from captum_shared.recording.arrays import ArrayFile, open_arrays
-from captum_shared.recording.found import Found, Selection, by_stimulus, chosen, one_each, places_of
+from captum_shared.recording.found import Found, Selection, by_stimulus, chosen, one_each
 
 AXES = ("neuron", "stimulus", "repeat", "presentation")
 SETS = ({"neuron", "stimulus"}, {"neuron", "stimulus", "repeat"}, {"neuron", "presentation"})
@@ -58,9 +59,7 @@ def _read_layout(mapping: str | Path | Mapping[str, object]) -> tuple[Layout, st
     else:
         content, source = _read_json(Path(mapping)), str(mapping)
     known = [one.name for one in fields(Layout)]
-    unknown = [name for name in content if name not in known]
-    lacking = [name for name in known[:3] if name not in content]
-    if unknown or lacking:
+    if not set(known[:3]) <= set(content) <= set(known):
         raise ValueError(f"{source} must have the entries responses, axes and stimuli, and may have categories, "
                          f"neurons and properties; got {', '.join(content) or 'none'}")  # fmt: skip
     axes = content["axes"]

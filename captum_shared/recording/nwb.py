@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from captum_shared.recording.found import Found, Selection, by_stimulus, chosen, one_each, places_of, text_of
+from captum_shared.labels import places_of
+from captum_shared.recording.found import Found, Selection, by_stimulus, chosen, one_each, text_of
 
 if TYPE_CHECKING:
     from pynwb import NWBFile

@@ -12,9 +12,9 @@ from typing import Any, TypedDict, cast
 
 import numpy as np
 
-from captum_shared.labels import FOLDERS, check_fields, folder_labels, normal, read_label_file, repeated
+from captum_shared.labels import FOLDERS, check_fields, folder_labels, normal, places_of, read_label_file, repeated
 from captum_shared.recording.arrays import SUFFIXES
-from captum_shared.recording.found import Found, Selection, by_stimulus, places_of
+from captum_shared.recording.found import Found, Selection, by_stimulus
 from captum_shared.recording.mapping import read_mapped
 from captum_shared.recording.netcdf import read_netcdf
 from captum_shared.recording.nwb import read_nwb

@@ -120,10 +120,9 @@ def neuron_feature(activations: Tensor, crops: Tensor, inside: Tensor | None = N
     check_tensor("activations", activations)
     if check_tensor("crops", crops).ndim != 4:
         raise ValueError(f"`crops` must be (k, C, h, w), got {describe(crops)}")
-    if inside is not None:
-        check_tensor("inside", inside)
-    inside = torch.ones(crops.shape[0], *crops.shape[2:], dtype=torch.bool) if inside is None else inside
-    if activations.shape != crops.shape[:1] or inside.shape != (crops.shape[0], *crops.shape[2:]):
+    shape = (len(crops), *crops.shape[2:])
+    inside = torch.ones(shape, dtype=torch.bool) if inside is None else check_tensor("inside", inside)
+    if activations.shape != crops.shape[:1] or inside.shape != shape:
         raise ValueError(
             "expected activations (k,), crops (k, C, h, w) and inside (k, h, w), got "
             f"{tuple(activations.shape)}, {tuple(crops.shape)} and {tuple(inside.shape)}"

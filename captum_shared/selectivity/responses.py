@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from functools import partial
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -51,19 +51,6 @@ class ChangeOptions(CropOptions, total=False):
     """What `changed_responses` takes by name."""
 
     pixelwise: bool
-
-
-class _Views(Dataset[_View]):
-    """The views as a dataset."""
-
-    def __init__(self, views: list[_View]) -> None:
-        self.views = views
-
-    def __len__(self) -> int:
-        return len(self.views)
-
-    def __getitem__(self, index: int) -> _View:
-        return self.views[index]
 
 
 def changed_responses(
@@ -137,13 +124,13 @@ def changed_responses(
     if fields is None and not pixelwise:
         channels = source.normalised([int(top.images[0, 0])]).shape[1]
         fields = receptive_fields(model, top.layer, top.image_size, channels, batch_size)
-    views = _Views(_views(top, None if pixelwise else fields))
+    views = _views(top, None if pixelwise else fields)
     read = partial(_changed_batch, LayerReader(model, [top.layer]), device, source, change, top)
     responses = torch.full_like(top.activations, torch.nan)
     with (
         evaluating(model),
         torch.no_grad(),
-        closing(ImagePass(read, views, batch_size).results()) as results,
+        closing(ImagePass(read, cast("Dataset[_View]", views), batch_size).results()) as results,
         tqdm(total=len(views), disable=not progress, unit="image") as bar,
     ):
         for units, ranks, found, n_views in results:

@@ -89,12 +89,10 @@ def top_activations(
     batch_size, device, progress, num_workers, unreadable
         As in `encode_images`. Images that cannot be read are named at the end and left out.
     checkpoint : path, optional
-        A folder in which the pass is saved at its end, and on the way as often as a fiftieth of the time allows (at
-        most five times a second), under a name made from everything that determines it: what the model does up to the
-        layers, k, what the transform does, and the images (the content of files and tensors; for a Dataset, its length
-        and 16 of its items). The same call then resumes where it stopped, with the same result if the batch size is
-        the same, to the last bit if the network's sums are repeatable. A damaged checkpoint is named in a warning, and
-        the pass starts over.
+        A folder in which the pass is saved, on the way too, under a name made from everything that determines it: what
+        model and transform do, the layers, k, and the images (of a Dataset, its length and 16 of its items). The same
+        call then resumes where it stopped, with the same result if the batch size is the same, to the last bit if the
+        network's sums are repeatable. A damaged checkpoint is named in a warning, and the pass starts over.
 
     Returns
     -------

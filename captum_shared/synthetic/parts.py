@@ -37,17 +37,13 @@ class Ink:
         """Share of each pixel that lies inside, (h, w) in [0, 1]."""
         return np.clip(0.5 - distance / self.pixel, 0.0, 1.0)
 
-    def flat(self, distance: Array, color: Color | Array, opacity: float = 1.0) -> None:
-        """Paint one colour over what is there."""
-        cover = opacity * self.cover(distance)
-        self.rgb = self.rgb * (1.0 - cover[..., None]) + cover[..., None] * np.asarray(color)
-        self.alpha = cover + self.alpha * (1.0 - cover)
-
     def solid(self, distance: Array, color: Color) -> None:
-        """Paint a lit shape with a dark outline."""
+        """Paint a lit shape with a dark outline over what is there."""
+        cover = self.cover(distance)
+        self.rgb = self.rgb * (1.0 - cover[..., None]) + cover[..., None] * np.asarray(darker(color, 0.42))
+        self.alpha = cover + self.alpha * (1.0 - cover)
         glow = self.light[0] * self.u + self.light[1] * self.v
         shine = np.clip(1.0 + 0.17 * glow, 0.72, 1.3)[..., None]
-        self.flat(distance, darker(color, 0.42))
         inner = self.cover(distance + self.line)[..., None]
         self.rgb = self.rgb * (1.0 - inner) + inner * np.clip(np.asarray(color) * shine, 0.0, 1.0)
 
@@ -148,13 +144,13 @@ def _limb(ink: Ink, part: Part, u: Array, v: Array) -> None:
     ink.solid(ellipse(u, v, 1.78, -0.17, 0.24, 0.46), darker(part.color, 0.72))
 
 
-def _curl(form: float, steps: int = 18) -> list[tuple[float, float]]:
+def _curl(form: float) -> list[tuple[float, float]]:
     """Points of a curve that turns ever faster, two units long."""
     points = [(0.0, 0.0)]
-    for step in range(steps):
-        heading = -0.5 + (4.6 + 0.7 * form) * ((step + 0.5) / steps) ** 1.5
+    for step in range(18):
+        heading = -0.5 + (4.6 + 0.7 * form) * ((step + 0.5) / 18) ** 1.5
         u, v = points[-1]
-        points.append((u + 2.6 / steps * math.cos(heading), v + 2.6 / steps * math.sin(heading)))
+        points.append((u + 2.6 / 18 * math.cos(heading), v + 2.6 / 18 * math.sin(heading)))
     return points
 
 

@@ -40,7 +40,6 @@ def train(
     n_images: int = 5000,
     epochs: int = 12,
     batch_size: int = 50,
-    stop_after: int | None = None,
     progress: bool = True,
 ) -> None:
     """Train on freshly rendered images to tell which kinds of parts and which category an image shows.
@@ -56,8 +55,6 @@ def train(
         Of images, initial weights and the order of training.
     n_images, epochs, batch_size : int
         Size of the training set, passes through it, images per step.
-    stop_after : int, optional
-        Stop after this many epochs in all, leaving the checkpoint and no weights.
     progress : bool
         Whether to show progress bars.
     """
@@ -68,8 +65,6 @@ def train(
     network, optimizer, start = _start(checkpoint, settings)
     data = _training_set(n_images, seed, progress)
     for epoch in range(start, epochs):
-        if epoch == stop_after:
-            return
         _train_epoch(network, optimizer, data, epoch, settings, progress)
         state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
         buffer = io.BytesIO()
