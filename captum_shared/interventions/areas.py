@@ -134,13 +134,7 @@ def _checked_size(size: object) -> tuple[int, int]:
 
 
 def check_mask(mask: object) -> Tensor:
-    """A mask as a boolean tensor (H, W) or (N, H, W) on the CPU.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is anything else.
-    """
+    """A mask as a boolean tensor (H, W) or (N, H, W) on the CPU."""
     if not isinstance(mask, Tensor | np.ndarray):
         raise TypeError(f"`mask` must be a boolean tensor or array, got {type(mask).__name__}")
     inside = torch.from_numpy(np.ascontiguousarray(mask)) if isinstance(mask, np.ndarray) else mask.detach().cpu()

@@ -68,18 +68,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class PlannedComparison:
-    """A comparison with what is predicted of it.
+    """A comparison with the predicted difference.
 
-    Attributes
-    ----------
-    comparison : Comparison
-    difference : float
-        The predicted one.
-    tested : bool
-        Whether it is tested: it is predicted to go the expected way, and few enough repeats can show it.
-    power : float
-        How likely its test finds the predicted difference with the plan's repeats, at the plan's level; NaN if it is
-        not tested.
+    It is tested if that goes the expected way, and few enough repeats can show it; the power is how likely its test
+    finds it with the plan's repeats, at the plan's level, and NaN if it is not tested.
     """
 
     comparison: Comparison
@@ -90,16 +82,7 @@ class PlannedComparison:
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan for a neuron.
-
-    Attributes
-    ----------
-    repeats : int
-        Trials of each of its files; 0 if nothing can be tested.
-    level : float
-        Of a single test: the level of all tests together over their number.
-    comparisons : tuple of PlannedComparison
-    """
+    """The plan for a neuron: trials of each file, 0 if nothing can be tested, and the level of a single test."""
 
     repeats: int
     level: float

@@ -16,13 +16,7 @@ from captum_shared.checks import check_integer, check_number, check_share
 class WelchTest:
     """The result of a two-sided test.
 
-    Attributes
-    ----------
-    difference : float
-        The mean of the first sample minus the mean of the others' means.
-    low, high : float
-        A confidence interval of the difference.
-    t, df, p : float
+    The difference is the mean of the first sample minus the mean of the others' means, `low` to `high` its interval.
     """
 
     difference: float

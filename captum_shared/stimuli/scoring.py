@@ -17,22 +17,10 @@ from captum_shared.stimuli.power import WelchTest, holm, welch_test
 class ScoredComparison:
     """What became of a comparison.
 
-    Attributes
-    ----------
-    comparison : Comparison
-    tested : bool
-        Whether the plan has a test of it.
-    trials : int
-        Of the file; its controls may have others.
-    mean, control : float
-        The mean response to the file, and the mean of those to its controls.
-    test : WelchTest
-    p_corrected : float
-        By Holm's method, for all tests of the neuron; NaN if it was not to be tested.
-    held : bool
-        Whether the difference goes the expected way, significant or not.
-    outcome : {"confirmed", "refuted", "open", "not tested"}
-        Significant the expected way, significant the other way, or not significant.
+    Trials and `mean` are those of its file, `control` is the mean of its controls. `p_corrected` is by Holm's method,
+    for all tests of the neuron, and NaN if the plan has no test of it. It `held` if the difference goes the expected
+    way, significant or not. The outcome is "confirmed", significant the expected way, "refuted", significant the other
+    way, "open" or "not tested".
     """
 
     comparison: Comparison

@@ -105,11 +105,6 @@ def make_interventions(study: Study, findings: Findings, run: Run) -> dict[int, 
     """Remove the hottest area of every pair's image, and keep it alone; a job for each neuron.
 
     The map is the first kind that the report has. Every image goes through both models about 80 times.
-
-    Raises
-    ------
-    ValueError
-        If there is no other layer for a twin.
     """
     twins = find_twins(study, findings, run)
     maker = _Maker(study, findings, run, twins)

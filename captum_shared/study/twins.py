@@ -52,12 +52,7 @@ def find_twins(study: Study, findings: Findings, run: Run) -> dict[int, Twin]:
     """A twin for each explained neuron, by its index.
 
     It reads the candidate of another layer that predicts the neuron best or, if all candidates are of one layer, the
-    block before that layer, pooled alike. It is fitted to all stimuli, as the neuron's own model is.
-
-    Raises
-    ------
-    ValueError
-        If the network has no other layer with positions.
+    block before that layer, pooled alike, see `twin_layer`. It is fitted to all stimuli, as the neuron's own model is.
     """
     found: dict[int, Twin] = {}
     if not findings.explained:

@@ -33,13 +33,7 @@ def run_stimuli(
     overwrite: bool = False,
     **options: object,
 ) -> str:
-    """Make stimuli from a report, or score responses to those in `out`; what to say at the end.
-
-    Raises
-    ------
-    FileNotFoundError, TypeError, ValueError
-        If neither or both are asked for, or as `make_stimuli` and `score_stimuli`.
-    """
+    """`make_stimuli` from a report, or `score_stimuli` with responses to those in `out`; what to say at the end."""
     if (report is None) == (responses is None):
         raise ValueError("give either `report`, to make stimuli, or `responses`, to score those in `out`")
     if responses is not None:

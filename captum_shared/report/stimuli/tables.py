@@ -105,13 +105,7 @@ def write_tables(folder: ReportFolder, sets: Sequence[NeuronSet], alpha: float) 
 
 
 def read_set(folder: Path) -> SavedSet:
-    """Read the tables that `write_tables` has written.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there are none, or they were changed.
-    """
+    """Read the tables that `write_tables` has written, if they are unchanged."""
     if not (folder / MANIFEST).is_file():
         raise FileNotFoundError(f"no stimuli at {folder}: it has no {MANIFEST}; make them first, with --report")
     hashes = read_manifest(folder / MANIFEST)["files"]
