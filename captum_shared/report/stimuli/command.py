@@ -11,15 +11,10 @@ from captum_shared.recording import Recording
 from captum_shared.recording.readers import reader_options
 from captum_shared.report.arguments import check_stimuli
 from captum_shared.report.device import find_device
-from captum_shared.report.stimuli.making import (
-    check_pairs,
-    choose_neurons,
-    make_experiment,
-    make_stimuli,
-)
+from captum_shared.report.stimuli.making import ask_experiment, make_stimuli
 from captum_shared.report.stimuli.scoring import RESULTS, score_stimuli
 from captum_shared.report.stimuli.tables import StimuliSummary
-from captum_shared.study.reopen import SavedStudy, open_saved
+from captum_shared.study.reopen import SavedStudy
 from captum_shared.tables import counted
 
 
@@ -74,13 +69,9 @@ def _make(
 ) -> StimuliSummary:
     """Everything is checked before the recording is read, and that before the network is made."""
     reading, choices = reader_options(options)
-    saved = open_saved(report)
-    settings = make_experiment(choices)
-    check_pairs(saved, choose_neurons(saved, neurons), settings)
+    saved, *_ = ask_experiment(report, neurons, choices)
     model, weights = _network_of(saved, model, weights)
-    check_stimuli(
-        out=out, image_size=image_size, mean=mean, std=std, device=device, batch_size=batch_size, seed=settings.seed
-    )
+    check_stimuli(out=out, image_size=image_size, mean=mean, std=std, device=device, batch_size=batch_size)
     where = find_device(device)
     recording = Recording.load(path, stimuli=stimuli, labels=labels, missing=missing, **reading)
     size = image_size or saved.about.get("image_size")

@@ -108,10 +108,7 @@ def make_stimuli(
         If there is no such report, recording or network are not those of the report (the difference is shown), neurons
         or pairs are unknown, or an option is out of range.
     """
-    settings = make_experiment(options)
-    saved = open_saved(report)
-    names = choose_neurons(saved, neurons)
-    check_pairs(saved, names, settings)
+    saved, names, settings = ask_experiment(report, neurons, options)
     with evaluating(encoder):
         study = reopen_study(saved, recording, encoder, transform, names)
         about = {"command": "stimuli", "settings": settings.as_json(), "neurons": list(study.recording.neuron_ids),
@@ -129,13 +126,23 @@ def make_stimuli(
             return summary
 
 
-def make_experiment(options: Mapping[str, object]) -> ExperimentSettings:
-    """Settings from a user's options, if all of them exist and are in range."""
+def ask_experiment(
+    report: str | Path, neurons: str | Sequence[str] | None, options: Mapping[str, object]
+) -> tuple[SavedStudy, list[str], ExperimentSettings]:
+    """What `make_stimuli` is asked for, checked as far as the report tells: its neurons have such pairs and maps."""
     pairs = parse_pairs(cast("str | None", options.get("pairs")))
-    return make_settings(ExperimentSettings, {**options, "pairs": pairs}, "make_stimuli")
+    settings = make_settings(ExperimentSettings, {**options, "pairs": pairs}, "make_stimuli")
+    saved = open_saved(report)
+    names = _chosen_neurons(saved, neurons)
+    for name in names:
+        wrong = [number for number in pairs or () if number > len(saved.pairs[name])]
+        if wrong:
+            raise ValueError(f"`pairs` must be from 1 to {len(saved.pairs[name])} for neuron {name}, got {wrong[0]}")
+    saved.maps(names[0], settings.kind)
+    return saved, names, settings
 
 
-def choose_neurons(saved: SavedStudy, neurons: str | Sequence[str] | None) -> list[str]:
+def _chosen_neurons(saved: SavedStudy, neurons: str | Sequence[str] | None) -> list[str]:
     """The names of the chosen neurons, all of which the report explains."""
     if neurons is None:
         return list(saved.pairs)
@@ -148,15 +155,6 @@ def choose_neurons(saved: SavedStudy, neurons: str | Sequence[str] | None) -> li
             f"`neurons` must be neurons that the report at {saved.folder} explains ({some}), got {unknown}"
         )
     return names
-
-
-def check_pairs(saved: SavedStudy, names: Sequence[str], settings: ExperimentSettings) -> None:
-    """Refuse numbers of pairs that a chosen neuron does not have, and maps that the report lacks."""
-    for name in names:
-        wrong = [number for number in settings.pairs or () if number > len(saved.pairs[name])]
-        if wrong:
-            raise ValueError(f"`pairs` must be from 1 to {len(saved.pairs[name])} for neuron {name}, got {wrong[0]}")
-    saved.maps(names[0], settings.kind)
 
 
 @dataclass(frozen=True)
