@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-import torch
 from torch import Tensor
 
 from captum_shared.readout.layer import LinearLayer
@@ -108,8 +107,3 @@ class Selection(AffineStep):
     def bound(self, latents: Tensor) -> Tensor:
         """Sum of the absolute terms of each output."""
         return self.forward(latents.abs())
-
-
-def is_finite(step: AffineStep) -> bool:
-    """Whether every number in the step is finite."""
-    return all(bool(torch.isfinite(values).all()) for values in step.buffers())

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from captum_shared.readout.affine import AffineStep, Elementwise, Projection, Selection, is_finite
+from captum_shared.checks import is_finite
+from captum_shared.readout.affine import AffineStep, Elementwise, Projection, Selection
 
 if TYPE_CHECKING:
     from sklearn.base import TransformerMixin
@@ -49,16 +50,13 @@ LINEAR_STEPS = (
 
 
 def named_steps(estimator: object, path: str = "") -> Iterator[tuple[str, object]]:
-    """The (label, estimator) pairs of a pipeline, nested ones flattened, without its "passthrough" steps.
-
-    The label is what error messages call the step: its path in the pipeline and its class.
-    """
+    """The steps of a pipeline, nested ones flattened, without "passthrough": what messages call each, and the step."""
     from sklearn.pipeline import Pipeline
 
     if isinstance(estimator, Pipeline):
         for name, step in estimator.steps:
             yield from named_steps(step, f"{path}__{name}" if path else name)
-    elif not _is_passthrough(estimator):
+    elif estimator is not None and not (isinstance(estimator, str) and estimator == "passthrough"):
         kind = type(estimator).__name__
         yield (f"step {path!r} ({kind})" if path else kind), estimator
 
@@ -70,7 +68,7 @@ def affine_step(step: TransformerMixin, label: str, nmf_least_squares: bool = Fa
         raise ValueError(f"{label} is not linear: it clips its output (clip=True)")
     if nmf_least_squares and _is_nmf(step):
         return _finite(_nmf_least_squares(step), label)
-    build = _builder(step)
+    build = next((build for kind, build in _builders() if isinstance(step, kind)), None)
     if build is None:
         raise ValueError(f"{label} {_why_not(step)}")
     affine = _finite(build(step), label)
@@ -137,35 +135,26 @@ def _probes(n_features: int) -> Tensor:
     return torch.from_numpy(points * magnitudes[:, None])
 
 
-def _builder(step: object) -> Callable[[TransformerMixin], AffineStep] | None:
-    return next((build for kinds, build in _builders() if isinstance(step, kinds)), None)
-
-
-def _builders() -> list[tuple[tuple[type, ...], Callable[[TransformerMixin], AffineStep]]]:
-    from sklearn import cross_decomposition, decomposition, feature_selection, preprocessing
-    from sklearn import random_projection as projection
+def _builders() -> list[tuple[type, Callable[[TransformerMixin], AffineStep]]]:
+    """What makes the affine form of each class of transformers."""
+    from sklearn import cross_decomposition, decomposition, feature_selection, preprocessing, random_projection
 
     return [
-        ((preprocessing.StandardScaler,), _standard_scaler),
-        ((preprocessing.RobustScaler,), _robust_scaler),
-        ((preprocessing.MinMaxScaler,), _min_max_scaler),
-        ((preprocessing.MaxAbsScaler,), _max_abs_scaler),
-        ((decomposition.PCA, decomposition.IncrementalPCA), _pca),
-        (
-            (
-                decomposition.TruncatedSVD,
-                decomposition.FastICA,
-                projection.GaussianRandomProjection,
-                projection.SparseRandomProjection,
-            ),
-            _components,
-        ),
-        ((decomposition.FactorAnalysis,), _factor_analysis),
-        (
-            (cross_decomposition.PLSRegression, cross_decomposition.PLSCanonical, cross_decomposition.CCA),
-            _pls,
-        ),
-        ((feature_selection.SelectorMixin,), _selector),
+        (preprocessing.StandardScaler, _standard_scaler),
+        (preprocessing.RobustScaler, _robust_scaler),
+        (preprocessing.MinMaxScaler, _min_max_scaler),
+        (preprocessing.MaxAbsScaler, _max_abs_scaler),
+        (decomposition.PCA, _pca),
+        (decomposition.IncrementalPCA, _pca),
+        (decomposition.TruncatedSVD, _components),
+        (decomposition.FastICA, _components),
+        (random_projection.GaussianRandomProjection, _components),
+        (random_projection.SparseRandomProjection, _components),
+        (decomposition.FactorAnalysis, _factor_analysis),
+        (cross_decomposition.PLSRegression, _pls),
+        (cross_decomposition.PLSCanonical, _pls),
+        (cross_decomposition.CCA, _pls),
+        (feature_selection.SelectorMixin, _selector),
     ]
 
 
@@ -252,12 +241,8 @@ def _is_nmf(step: object) -> bool:
     return isinstance(step, (NMF, MiniBatchNMF))
 
 
-def _is_passthrough(step: object) -> bool:
-    return step is None or (isinstance(step, str) and step == "passthrough")
-
-
 def _finite(affine: AffineStep, label: str) -> AffineStep:
-    if not is_finite(affine):
+    if not all(is_finite(values) for values in affine.buffers()):
         raise ValueError(f"{label} holds NaN or infinite values: were its latents finite?")
     return affine
 
