@@ -6,22 +6,27 @@ No code is taken from the Hub: `trust_remote_code` is off.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+import re
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
-from transformers import AutoConfig, AutoModel
+import transformers
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoImageProcessor, AutoModel
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_MAPPING, MODEL_MAPPING_NAMES
 from transformers.utils import logging as log
 
 from captum_shared.encoder.identity import ImageTransform
-from captum_shared.encoder.sources.hf_images import find_transform
 from captum_shared.encoder.sources.wanted import Foreign, Wanted, downloading, unknown_name
 from captum_shared.encoder.weights import misfit, read_state, weights_file
 
-CONFIG = "config.json"
+CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
+_ID = re.compile(r"[^./][^/]*/[^/]+")  # on the Hub: owner/name
 _TYPES = list(MODEL_MAPPING_NAMES)  # of networks that transformers has a class for
 _OPTIONAL = "pooler."
 """Part of many networks, absent from many files, and behind every layer."""
@@ -32,7 +37,7 @@ def check(wanted: Wanted) -> None:
     name, weights, is_folder, is_type = wanted.name, wanted.weights, _is_model(wanted.name), wanted.name in _TYPES
     if Path(name).is_dir() and not is_folder:
         raise FileNotFoundError(f"no {CONFIG} in {name}: expected a folder such as save_pretrained writes")
-    if not (is_folder or is_type or _is_id(name)):
+    if not (is_folder or is_type or _ID.fullmatch(name)):
         expected = "an id on the Hugging Face Hub (owner/name), a local folder with config.json, or a type"
         raise unknown_name(name, _TYPES, "vit", expected)
     if weights == "DEFAULT" and is_type and not is_folder:
@@ -53,7 +58,7 @@ def load(wanted: Wanted) -> tuple[nn.Module, ImageTransform]:
         config = _config(origin)
         kind, own = _tower(config, wanted.name)
         model = AutoModel.from_config(own).float() if wanted.weights is None else _trained(kind, own, wanted)
-        return _resizing(model, own, wanted.image_size), find_transform(origin, config, wanted, local)
+        return _resizing(model, own, wanted.image_size), _transform(origin, config, wanted, local)
 
 
 def _origin(wanted: Wanted) -> str:
@@ -123,14 +128,63 @@ def _interpolate(model: nn.Module, args: Foreign, kwargs: dict[str, Foreign]) ->
     return args, {**kwargs, "interpolate_pos_encoding": True}
 
 
+def _transform(origin: str, config: Foreign, wanted: Wanted, local: bool) -> ImageTransform:
+    """The transform that belongs to a network, whose `config` is of `origin`: a folder, an id on the Hub, or a type."""
+    options: dict[str, object] = {f"image_{name}": value for name, value in wanted.normalisation().items()}
+    size = wanted.image_size
+    if local and not (Path(origin) / PROCESSOR).is_file():
+        processor = _default(config)
+        size = size or getattr(getattr(config, "vision_config", config), "image_size", None)
+        if wanted.weights is not None and len(options) < 2:
+            warnings.warn(
+                f"no {PROCESSOR} beside the weights of {wanted.name!r}: images are prepared as "
+                f"{type(processor).__name__} does by default; pass `mean` and `std` if the network was trained with "
+                "others",
+                stacklevel=2,
+            )
+    else:
+        processor = AutoImageProcessor.from_pretrained(origin, trust_remote_code=False, local_files_only=local)
+    return partial(_processed, processor, {**options, **_sizes(processor, size)})
+
+
+def _processed(processor: Foreign, options: Mapping[str, object], image: object) -> Tensor:
+    """An image (PIL, or a tensor in [0, 1]) as a processor returns it, (3, H, W), given options in place of its own."""
+    scaled = {"do_rescale": False} if isinstance(image, Tensor) else {}
+    result: Tensor = processor(images=image, return_tensors="pt", **scaled, **options)["pixel_values"][0]
+    return result
+
+
+def _default(config: Foreign) -> Foreign:
+    """Of the longest type that the network's begins with: of clip for clip_vision_model."""
+    fitting = [name for name in IMAGE_PROCESSOR_MAPPING_NAMES if config.model_type.startswith(name)]
+    if not fitting:
+        raise ValueError(
+            f"transformers has no image processor for {config.model_type!r}; expected a folder with {PROCESSOR}"
+        )
+    found = IMAGE_PROCESSOR_MAPPING_NAMES[max(fitting, key=len)]
+    name = found["torchvision"] if isinstance(found, dict) else [one for one in found if one][-1]
+    return getattr(transformers, name)()
+
+
+def _sizes(processor: Foreign, size: int | None) -> dict[str, object]:
+    """The processor's sizes for square images of `size`; where it crops, in the same proportion."""
+    if size is None:
+        return {}
+    own = {name: value for name, value in dict(processor.size).items() if value is not None}
+    crop = dict(getattr(processor, "crop_size", None) or {}) if getattr(processor, "do_center_crop", False) else {}
+    square = {"height": size, "width": size}
+    if crop and "shortest_edge" in own:
+        return {"size": {"shortest_edge": round(own["shortest_edge"] * size / crop["height"])}, "crop_size": square}
+    if "shortest_edge" in own:
+        return {"size": {"shortest_edge": size}}
+    if {"height", "width"} <= set(own):
+        return {"size": square, **({"crop_size": square} if crop else {})}
+    raise ValueError(f"`image_size` cannot be set for {type(processor).__name__}, whose size is {own}")
+
+
 def _is_model(path: str | Path | None) -> bool:
     """Whether it is a folder with a network."""
     return path is not None and (Path(path) / CONFIG).is_file()
-
-
-def _is_id(name: str) -> bool:
-    owner, slash, rest = name.partition("/")
-    return bool(owner and slash and rest) and "/" not in rest and not name.startswith(".")
 
 
 @contextmanager
