@@ -76,15 +76,14 @@ def identify_transform(transform: ImageTransform | None, example: object) -> Ide
     """
     if transform is None:
         return Identity(sha256(b"no transform"))
-    probes = probe_images(example)
-    results = [_transformed(transform, probe) for probe in probes]
+    results = [_transformed(transform, probe) for probe in _probe_images(example)]
     if isinstance(example, Image.Image) and all(isinstance(result, Exception) for result in results):
         results = [_transformed(transform, _probe_picture(*example.size).convert(example.mode))]
     rows = [result for result in results if not isinstance(result, Exception)]
+    errors = {number: result for number, result in enumerate(results) if isinstance(result, Exception)}
     if not rows:
-        raise next(result for result in results if isinstance(result, Exception))
-    failed = [number for number, result in enumerate(results) if isinstance(result, Exception)]
-    return Identity(_exact(transform), tuple(rows)).extended(f"{type(example).__name__} {failed}", *_versions())
+        raise errors[0]
+    return Identity(_exact(transform), tuple(rows)).extended(f"{type(example).__name__} {list(errors)}", *_versions())
 
 
 def _transformed(transform: ImageTransform, probe: object) -> tuple[float, ...] | Exception:
@@ -103,15 +102,14 @@ def _transformed(transform: ImageTransform, probe: object) -> tuple[float, ...] 
     return sketch
 
 
-def probe_images(example: object) -> list[object]:
+def _probe_images(example: object) -> list[object]:
     """Fixed images of the kind of `example`: of several sizes and colours, if they are PIL images."""
     if isinstance(example, Image.Image):
-        pictures = [_probe_picture(*size) for size in _SIZES]
-        return [picture.convert(example.mode) for picture in pictures]
+        return [_probe_picture(*size).convert(example.mode) for size in _SIZES]
     if isinstance(example, Tensor):
         return [_in_range(x, example.dtype) for x in _probe_tensors(tuple(example.shape))]
     if isinstance(example, np.ndarray):
-        return [_in_range(x, torch.from_numpy(example).dtype).numpy() for x in _probe_tensors(example.shape)]
+        return [np.asarray(x) for x in _probe_images(torch.from_numpy(example))]
     return [example]
 
 
