@@ -116,13 +116,13 @@ def check_images(images: object, name: str = "images") -> Tensor:
     return images
 
 
-def check_network(model: object, name: str = "model") -> nn.Module:
+def check_network(model: object) -> nn.Module:
     """A network that runs in Python, so that its layers can be read: none scripted or traced by `torch.jit`."""
     if not isinstance(model, nn.Module):
-        raise TypeError(f"`{name}` must be an nn.Module, got {type(model).__name__}")
+        raise TypeError(f"`model` must be an nn.Module, got {type(model).__name__}")
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError(
-            f"`{name}` must be a network that runs in Python, got a scripted or traced one ({type(model).__name__}), "
+            f"`model` must be a network that runs in Python, got a scripted or traced one ({type(model).__name__}), "
             "whose layers cannot be read; pass the module that it was made from"
         )
     return model
