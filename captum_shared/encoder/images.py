@@ -89,7 +89,7 @@ def encode_images(
     """
     check_source(images, batch_size, unreadable, autocast)
     device = device_of(encoder, device)
-    source = ImageSource(images, transform, keep_digest=cache is not None)
+    source = ImageSource(images, transform)
     rows: dict[int, Tensor] = {}
     failures: dict[int, str] = {}
     with evaluating(encoder), torch.no_grad():
@@ -119,10 +119,10 @@ class ImageItem:
 class ImageSource(Dataset[ImageItem]):
     """Images of any of the three kinds, item by item; never raises for a bad image file."""
 
-    def __init__(self, images: Images, transform: ImageTransform | None, keep_digest: bool) -> None:
+    def __init__(self, images: Images, transform: ImageTransform | None) -> None:
         self.images = images
         self.transform = transform
-        self.keep_digest = keep_digest
+        self.digested = False  # whether items have a digest
         self.kept: set[str] = set()  # digests of files whose latents are kept: they are not decoded
 
     def __len__(self) -> int:
@@ -148,12 +148,12 @@ class ImageSource(Dataset[ImageItem]):
         if isinstance(item, (str, Path)):
             return self._from_path(index, Path(item))
         image = _image_of(item)
-        return ImageItem(index, self._tensor(image), content_digest(image) if self.keep_digest else "")
+        return ImageItem(index, self._tensor(image), content_digest(image) if self.digested else "")
 
     def _from_path(self, index: int, path: Path) -> ImageItem:
         try:
             data = path.read_bytes()
-            digest = sha256(READING, data) if self.keep_digest else ""
+            digest = sha256(READING, data) if self.digested else ""
             if digest in self.kept:
                 return ImageItem(index, digest=digest)
             image = decode_rgb(data)
@@ -260,7 +260,7 @@ def _open_cache(
         return None
     identity = identify(encoder, source.transform, example, partial(_latents, encoder))
     store = LatentCache(cache, identity.extended(str(autocast)))
-    source.kept = store.images()
+    source.digested, source.kept = True, store.images()
     return store
 
 

@@ -48,7 +48,7 @@ class PixelSource:
     ) -> None:
         if (mean is None) != (std is None):
             raise ValueError(f"`mean` and `std` go together, got mean={mean} and std={std}")
-        self._source = ImageSource(images, transform, keep_digest=False)
+        self._source = ImageSource(images, transform)
         self._given = None if mean is None or std is None else (_column(mean), _column(std))
         self._transform = transform
         self._load = lru_cache(_IMAGES_KEPT)(self._read)

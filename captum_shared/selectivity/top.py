@@ -118,7 +118,7 @@ def top_activations(
     names = [layers] if isinstance(layers, str) else list(layers)
     check_source(images, batch_size, unreadable)
     reader = LayerReader(model, names)
-    device, source = device_of(model, device), ImageSource(images, transform, keep_digest=False)
+    device, source = device_of(model, device), ImageSource(images, transform)
     scan = _Scan(names, k, device)
     with evaluating(model), torch.no_grad():
         store = open_checkpoint(checkpoint, reader, source, k)
