@@ -79,6 +79,7 @@ def load_encoder(
 
     Examples
     --------
+    >>> import torch
     >>> encoder, transform = load_encoder("squeezenet1_1", layer="features.12", weights=None)
     >>> encoder(transform(torch.rand(3, 300, 400))[None]).shape
     torch.Size([1, 512])
