@@ -266,6 +266,9 @@ def test_pairs_without_heat_are_left_out(here: Path) -> None:
     assert rows_of(here / "warm/neurons.csv")[0]["pairs_without_heat"] == "1"
     assert {row["pair"] for row in rows_of(here / "warm/stimuli.csv")} == {"2"}
     assert "Left out because a map has no heat: 2 (pair 1)" in (here / "warm/index.html").read_text()
+    assert command("--report", "cold", "--neurons", "0,2", "--pairs", "1", "--alpha", "0.01", out="half") == 0
+    half = {row["neuron"]: row for row in rows_of(here / "half/neurons.csv")}
+    assert (half["2"]["files"], half["2"]["level"]) == ("0", "0.01")
     assert command("--report", "cold", "--neurons", "2", "--pairs", "1", out="cool") == 2
     path.write_bytes(b"")
     assert command("--report", "cold", "--neurons", "2", out="cool") == 2

@@ -170,23 +170,22 @@ class _Maker:
     def neuron(self, model: NeuronModel) -> NeuronSet:
         """All pictures of a neuron, written, with what is predicted of them."""
         pairs, dark = self._pairs(model.name)
-        noise = _noise(model, self.settings)
-        if not pairs:
-            return NeuronSet(model.name, (), noise, model.error, {}, plan_repeats([], {}, noise), tuple(dark))
-        s = self.settings
-        if s.match_luminance or s.match_contrast:
+        s, noise = self.settings, _noise(model, self.settings)
+        if pairs and (s.match_luminance or s.match_contrast):
             pairs = _matched(pairs, s)
-        paths = {file: self.folder / PICTURES / file for pair in pairs for file in pair.stimuli}
-        for pair in pairs:
-            for file, one in pair.stimuli.items():
-                self.folder.write(paths[file], _png(one.picture))
-        latents = encode_images(
-            model.encoder, list(paths.values()), self.study.network.transform, self.batch_size, unreadable="raise"
-        )
-        predicted = dict(zip(paths, model.predict(latents).tolist(), strict=True))
+        predicted = self._predicted(model, pairs) if pairs else {}
         comparisons = [one for pair in pairs for one in _comparisons(model.name, pair, self.saved.settings.pole)]
         plan = plan_repeats(comparisons, predicted, noise, alpha=s.alpha, power=s.power, most=s.max_repeats)
         return NeuronSet(model.name, tuple(pairs), noise, model.error, predicted, plan, tuple(dark))
+
+    def _predicted(self, model: NeuronModel, pairs: Sequence[PairSet]) -> dict[str, float]:
+        """The responses to the pictures, which are written."""
+        stimuli = {file: one for pair in pairs for file, one in pair.stimuli.items()}
+        for file, one in stimuli.items():
+            self.folder.write(f"{PICTURES}/{file}", _png(one.picture))
+        paths = [self.folder / PICTURES / file for file in stimuli]
+        latents = encode_images(model.encoder, paths, self.study.network.transform, self.batch_size, unreadable="raise")
+        return dict(zip(stimuli, model.predict(latents).tolist(), strict=True))
 
     @cached_property
     def _paths(self) -> dict[str, Path]:
