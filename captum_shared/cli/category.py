@@ -11,6 +11,7 @@ from captum_shared.cli.shared import (
     add_explanation,
     add_images,
     add_network,
+    add_value,
     where,
 )
 from captum_shared.study.settings import CategorySettings
@@ -47,10 +48,7 @@ def add(commands: Commands) -> None:
     add_images(required)
     required.add_argument("--preferred", required=True, metavar="NAME", help="the neuron's category")
     add_network(required, command)
-    command.add_argument(
-        "--top", type=int, default=CategorySettings.top, metavar="N",
-        help=f"how many pairs to explain (default: {CategorySettings.top})",
-    )  # fmt: skip
+    add_value(command, "--top", CategorySettings.top, "how many pairs to explain")
     add_explanation(command, CategorySettings)
     add_dry_run(command)
     add_common(command, out="category")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from captum_shared.cli.shared import add_command
+from captum_shared.cli.shared import add_command, add_value
 from captum_shared.tables import counted
 
 if TYPE_CHECKING:
@@ -29,15 +29,12 @@ def add(commands: Commands) -> None:
     command = add_command(commands, "figure", "draw pairs of a report for a paper, as PDF, SVG or PNG", _run, EXAMPLES)
     command.add_argument("--report", required=True, metavar="DIR", help="folder of a report of category or recording")
     command.add_argument("--neuron", required=True, metavar="NAME", help="the neuron, by its name in the report")
-    command.add_argument("--pairs", default="1", metavar="N,N", help="its pairs, from 1 (default: 1)")
-    command.add_argument(
-        "--width", default="double", choices=tuple(COLUMNS),
-        help="one column, 3.5 inches, or two, 7.2 inches (default: double)",
-    )  # fmt: skip
+    add_value(command, "--pairs", "1", "its pairs, from 1", "N,N")
+    add_value(command, "--width", "double", "one column, 3.5 inches, or two, 7.2 inches", None, choices=tuple(COLUMNS))
     command.add_argument(
         "--map", dest="kind", metavar="NAME", help="which map, by its name in the report (default: the first there)"
     )
-    command.add_argument("--out", default="figure.pdf", metavar="FILE", help="the file (default: figure.pdf)")
+    add_value(command, "--out", "figure.pdf", "the file", "FILE")
 
 
 def _run(**options: Any) -> str:

@@ -13,6 +13,7 @@ from captum_shared.cli.shared import (
     add_explanation,
     add_network,
     add_number,
+    add_value,
     where,
 )
 from captum_shared.study.settings import PAIRS, POLES, RecordingSettings
@@ -85,10 +86,8 @@ def add_data(data: Choices) -> None:
         help="label file, if the recording has no categories; or folders: an image is in the categories named by the "
         "folders it is in, below that of the images",
     )  # fmt: skip
-    data.add_argument(
-        "--missing", choices=("raise", "drop"), default="raise",
-        help="if listed images do not exist: raise an error, or drop them (default: raise)",
-    )  # fmt: skip
+    missing = "if listed images do not exist: raise an error, or drop them"
+    add_value(data, "--missing", "raise", missing, None, choices=("raise", "drop"))
     data.add_argument(
         "--select", metavar="NAME=VALUE", action="append", type=_property,
         help="only neurons with this property, such as region=IT or region=V4,IT; repeat it for others (default: all)",
@@ -123,14 +122,6 @@ def _property(text: str) -> tuple[str, list[str]]:
     return name, values.split(",")
 
 
-def _add_interventions(choices: Choices) -> None:
-    choices.add_argument(
-        "--interventions", action="store_true",
-        help="test every pair: remove the hottest tenth of its image, keep it alone, and see what a model at another "
-        "layer makes of it; some 160 forward passes a pair (default: no)",
-    )  # fmt: skip
-
-
 def _add_selection(choices: Choices) -> None:
     """Which neurons, drivers and references, and which maps."""
     number = partial(add_number, choices, RecordingSettings)
@@ -140,17 +131,13 @@ def _add_selection(choices: Choices) -> None:
         help="neurons to study, by name, such as unit_3,unit_8 or 0,3,7-9; where no name is a number, numbers are "
         "positions from 0 (default: all)",
     )
-    choices.add_argument(
-        "--pairs", choices=PAIRS, default=RecordingSettings.pairs,
-        help="compare drivers outside the preferred category with those inside it, or, without categories, a neuron's "
-        f"drivers with one another: alike for the neuron and unlike otherwise (default: {RecordingSettings.pairs})",
-    )  # fmt: skip
-    choices.add_argument(
-        "--pole",
-        choices=POLES,
-        default=RecordingSettings.pole,
-        help=f"explain what excites the neurons, or what silences them (default: {RecordingSettings.pole})",
+    pairs = (
+        "compare drivers outside the preferred category with those inside it, or, without categories, a neuron's "
+        "drivers with one another: alike for the neuron and unlike otherwise"
     )
+    add_value(choices, "--pairs", RecordingSettings.pairs, pairs, None, choices=PAIRS)
+    pole = "explain what excites the neurons, or what silences them"
+    add_value(choices, "--pole", RecordingSettings.pole, pole, None, choices=POLES)
     choices.add_argument(
         "--preferred", metavar="NAME", help="category that all neurons prefer (default: for each, the largest d')"
     )
@@ -162,7 +149,11 @@ def _add_selection(choices: Choices) -> None:
         "--min-d-prime", float, "lowest d' of the preferred category; below 0.5 a neuron is explained with a warning"
     )
     add_explanation(choices, RecordingSettings)
-    _add_interventions(choices)
+    choices.add_argument(
+        "--interventions", action="store_true",
+        help="test every pair: remove the hottest tenth of its image, keep it alone, and see what a model at another "
+        "layer makes of it; some 160 forward passes a pair (default: no)",
+    )  # fmt: skip
     number("--figures", int, "neurons whose figures are drawn in advance, the best predicted first")
     number("--map-bits", int, "bits per number in the files of maps: 8, 16 or 32")
     number("--map-reduction", int, "sum maps of pixels over blocks of N x N pixels")

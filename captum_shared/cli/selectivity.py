@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from captum_shared.cli.shared import add_command, add_common, add_dry_run, add_images, add_model, where
+from captum_shared.cli.shared import add_command, add_common, add_dry_run, add_images, add_model, add_value, where
 from captum_shared.tables import counted
 
 if TYPE_CHECKING:
@@ -31,29 +32,15 @@ def add(commands: Commands) -> None:
         "--layers", required=True, type=_names, metavar="A,B",
         help="names of the layers, as in model.named_modules(), separated by commas",
     )  # fmt: skip
-    command.add_argument(
-        "--top", type=int, default=100, metavar="N", help="strongest images to use for each unit (default: 100)"
-    )
-    command.add_argument(
-        "--crops", type=int, default=10, metavar="N",
-        help="how many of these to turn and mirror, at two forward passes each (default: 10)",
-    )  # fmt: skip
-    command.add_argument(
-        "--sheets", type=int, default=6, metavar="N",
-        help="draw a sheet for each layer's N most colour-selective and N most class-selective units (default: 6)",
-    )  # fmt: skip
-    command.add_argument(
-        "--grey", choices=("luminance", "opponent"), default="luminance",
-        help="the grey that colour selectivity compares with (default: luminance)",
-    )  # fmt: skip
-    command.add_argument(
-        "--class-threshold", type=float, default=0.8, metavar="F",
-        help="share of the weight that the classes must reach in the base-rate-corrected class index (default: 0.8)",
-    )  # fmt: skip
-    command.add_argument(
-        "--rare", type=int, default=10, metavar="N",
-        help="leave classes with fewer images out of the base-rate-corrected class index (default: 10)",
-    )  # fmt: skip
+    value = partial(add_value, command)
+    value("--top", 100, "strongest images to use for each unit")
+    value("--crops", 10, "how many of these to turn and mirror, at two forward passes each")
+    value("--sheets", 6, "draw a sheet for each layer's N most colour-selective and N most class-selective units")
+    greys = ("luminance", "opponent")
+    value("--grey", "luminance", "the grey that colour selectivity compares with", None, choices=greys)
+    threshold = "share of the weight that the classes must reach in the base-rate-corrected class index"
+    value("--class-threshold", 0.8, threshold, "F")
+    value("--rare", 10, "leave classes with fewer images out of the base-rate-corrected class index")
     add_dry_run(command)
     add_common(command, out="selectivity")
 

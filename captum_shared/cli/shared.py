@@ -97,27 +97,10 @@ def add_network(
     command.add_argument("--pool", type=_pool, default=pool, metavar="P", help=pool_help)
 
 
-def add_explanation(choices: Choices, defaults: type[Settings]) -> None:
-    """How references are chosen and maps made: what `category` and `recording` have in common."""
-
-    def choice(flag: str, text: str, metavar: str = "NAME", **options: Any) -> None:
-        default = getattr(defaults, options.get("dest", flag[2:].replace("-", "_")))
-        shown = ",".join(default) if isinstance(default, tuple) else default
-        choices.add_argument(flag, default=shown, metavar=metavar, help=f"{text} (default: {shown})", **options)
-
-    choice("--references", "choose references among the drivers in the category, or in the whole category",
-           metavar="WHERE", choices=("drivers", "category"))  # fmt: skip
-    choice("--references-averaged", "compare an image with the mean of its N most similar references", "N", type=int)
-    choice("--similarity", "how references are chosen: dot, as in the paper, or cosine", "KIND")
-    choice("--rule", "what counts as shared: product, as in the paper, dot, centered, contrast, matched or moments")
-    choice("--maps", "maps of pixels, of the layer, or both: pixel,layer", "KINDS")
-    choice("--format", "files of the figures: png,svg,pdf", "KINDS", dest="formats")
-    choice("--engine", f"Captum method for maps of pixels: {', '.join(ENGINES)}")
-    choice("--steps", "steps of integrated gradients", "N", type=int, dest="n_steps")
-    choices.add_argument(
-        "--no-standardize", dest="standardize", action="store_false",
-        help="leave the latents as they are (default: standardise them over all images)",
-    )  # fmt: skip
+def add_value(group: Choices, flag: str, default: object, text: str, metavar: str | None = "N", **options: Any) -> None:
+    """A flag with a default, which tells the type and ends the help."""
+    options = {"type": type(default), "default": default, "metavar": metavar, **options}
+    group.add_argument(flag, help=f"{text} (default: {default})", **options)
 
 
 def add_number(
@@ -125,21 +108,40 @@ def add_number(
 ) -> None:
     """A number with its default in a class of settings, by the flag's name or another."""
     name = name or flag[2:].replace("-", "_")
-    default = getattr(defaults, name)
-    choices.add_argument(flag, dest=name, type=kind, default=default, metavar="N", help=f"{text} (default: {default})")
+    add_value(choices, flag, getattr(defaults, name), text, type=kind, dest=name)
+
+
+def add_explanation(choices: Choices, defaults: type[Settings]) -> None:
+    """How references are chosen and maps made: what `category` and `recording` have in common."""
+
+    def value(flag: str, text: str, metavar: str = "NAME", **options: Any) -> None:
+        default = getattr(defaults, options.get("dest", flag[2:].replace("-", "_")))
+        add_value(choices, flag, ",".join(default) if isinstance(default, tuple) else default, text, metavar, **options)
+
+    value("--references", "choose references among the drivers in the category, or in the whole category",
+          "WHERE", choices=("drivers", "category"))  # fmt: skip
+    value("--references-averaged", "compare an image with the mean of its N most similar references", "N")
+    value("--similarity", "how references are chosen: dot, as in the paper, or cosine", "KIND")
+    value("--rule", "what counts as shared: product, as in the paper, dot, centered, contrast, matched or moments")
+    value("--maps", "maps of pixels, of the layer, or both: pixel,layer", "KINDS")
+    value("--format", "files of the figures: png,svg,pdf", "KINDS", dest="formats")
+    value("--engine", f"Captum method for maps of pixels: {', '.join(ENGINES)}")
+    value("--steps", "steps of integrated gradients", dest="n_steps", metavar="N")
+    choices.add_argument(
+        "--no-standardize", dest="standardize", action="store_false",
+        help="leave the latents as they are (default: standardise them over all images)",
+    )  # fmt: skip
 
 
 def add_common(command: argparse.ArgumentParser, out: str) -> None:
     """What every command takes that writes a report."""
-    command.add_argument("--out", default=out, metavar="DIR", help=f"folder for the results (default: {out})")
+    add_value(command, "--out", out, "folder for the results", "DIR")
     command.add_argument(
         "--overwrite", action="store_true", help="replace a report with another configuration in that folder"
     )
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed for everything random (default: 0)")
+    add_value(command, "--seed", 0, "seed for everything random")
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, mps ... (default: cuda if there is one)")
-    command.add_argument(
-        "--batch-size", type=int, default=32, metavar="N", help="images per forward pass (default: 32)"
-    )
+    add_value(command, "--batch-size", 32, "images per forward pass")
 
 
 def add_dry_run(command: argparse.ArgumentParser) -> None:
