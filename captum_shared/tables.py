@@ -143,6 +143,18 @@ def number(value: float) -> float | str:
     return float(f"{float(value):.6g}") if math.isfinite(value) else ""
 
 
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text in columns, for a terminal.
+
+    >>> print(aligned([["pair", "area"], ["pair_01", "0.06"]]))
+    pair     area
+    pair_01  0.06
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def counted(n: int, noun: str) -> str:
     """A number of things in words.
 

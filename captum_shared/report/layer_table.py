@@ -11,6 +11,7 @@ from captum_shared.checks import check_integer
 from captum_shared.encoder.identity import as_tensor
 from captum_shared.encoder.registry import check_model, load_network
 from captum_shared.encoder.survey import SurveyedLayer, survey_layers
+from captum_shared.tables import aligned
 
 MARK = "*"
 HEAD = ("", "layer", "module", "output for one image", "pool")
@@ -24,33 +25,18 @@ def run_layers(
     image_size: int | None = None,
     everything: bool = False,
 ) -> str:
-    """`load_network`, then the table of its layers; by default nothing is downloaded.
-
-    Parameters
-    ----------
-    model, weights, image_size
-        As for `load_network`.
-    everything : bool, default False
-        Also list layers at which the network cannot be cut, with the reason.
-    """
+    """`load_network`, then the table of its layers: where it can be cut or, with the reasons why not, `everything`."""
     if image_size is not None:
         check_integer("image_size", image_size)
     check_model(model, weights)
     network, transform = load_network(model, weights, image_size=image_size, seed=0)
     x = as_tensor(transform(Image.new("RGB", (400, 300))))
     layers = survey_layers(network, x[None])
-    return f"{table(layers, everything)}\n\n{summary(layers, x.shape[-2:], everything)}"
-
-
-def table(layers: Sequence[SurveyedLayer], everything: bool = False) -> str:
-    """A line for each layer, in columns."""
     rows = [HEAD, *(_row(layer) for layer in layers if everything or not layer.reason)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
+    return f"{aligned(rows)}\n\n{_summary(layers, x.shape[-2:], everything)}"
 
 
-def summary(layers: Sequence[SurveyedLayer], size: Sequence[int], everything: bool = False) -> str:
+def _summary(layers: Sequence[SurveyedLayer], size: Sequence[int], everything: bool) -> str:
     """What the table shows and leaves out."""
     fit = [layer for layer in layers if not layer.reason]
     said = [
