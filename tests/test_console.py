@@ -198,7 +198,7 @@ def test_every_command_ends_with_its_headline_and_where_its_report_is(
 ) -> None:
     name, summary, text = SAID[command]
     monkeypatch.setattr(name, lambda **_: summary or Path("out/figure.pdf"))
-    for check in ("category", "demo", "recording", "selectivity"):
+    for check in ("category", "common", "recording", "selectivity"):
         monkeypatch.setattr(f"captum_shared.report.arguments.check_{check}", lambda **_: None)
     required = {
         "category": ["--images", "i", "--labels", "l", "--preferred", "dog", "--model", "m", "--layer", "x"],

@@ -18,8 +18,8 @@ from PIL import Image
 
 from captum_shared import cli
 from captum_shared.report.html import page
+from captum_shared.report.selectivity_files import unit_table
 from captum_shared.report.unit_sheets import TILE, strongest_tiles, tile
-from captum_shared.report.unit_table import Unit, unit_table
 from captum_shared.selectivity import PixelSource, receptive_fields, top_activations, top_crops
 
 # A red, a luminance, a vertical-edge detector and a dead unit; then a unit that sees the whole image.
@@ -154,7 +154,7 @@ def test_the_page_is_whole_escaped_and_loads_nothing(photographs: Path) -> None:
 
 def test_a_unit_cannot_leave_its_script() -> None:
     evil = "</script><script>alert(1)</script>"
-    text = page("x", [], [unit_table(["a"], [Unit(evil, 0, [0.5], [(evil, 1.0)], [evil], b"", evil, [(evil, 0.1)])])])
+    text = page("x", [], [unit_table(["a"], [[evil, 0, [0.5], [[evil, 1.0]], [evil], "", evil, [[evil, 0.1]]]])])
     assert "alert(1)</script>" not in text
 
 

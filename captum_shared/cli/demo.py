@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from captum_shared.cli.shared import add_command, add_common, where
+from captum_shared.cli.shared import add_command, add_common, add_value, where
 from captum_shared.tables import counted
 
 if TYPE_CHECKING:
@@ -27,10 +27,8 @@ def add(commands: Commands) -> None:
     command = add_command(
         commands, "demo", "explain a creature neuron on synthetic images with known truth", _run, EXAMPLES
     )
-    command.add_argument(
-        "--preferred", default="creature", metavar="NAME", help="the neuron's category (default: creature)"
-    )
-    command.add_argument("--top", type=int, default=6, metavar="N", help="how many pairs to explain (default: 6)")
+    add_value(command, "--preferred", "creature", "the neuron's category", "NAME")
+    add_value(command, "--top", 6, "how many pairs to explain")
     command.add_argument(
         "--standardize", action="store_true",
         help="standardise the latents (default: no, since the demo network's are zero where a part is absent)",
@@ -40,9 +38,9 @@ def add(commands: Commands) -> None:
 
 def _run(**options: Any) -> str:
     from captum_shared.report import run_demo
-    from captum_shared.report.arguments import check_demo
+    from captum_shared.report.arguments import check_common
 
-    check_demo(**options)
+    check_common(**options)
     summary = run_demo(**options)
     said = counted(summary["pairs"], "pair")
     if summary["pairs"]:

@@ -1,4 +1,4 @@
-"""What a command was asked for, checked before any work: before a network is made or weights are downloaded."""
+"""What a command is asked for, checked before any work: before a network is made or weights are downloaded."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
 
 from captum_shared.checks import check_integer, check_number
 from captum_shared.encoder.latents import POOLS
 from captum_shared.encoder.registry import check_model
 from captum_shared.folders import MANIFEST, ReportFolder
 from captum_shared.labels import read_labels
-from captum_shared.report.device import find_device
 from captum_shared.selection import rule_names
 from captum_shared.similarity import SIMILARITIES
 from captum_shared.study.category import check_membership
@@ -26,6 +27,26 @@ from captum_shared.study.settings import (
     make_settings,
     split_options,
 )
+
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    from typing_extensions import Required
+
+    class ImageOptions(TypedDict, total=False):
+        """How images are prepared, as for `load_network`."""
+
+        image_size: int | None
+        mean: Sequence[float] | None
+        std: Sequence[float] | None
+
+    class NetworkOptions(ImageOptions, total=False):
+        """Which network a command takes, as for `load_network`, and where it computes."""
+
+        model: Required[str]
+        weights: str | Path | None
+        device: str | None
+
 
 Chosen = TypeVar("Chosen", bound=Settings)
 
@@ -41,14 +62,9 @@ def known_choices() -> dict[str, tuple[str, ...]]:
     return {"rule": tuple(rule_names()), "similarity": tuple(SIMILARITIES), "engine": ENGINES}
 
 
-def check_demo(**options: Any) -> None:
-    """The arguments of the demo."""
-    _check_common(options)
-
-
 def check_category(images: str, labels: str, preferred: str, **options: Any) -> None:
     """The arguments of ``captum-shared category``, the label file, and that images are there, one of them readable."""
-    _check_common(options)
+    check_common(**options)
     _check_pool(options["pool"], POOLS)
     settings = _check_settings(CategorySettings, options)
     paths, categories = read_labels(images, labels)
@@ -64,13 +80,13 @@ def check_selectivity(images: str, labels: str, **options: Any) -> None:
         raise ValueError(f"`class_threshold` must be in (0, 1], got {threshold}")
     if not all(options["layers"]):
         raise ValueError(f"`layers` must be names separated by commas, got an empty name in {options['layers']}")
-    _check_common(options)
+    check_common(**options)
     example_of(read_labels(images, labels)[0])
 
 
 def check_recording(**options: Any) -> None:
     """The arguments of ``captum-shared recording``; the recording itself is read before the network anyway."""
-    _check_common(options)
+    check_common(**options)
     if options["pool"] is not None:
         _check_pool(options["pool"], ("avg", "max"))
     if options["n_jobs"] == 0:
@@ -78,16 +94,30 @@ def check_recording(**options: Any) -> None:
     _check_settings(RecordingSettings, options)
 
 
-def check_stimuli(**options: object) -> None:
-    """The arguments of ``captum-shared stimuli`` that others have, too."""
-    _check_common(options)
+def find_device(name: str | None) -> torch.device:
+    """The device of this name; without one, a CUDA device if there is one, else the CPU.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if device.type == "meta":
+            raise RuntimeError("it has shapes, but no values")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"`device` must be one that this machine has, such as 'cpu', got {name!r}: {error}") from error
+    return device
 
 
 def _check_settings(kind: type[Chosen], options: dict[str, Any]) -> Chosen:
     return make_settings(kind, split_options(kind, options)[0], "this command")
 
 
-def _check_common(options: dict[str, Any]) -> None:
+def check_common(**options: Any) -> None:
+    """What all commands take that write a report."""
     for name in [name for name in LEAST if options.get(name) is not None]:
         check_integer(name, options[name], LEAST[name])
     for name in ("mean", "std"):

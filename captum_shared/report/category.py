@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_shared.attribution import LayerParallelBackprop
 from captum_shared.encoder import LatentEncoder, load_encoder
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.files import figure_bytes
 from captum_shared.folders import ReportFolder, report_folder
 from captum_shared.labels import split_labels
-from captum_shared.report.device import find_device
-from captum_shared.report.html import Section, page, table, text
-from captum_shared.report.pair_views import ImageShelf, hub_warnings, reference_view
-from captum_shared.report.pictures import black_and_white, pictures_of
-from captum_shared.report.viewer import ColumnView, NeuronView, PairView, ReferenceView, inline_viewer
+from captum_shared.report.arguments import find_device
+from captum_shared.report.html import page, settings_table, table, text
+from captum_shared.report.pair_views import ImageShelf, hub_warnings, pair_view
+from captum_shared.report.pictures import enlarged, seen_pictures
+from captum_shared.report.viewer import ColumnView, ImageView, NeuronView, PairView, inline_viewer
 from captum_shared.report.wording import explanation
 from captum_shared.selection import make_rule
 from captum_shared.study.category import (
     CategoryFindings,
     CategoryStudy,
     CategorySummary,
-    area_under_curve,
     category_manifest,
     cells_of,
     explain_pairs,
@@ -36,13 +33,14 @@ from captum_shared.study.category import (
     summarise,
 )
 from captum_shared.study.looks import LookRequest, Memory, References, other_rules
-from captum_shared.study.network import transform_image
 from captum_shared.study.settings import CategoryOptions, CategorySettings, make_settings
 from captum_shared.visualization import pair_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Required, Unpack
+
+    from captum_shared.report.arguments import NetworkOptions
 
     class CategoryArguments(CategoryOptions, total=False):
         """What `explain_category` takes by name, apart from the network."""
@@ -54,6 +52,19 @@ if TYPE_CHECKING:
         out: str | Path
         overwrite: bool
 
+    class CategoryCommand(CategoryArguments, NetworkOptions, total=False):
+        """What `run_category` takes by name."""
+
+        layer: Required[str]
+        pool: str | int
+
+    class CategoryAsked(CategoryArguments):
+        """What `explain_category` takes by name."""
+
+        encoder: LatentEncoder
+        transform: ImageTransform
+        about: dict[str, object]
+
 
 LEAD = (
     "Heat marks what an image and its reference share for the neuron. Where there is no heat, nothing is said: the "
@@ -63,7 +74,12 @@ COLUMNS = (ColumnView("cv_auc", "area under the ROC curve"), ColumnView("layer",
 PAIR_COLUMNS = ("image", "reference", "similarity", "response")
 
 
-def run_category(
+def run_category(**options: Unpack[CategoryCommand]) -> CategorySummary:
+    """`load_encoder`, then `explain_category` with the rest of the options."""
+    return explain_category(**ask_category(**options))
+
+
+def ask_category(
     *,
     model: str,
     layer: str,
@@ -74,14 +90,13 @@ def run_category(
     std: Sequence[float] | None = None,
     device: str | None = None,
     **options: Unpack[CategoryArguments],
-) -> CategorySummary:
-    """`load_encoder`, then `explain_category` with the rest of the options."""
+) -> CategoryAsked:
+    """Load the network that `run_category` is given, with the same options."""
     encoder, transform = load_encoder(
         model, layer, pool, weights, image_size=image_size, mean=mean, std=std, seed=options.get("seed", 0)
     )
-    encoder.to(find_device(device))
-    network = {"model": model, "weights": str(weights), "layer": layer, "pool": pool}
-    return explain_category(encoder=encoder, transform=transform, about=network, **options)
+    about: dict[str, object] = {"model": model, "weights": str(weights), "layer": layer, "pool": pool}
+    return {**options, "encoder": encoder.to(find_device(device)), "transform": transform, "about": about}
 
 
 def explain_category(
@@ -141,76 +156,56 @@ def explain_category(
             return cast(CategorySummary, folder.read_json("summary.json"))
         study = open_category(*asked, cache=folder / ".cache", progress=progress, about=about)
         findings = explain_pairs(study)
-        pairs, shelf = draw_pairs(study, findings, folder, progress)
-        viewer = inline_viewer(shelf.views, COLUMNS, [neuron_view(study, findings, pairs)], study.settings.rule)
-        return write_report(study, findings, folder, viewer)
+        images_shown, pairs = draw_pairs(study, findings, folder, progress)
+        return write_report(study, findings, folder, images_shown, pairs)
 
 
 def draw_pairs(
     study: CategoryStudy, findings: CategoryFindings, folder: ReportFolder, progress: bool
-) -> tuple[list[PairView], ImageShelf]:
-    """Explain the pairs, writing each picture as soon as it is ready; return what the viewer shows of them."""
-    ends, views = black_and_white(study.transform), []
+) -> tuple[list[ImageView], list[PairView]]:
+    """Explain the pairs, writing each picture as soon as it is ready; return the images and pairs of the viewer."""
+    picture, views = seen_pictures(study.transform), []
     shelf = ImageShelf(
-        lambda place: pictures_of(transform_image(study.transform, study.paths[place]), ends),
+        lambda place: picture(study.paths[place]),
         [path.name for path in study.paths],
         [", ".join(split_labels(category)) for category in study.categories],
     )
-    look = _Looks(study, findings, shelf)
+    memory, requests = _references(study, findings)
+    hubs = hub_warnings([best[0].reference for best in requests])
     maps = pair_maps(study, findings)
     for rank, kinds in enumerate(tqdm(maps, total=len(findings.pairs.images), disable=not progress, unit="pair")):
         for kind, both in kinds.items():
             ending = "" if kind == study.settings.maps[0] else f"_{kind}"
-            figure = _draw_pair(study, findings, rank, both)
+            figure = _draw_pair(study, findings, rank, both, picture)
             for suffix in study.settings.formats:
                 folder.write(f"pair_{rank + 1:02d}{ending}.{suffix}", figure_bytes(figure, kind=suffix))
-        views.append(look.pair(rank, kinds.get("pixel")))
-    return views, shelf
+        looks = [memory.look(each, study.paths[each.image], study.paths[each.reference]) for each in requests[rank]]
+        pixel = (kinds["pixel"][0].sum(0).numpy(), kinds["pixel"][1].sum(0).numpy()) if "pixel" in kinds else None
+        views.append(pair_view(looks, shelf.number, findings.responses, memory.rules[0], pixel, hubs))
+    return shelf.views, views
 
 
-class _Looks:
-    """Views of a category neuron's pairs, with their best references."""
-
-    def __init__(self, study: CategoryStudy, findings: CategoryFindings, shelf: ImageShelf) -> None:
-        self.study, self.findings, self.shelf = study, findings, shelf
-        cells = cells_of(study.encoder)
-        self.rule = make_rule(study.settings.rule, study.latents, cells)
-        others = other_rules(self.rule, study.latents, cells)
-        self.memory = Memory([study.encoder], [self.rule], study.transform, [others])
-        references = References(study.latents, self.rule, study.settings.similarity)
-        self.requests = references.requests(findings.drivers, findings.weight)
-        self.hubs = hub_warnings([best[0].reference for best in self.requests])
-
-    def pair(self, rank: int, pixel: tuple[Tensor, Tensor] | None) -> PairView:
-        """The pair of this rank; the map of pixels is that of the first reference."""
-        flat = None if pixel is None else (pixel[0].sum(0).numpy(), pixel[1].sum(0).numpy())
-        requests = self.requests[rank]
-        references = [self._reference(each, flat if each is requests[0] else None) for each in requests]
-        image = requests[0].image
-        return PairView(self.shelf.number(image), float(self.findings.responses[image]), references)
-
-    def _reference(self, request: LookRequest, pixel: tuple[np.ndarray, np.ndarray] | None) -> ReferenceView:
-        paths = self.study.paths
-        look = self.memory.look(request, paths[request.image], paths[request.reference])
-        said = [self.hubs[request.reference]] if request.reference in self.hubs else []
-        response = float(self.findings.responses[request.reference])
-        shown = self.shelf.number(request.reference)
-        return reference_view(look, shown, self.rule, pixel, response=response, warnings=said)
+def _references(study: CategoryStudy, findings: CategoryFindings) -> tuple[Memory, list[list[LookRequest]]]:
+    """What looks at pairs, and for each driver its best references."""
+    cells = cells_of(study.encoder)
+    rule = make_rule(study.settings.rule, study.latents, cells)
+    memory = Memory([study.encoder], [rule], study.transform, [other_rules(rule, study.latents, cells)])
+    references = References(study.latents, rule, study.settings.similarity)
+    return memory, references.requests(findings.drivers, findings.weight)
 
 
-def neuron_view(study: CategoryStudy, findings: CategoryFindings, pairs: list[PairView]) -> NeuronView:
-    """What the viewer shows of the neuron."""
-    auc = area_under_curve(study.member, findings.responses)
-    return NeuronView(study.preferred, {"cv_auc": auc, "layer": str(study.about.get("layer", ""))}, pairs)
-
-
-def _draw_pair(study: CategoryStudy, findings: CategoryFindings, rank: int, maps: tuple[Tensor, Tensor]) -> Figure:
-    ends = black_and_white(study.transform)
+def _draw_pair(
+    study: CategoryStudy,
+    findings: CategoryFindings,
+    rank: int,
+    maps: tuple[Tensor, Tensor],
+    picture: Callable[[Path], Tensor],
+) -> Figure:
     image, reference = (study.paths[i] for i in (findings.pairs.images[rank], findings.pairs.references[rank, 0]))
-    pictures = [pictures_of(transform_image(study.transform, one), ends) for one in (image, reference)]
+    pictures = [picture(image), picture(reference)]
     return pair_figure(
         pictures,
-        [_enlarged(one, picture) for one, picture in zip(maps, pictures, strict=True)],
+        [enlarged(heat[None], one.shape[1:])[0] for heat, one in zip(maps, pictures, strict=True)],
         titles=(image.stem, f"reference: {reference.stem}"),
         neuron=study.preferred,
         similarity=float(findings.pairs.similarity[rank, 0]),
@@ -218,30 +213,29 @@ def _draw_pair(study: CategoryStudy, findings: CategoryFindings, rank: int, maps
     )
 
 
-def _enlarged(heat: Tensor, picture: Tensor) -> Tensor:
-    """A map at the size of its picture; maps of pixels have it already."""
-    if heat.shape[1:] == picture.shape[1:]:
-        return heat
-    result: Tensor = LayerParallelBackprop.interpolate(heat[None], tuple(picture.shape[1:]), "bilinear")[0]
-    return result
-
-
 def write_report(
-    study: CategoryStudy, findings: CategoryFindings, folder: ReportFolder, viewer: Section
+    study: CategoryStudy,
+    findings: CategoryFindings,
+    folder: ReportFolder,
+    images: Sequence[ImageView],
+    pairs: Sequence[PairView],
 ) -> CategorySummary:
-    """Write the table of pairs, the page and the summary."""
-    summary, pairs = summarise(study, findings), findings.pairs
-    columns = (pairs.images, pairs.references[:, 0], pairs.similarity[:, 0])
+    """Write the table of pairs, the page and the summary; images and pairs are those that the viewer shows."""
+    summary, found = summarise(study, findings), findings.pairs
+    columns = (found.images, found.references[:, 0], found.similarity[:, 0])
+    neuron = NeuronView(
+        study.preferred, {"cv_auc": summary["cv_auc"], "layer": str(study.about.get("layer", ""))}, pairs
+    )
     rows = [
         (study.paths[i].name, study.paths[j].name, float(similarity), float(findings.responses[i]))
         for i, j, similarity in zip(*columns, strict=True)
     ]
     folder.write_csv("pairs.csv", PAIR_COLUMNS, rows)
     sections = [
-        viewer,
+        inline_viewer(images, COLUMNS, [neuron], study.settings.rule),
         text(_methods(study.settings, summary), "Methods"),
         table("How often each reference was chosen", ("reference", "pairs"), list(summary["reference_counts"].items())),
-        table("Settings", ("setting", "value"), [(key, str(value)) for key, value in summary.items()]),
+        settings_table(summary),
     ]
     title = f"What other images share with {study.preferred}, for a {study.preferred} neuron"
     folder.write_text("index.html", page(title, [LEAD], sections))

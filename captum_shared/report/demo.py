@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
 
-import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
 from captum_shared.checks import check_integer
 from captum_shared.folders import ReportFolder, report_folder
-from captum_shared.report.device import find_device
-from captum_shared.report.html import Picture, Section, gallery, page, table, text
-from captum_shared.report.pair_views import ImageShelf, control_warning, hub_warnings, reference_view
-from captum_shared.report.viewer import MapView, NeuronView, PairView, ReferenceView, density, inline_viewer
+from captum_shared.report.arguments import find_device
+from captum_shared.report.html import Picture, Section, gallery, page, settings_table, table, text
+from captum_shared.report.pair_views import LIKE_CONTROL, ImageShelf, hub_warnings, pair_view
+from captum_shared.report.viewer import MapView, NeuronView, density, inline_viewer
 from captum_shared.study.demo import (
     RULE,
     Case,
@@ -36,6 +35,7 @@ from captum_shared.study.demo import (
 )
 from captum_shared.study.looks import Look
 from captum_shared.synthetic import render
+from captum_shared.tables import aligned
 from captum_shared.visualization import pair_figure
 from captum_shared.visualization.rows import PairRow, pairs_figure
 
@@ -90,28 +90,9 @@ def run_demo(
     are in both images and without which the response falls by 0.05 or more in both (the category's being about 1, the
     others' 0). Images that share no such part with their reference are counted and passed over.
 
-    Parameters
-    ----------
-    out : path
-        Gets ``swap.png``, ``pair_*.png``, ``index.html``, ``summary.json``, ``manifest.json`` and ``shares.csv``.
-    preferred : str, default "creature"
-        The neuron's category, one of ``captum_shared.synthetic.CATEGORIES``.
-    top : int, default 6
-        How many pairs to explain.
-    standardize : bool, default False
-        Whether to standardise the latents. The demo network's are zero where a kind of part is absent; centred, sharing
-        an absence would count as sharing.
-    seed : int, default 0
-        Of the images and the folds.
-    device, batch_size, progress
-        As in `encode_images`.
-    overwrite : bool, default False
-        Whether a report of another configuration in `out` is replaced.
-
-    Returns
-    -------
-    dict
-        The content of ``summary.json``.
+    Into `out` go ``swap.png``, ``pair_*.png``, ``index.html``, ``summary.json``, ``manifest.json`` and ``shares.csv``.
+    Latents are not standardised by default: the demo network's are zero where a kind of part is absent; centred,
+    sharing an absence would count as sharing. `seed` is that of the images and the folds.
 
     Raises
     ------
@@ -132,22 +113,19 @@ def run_demo(
 def _explain(study: DemoStudy, asked: DemoChoices, folder: ReportFolder, progress: bool) -> None:
     """Explain the cases, writing each picture as soon as it is ready, then the report."""
     cases, passed_over = find_cases(study, asked["top"])
-    swap = _draw_swap(study, folder, asked["preferred"])
     methods, preferred = map_methods(study), asked["preferred"]
-    shares, pictures, views = [], [], _Views(study, preferred, cases)
-    looks, bar = look_at_references(study, cases), tqdm(cases, disable=not progress, unit="pair")
-    for rank, (case, look) in enumerate(zip(bar, looks, strict=True), start=1):
-        maps = {name: method(case.images) for name, method in methods.items()}
-        shares.append({name: share_of_heat(pair, case.shared) for name, pair in maps.items()})
-        views.add(case, look, maps)
-        figure, caption, alt = _draw(case, maps["ParallelBackprop"], shares[-1], preferred)
-        caption += _miss(case, maps["ParallelBackprop"], shares[-1])
+    swap = _draw_swap(study, folder, preferred)
+    shares, pictures, maps = [], [], []
+    for rank, case in enumerate(tqdm(cases, disable=not progress, unit="pair"), start=1):
+        maps.append({name: method(case.images) for name, method in methods.items()})
+        shares.append({name: share_of_heat(pair, case.shared) for name, pair in maps[-1].items()})
+        figure, caption, alt = _draw(case, maps[-1]["ParallelBackprop"], shares[-1], preferred)
         pictures.append(Picture(folder.write_figure(f"pair_{rank:02d}.png", figure, 100), caption, alt))
     summary: DemoSummary = {
         "command": "demo", "preferred": preferred, "standardized": asked["standardize"], "seed": asked["seed"],
         "passed_over_without_shared_part": passed_over, **summarise(study, cases, shares),
     }  # fmt: skip
-    _write_report(folder, summary, shares, [*swap, *pictures], (cases, views.section()))
+    _write_report(folder, summary, _table(cases, shares), swap, pictures, _viewer(study, preferred, cases, maps))
 
 
 def _draw(case: Case, maps: Sequence[Tensor], shares: dict[str, float], preferred: str) -> tuple[Figure, str, str]:
@@ -162,44 +140,39 @@ def _draw(case: Case, maps: Sequence[Tensor], shares: dict[str, float], preferre
         show_images=True,
     )
     truth = _parts(case)
-    caption = f"Truly shared: {truth}. Share of heat there: {shares['ParallelBackprop']:.2f}"
+    caption = f"Truly shared: {truth}. Share of heat there: {shares['ParallelBackprop']:.2f}{_miss(case, maps, shares)}"
     alt = f"A {case.name} and a {preferred} that share {truth}, plain above, with heat on what they share below"
     return figure, caption, alt
 
 
-class _Views:
-    """What the viewer shows of the pairs: five references each, and of the best the maps of each method."""
+def _viewer(
+    study: DemoStudy, preferred: str, cases: Sequence[Case], maps: Sequence[Mapping[str, Sequence[Tensor]]]
+) -> Section:
+    """The pairs with five references each, and with the maps of each method for the best."""
+    hubs, pairs = hub_warnings([case.places[1] for case in cases]), []
+    names = [f"{name_of(study.scene(place))} {place}" for place in range(len(study.latents))]
+    shelf = ImageShelf(lambda place: render(study.scene(place), SHARP)[0], names, study.data.categories)
+    for case, looks, methods in zip(cases, look_at_references(study, cases), maps, strict=True):
+        x, reference = ({name: both[i].cpu().sum(0).numpy() for name, both in methods.items()} for i in (0, 1))
+        pixel = x.pop("ParallelBackprop"), reference.pop("ParallelBackprop")
+        pair = pair_view(looks, shelf.number, study.responses, RULE, pixel, hubs)
+        views = [
+            replace(view, warnings=_warnings(study, case, look, view.warnings))
+            for look, view in zip(looks, pair.references, strict=True)
+        ]
+        others = {f"pixels, {name}": MapView(x[name], reference[name]) for name in x}
+        views[0] = replace(views[0], maps={**views[0].maps, **others})
+        pairs.append(replace(pair, references=views))
+    return inline_viewer(shelf.views, (), [NeuronView(preferred, {}, pairs)], RULE)
 
-    def __init__(self, study: DemoStudy, preferred: str, cases: Sequence[Case]) -> None:
-        self.study, self.preferred = study, preferred
-        self.hubs = hub_warnings([case.places[1] for case in cases])
-        names = [f"{name_of(study.scene(place))} {place}" for place in range(len(study.latents))]
-        self.shelf = ImageShelf(lambda place: render(study.scene(place), SHARP)[0], names, study.data.categories)
-        self.pairs: list[PairView] = []
 
-    def add(self, case: Case, looks: Sequence[Look], maps: Mapping[str, Sequence[Tensor]]) -> None:
-        """A pair with its maps by method, and the other references of its image."""
-        summed = {name: [m.cpu().sum(0).numpy() for m in both] for name, both in maps.items()}
-        references = [self._reference(case, look, summed if rank == 0 else {}) for rank, look in enumerate(looks)]
-        self.pairs.append(PairView(self.shelf.number(case.places[0]), case.response, references))
-
-    def _reference(self, case: Case, look: Look, maps: Mapping[str, Sequence[np.ndarray]]) -> ReferenceView:
-        pixel = (maps["ParallelBackprop"][0], maps["ParallelBackprop"][1]) if maps else None
-        said = [] if look.similarity > 0 else ["Similarity: it is not positive."]
-        said += [self.hubs[look.reference]] if look.reference in self.hubs else []
-        response, number = float(self.study.responses[look.reference]), self.shelf.number(look.reference)
-        view = reference_view(look, number, RULE, pixel, response=response, warnings=said)
-        others = {
-            f"pixels, {name}": MapView(both[0], both[1]) for name, both in maps.items() if name != "ParallelBackprop"
-        }
-        warnings = list(view.warnings)
-        if control_warning(look) in warnings and shares_all(self.study, case, look):
-            warnings[warnings.index(control_warning(look))] = ALL_SHARED
-        return replace(view, maps={**view.maps, **others}, warnings=warnings)
-
-    def section(self) -> Section:
-        """All of them, inside the page."""
-        return inline_viewer(self.shelf.views, (), [NeuronView(self.preferred, {}, self.pairs)], RULE)
+def _warnings(study: DemoStudy, case: Case, look: Look, warnings: Sequence[str]) -> list[str]:
+    """Those of a pair, with what the demo knows besides."""
+    said = [] if look.similarity > 0 else ["Similarity: it is not positive."]
+    said += warnings
+    if LIKE_CONTROL in said and shares_all(study, case, look):
+        said[said.index(LIKE_CONTROL)] = ALL_SHARED
+    return said
 
 
 def _draw_swap(study: DemoStudy, folder: ReportFolder, preferred: str) -> list[Picture]:
@@ -250,13 +223,13 @@ def _miss(case: Case, maps: Sequence[Tensor], shares: dict[str, float]) -> str:
     )
 
 
-def _rows(cases: Sequence[Case], shares: Sequence[dict[str, float]]) -> Iterator[list[float | str]]:
-    for rank, (case, row) in enumerate(zip(cases, shares, strict=True), start=1):
-        yield [f"pair_{rank:02d}", case.name, ", ".join(case.shared.kinds), case.area, *row.values()]
-
-
-def _header(shares: Sequence[dict[str, float]]) -> list[str]:
-    return ["pair", "image", "truly shared", "area", *(shares[0] if shares else ())]
+def _table(cases: Sequence[Case], shares: Sequence[dict[str, float]]) -> list[list[float | str]]:
+    """The share of the heat on what each pair shares, by each method, below a header."""
+    header: list[float | str] = ["pair", "image", "truly shared", "area", *(shares[0] if shares else ())]
+    return [header] + [
+        [f"pair_{rank:02d}", case.name, ", ".join(case.shared.kinds), case.area, *row.values()]
+        for rank, (case, row) in enumerate(zip(cases, shares, strict=True), start=1)
+    ]
 
 
 def _print_table(path: Path, summary: DemoSummary) -> None:
@@ -265,33 +238,31 @@ def _print_table(path: Path, summary: DemoSummary) -> None:
         header, *lines = csv.reader(file)
     mean = ["mean", "", "", summary["mean_area"], *summary["mean_share"].values()]
     rows: list[Sequence[object]] = [header, *([*line[:3], *map(float, line[3:])] for line in lines), mean]
-    shown = [[f"{value:.2f}" if isinstance(value, float) else str(value) for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     print("Share of heat on the truly shared part, mean of both images:")
-    for row in shown:
-        print("  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip())
+    print(aligned([[f"{value:.2f}" if isinstance(value, float) else str(value) for value in row] for row in rows]))
 
 
 def _write_report(
     folder: ReportFolder,
     summary: DemoSummary,
-    shares: Sequence[dict[str, float]],
+    shares: Sequence[Sequence[float | str]],
+    swap: Sequence[Picture],
     pictures: Sequence[Picture],
-    explained: tuple[Sequence[Case], Section],
+    viewer: Section,
 ) -> None:
-    cases, viewer = explained
-    header, rows = _header(shares), list(_rows(cases, shares))
+    (header, *rows), (lead, *methods) = shares, _methods_text(summary)
+    columns = [str(name) for name in header]
     sections = [
-        *([gallery("The reference decides", pictures[:1], wide=True)] if len(pictures) > len(cases) else []),
+        *([gallery("The reference decides", swap, wide=True)] if swap else []),
         viewer,
-        text(_methods_text(summary)[1:], "What is known, and how"),
-        gallery("Pairs", pictures[len(pictures) - len(cases) :]),
-        table("Share of heat on the truly shared part, mean of both images", header, rows),
-        table("Settings", ("setting", "value"), [(key, str(value)) for key, value in summary.items()]),
+        text(methods, "What is known, and how"),
+        gallery("Pairs", pictures),
+        table("Share of heat on the truly shared part, mean of both images", columns, rows),
+        settings_table(summary),
     ]
-    folder.write_csv("shares.csv", header, rows)
+    folder.write_csv("shares.csv", columns, rows)
     title = f"What excites a {summary['preferred']} neuron?"
-    folder.write_text("index.html", page(title, _methods_text(summary)[:1], sections))
+    folder.write_text("index.html", page(title, [lead], sections))
     folder.write_json("summary.json", summary)
 
 

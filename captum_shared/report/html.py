@@ -76,6 +76,11 @@ def table(heading: str, header: Sequence[str], rows: Sequence[Sequence[object]])
     return Section("table.html", {"heading": heading, "header": header, "rows": rows, "kinds": kinds})
 
 
+def settings_table(settings: Mapping[str, object], heading: str = "Settings") -> Section:
+    """What was chosen and noted, as text."""
+    return table(heading, ("setting", "value"), [(key, str(value)) for key, value in settings.items()])
+
+
 def text(paragraphs: Sequence[str], heading: str = "") -> Section:
     """Paragraphs of plain text below a heading, if there is one."""
     return Section("paragraphs.html", {"heading": heading, "paragraphs": paragraphs})

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
 
 from captum_shared.report.html import data_url
 from captum_shared.report.pictures import jpeg
-from captum_shared.report.viewer import SHARE, ImageView, MapView, ReferenceView
+from captum_shared.report.viewer import SHARE, ImageView, MapView, PairView, ReferenceView
 from captum_shared.selection import is_crossed
 from captum_shared.similarity import Rule
 from captum_shared.study.looks import Look
@@ -18,26 +18,20 @@ from captum_shared.study.settings import WEAK_D_PRIME
 
 HUB_SHARE, HUB_LEAST = 1 / 3, 4  # of a neuron's pairs that one reference serves, and how many at least
 SAME_AS_CONTROL = 0.9  # correlation of a map with its control, from which it says nothing of the pair
+LIKE_CONTROL = (
+    "Like its control: the heat on the driver lies in nearly the same places with the average of all other candidates "
+    "in place of this reference. It shows what drives the neuron, not what this pair shares."
+)
 FLAT = 1e-5  # spread of a map relative to its maximum up to which it is rounding
 LOW_R = 0.3
 
 
 class ImageShelf:
-    """The images on the page, each stored once.
-
-    Parameters
-    ----------
-    picture : callable
-        Takes an image's index and returns its picture, a Tensor (3, H, W) in [0, 1].
-    names, categories : sequence of str
-        Of all images.
-    write : callable, optional
-        Receives a path relative to the page and a JPEG. Without it, images are embedded in the page.
-    """
+    """The images on the page, each stored once: by `write` in a file, or in the page itself."""
 
     def __init__(
         self,
-        picture: Callable[[int], Tensor],
+        picture: Callable[[int], Tensor],  # (3, H, W) in [0, 1], by an image's index
         names: Sequence[str],
         categories: Sequence[str],
         write: Callable[[str, bytes], object] | None = None,
@@ -66,6 +60,33 @@ class ImageShelf:
         return ImageView(source, self.names[place], str(self.categories[place]), pixels.shape[1], pixels.shape[0])
 
 
+def pair_view(
+    looks: Sequence[Look],
+    number: Callable[[int], int],
+    responses: Mapping[int, float] | np.ndarray,
+    rule: str | Rule,
+    pixel: tuple[np.ndarray, np.ndarray] | None,
+    hubs: Mapping[int, str],
+) -> PairView:
+    """What the viewer shows of a driver beside each of its references; maps of pixels are those of the first.
+
+    `number` gives an image's place among those that are shown, `hubs` are the warnings of `hub_warnings`.
+    """
+    references = [
+        reference_view(
+            look,
+            number(look.reference),
+            rule,
+            pixel if rank == 0 else None,
+            response=float(responses[look.reference]),
+            warnings=[hubs[look.reference]] if look.reference in hubs else [],
+        )
+        for rank, look in enumerate(looks)
+    ]
+    image = looks[0].image
+    return PairView(number(image), float(responses[image]), references)
+
+
 def reference_view(
     look: Look,
     number: int,
@@ -88,7 +109,7 @@ def reference_view(
         maps["control: average partner"] = MapView(*look.control, maps["layer"].unit, own)
     elif pixel is not None:
         maps["pixels"] = MapView(*pixel)
-    said = [*warnings, *([control_warning(look)] if same_as_control(look) else [])]
+    said = [*warnings, *([LIKE_CONTROL] if same_as_control(look) else [])]
     others = {name: layer_view(both, name) for name, both in look.others.items()}
     return ReferenceView(number, look.similarity, maps, look.part, response, said, others)
 
@@ -112,14 +133,6 @@ def same_as_control(look: Look) -> bool:
     if any(heat.std() <= FLAT * heat.max() for heat in (one, other)):
         return False
     return float(np.corrcoef(one, other)[0, 1]) >= SAME_AS_CONTROL
-
-
-def control_warning(look: Look) -> str:
-    """What to say of a pair whose map is that of its control."""
-    return (
-        "Like its control: the heat on the driver lies in nearly the same places with the average of all other "
-        "candidates in place of this reference. It shows what drives the neuron, not what this pair shares."
-    )
 
 
 def hub_warnings(references: Sequence[int]) -> dict[int, str]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 from captum_shared.encoder.identity import ImageTransform
+from captum_shared.study.network import transform_image
 
 
 def black_and_white(transform: ImageTransform) -> tuple[Tensor, Tensor]:
@@ -21,6 +26,22 @@ def pictures_of(x: Tensor, ends: tuple[Tensor, Tensor]) -> Tensor:
     """Images as the network sees them, (..., 3, H, W), back in [0, 1], by its `black_and_white`."""
     black, white = ends
     return ((x - black) / (white - black)).clamp(0, 1)
+
+
+def seen_pictures(transform: ImageTransform) -> Callable[[Path], Tensor]:
+    """What turns an image file into the picture (3, H, W) in [0, 1] that the network sees."""
+    return partial(_seen_picture, transform, black_and_white(transform))
+
+
+def _seen_picture(transform: ImageTransform, ends: tuple[Tensor, Tensor], path: Path) -> Tensor:
+    return pictures_of(transform_image(transform, path), ends)
+
+
+def enlarged(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Maps (n, C, h, w) at the size of their pictures; maps of pixels have it already."""
+    if maps.shape[2:] == size:
+        return maps
+    return torch.nn.functional.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
 def jpeg(pixels: np.ndarray, quality: int = 80) -> bytes:

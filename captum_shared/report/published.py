@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from captum_shared.files import figure_bytes, write_bytes
-from captum_shared.report.viewer import from_data_url, restored
+from captum_shared.report.viewer import from_data_url, read_data, restored
 from captum_shared.visualization.rows import PairRow, pairs_figure
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class SavedReport:
         """The pairs of a neuron, each a list of references."""
         path = self.folder / "data" / f"neuron_{number}.js"
         text = path.read_text() if path.exists() else self.page
-        result: list[list[dict[str, Any]]] = _argument(text, f'["neuron",{number},')["pairs"]
+        result: list[list[dict[str, Any]]] = read_data(text, "neuron", number)["pairs"]
         return result
 
     def picture(self, number: int) -> np.ndarray:
@@ -71,24 +70,15 @@ def open_report(folder: str | Path) -> SavedReport:
     source = index.read_text() if index.is_file() else text
     if '["index",0,' not in source:
         raise ValueError(f"the report at {folder} shows no pairs")
-    return SavedReport(folder, _argument(source, '["index",0,'), text)
+    return SavedReport(folder, read_data(source, "index", 0), text)
 
 
 def report_figure(
     report: SavedReport, neuron: str, pairs: Sequence[int], *, width: str = "double", kind: str | None = None
 ) -> Figure:
-    """The pairs of a neuron, a row for each, in the width of one or two columns.
+    """The pairs of a neuron, numbered from 1, a row for each, in the width of one or two columns.
 
-    Parameters
-    ----------
-    report : SavedReport
-    neuron : str
-        Its name.
-    pairs : sequence of int
-        Numbers from 1, in the order of the report.
-    width : {"single", "double"}
-    kind : str, optional
-        The map to draw, by its name in the report, or "layer, dot" for another rule's; by default the first.
+    `kind` is the map to draw, by its name in the report, or "layer, dot" for another rule's; by default the first.
 
     Raises
     ------
@@ -135,11 +125,3 @@ def _row(report: SavedReport, pair: Sequence[Any], reference: dict[str, Any], ki
     labels[1] += f", similarity {reference['similarity']:.2g}"
     x, y = (report.picture(i) for i in images)
     return PairRow((x, y), (restored(maps[chosen][0]), restored(maps[chosen][1])), (labels[0], labels[1]))
-
-
-def _argument(text: str, start: str) -> Any:
-    """The JSON behind `start` in a script."""
-    place = text.find(start)
-    if place < 0:
-        raise ValueError(f"the report holds no data of {start}...")
-    return json.JSONDecoder().raw_decode(text, place + len(start))[0]

@@ -6,9 +6,10 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import numpy as np
 import torch
@@ -20,8 +21,8 @@ from captum_shared.encoder.images import evaluating
 from captum_shared.encoder.registry import load_network
 from captum_shared.folders import report_folder
 from captum_shared.labels import read_labels
-from captum_shared.report.device import find_device
-from captum_shared.report.selectivity_files import Choices, Layer, Said, SelectivitySummary, Shares, Study, write_report
+from captum_shared.report.arguments import find_device
+from captum_shared.report.selectivity_files import Choices, Layer, SelectivitySummary, Shares, Study, write_report
 from captum_shared.selectivity import (
     PixelSource,
     ReceptiveFields,
@@ -45,6 +46,8 @@ from captum_shared.study.contents import describe_images, example_of
 if TYPE_CHECKING:
     from typing_extensions import Required, Unpack
 
+    from captum_shared.report.arguments import NetworkOptions
+
     class SelectivityArguments(TypedDict, total=False):
         """What `index_selectivity` takes by name, apart from the network and its layers."""
 
@@ -62,6 +65,19 @@ if TYPE_CHECKING:
         out: str | Path
         overwrite: bool
 
+    class SelectivityCommand(SelectivityArguments, NetworkOptions, total=False):
+        """What `run_selectivity` takes by name."""
+
+        layers: Required[Sequence[str]]
+
+    class SelectivityAsked(SelectivityArguments):
+        """What `index_selectivity` takes by name."""
+
+        network: nn.Module
+        transform: ImageTransform
+        layers: Sequence[str]
+        about: dict[str, object]
+
 
 SHUFFLES = 20
 
@@ -74,13 +90,12 @@ class Common(TypedDict):
     progress: bool
 
 
-class OfLayer(Common):
-    """The same, and what the units of a layer see."""
+def run_selectivity(**options: Unpack[SelectivityCommand]) -> SelectivitySummary:
+    """`load_network`, then `index_selectivity` with the rest of the options."""
+    return index_selectivity(**ask_selectivity(**options))
 
-    fields: ReceptiveFields
 
-
-def run_selectivity(
+def ask_selectivity(
     *,
     model: str,
     layers: Sequence[str],
@@ -90,14 +105,14 @@ def run_selectivity(
     std: Sequence[float] | None = None,
     device: str | None = None,
     **options: Unpack[SelectivityArguments],
-) -> SelectivitySummary:
-    """`load_network`, then `index_selectivity` with the rest of the options."""
+) -> SelectivityAsked:
+    """Load the network that `run_selectivity` is given, with the same options."""
     network, transform = load_network(
         model, weights, image_size=image_size, mean=mean, std=std, seed=options.get("seed", 0)
     )
     network.to(find_device(device))
-    about = {"model": model, "weights": str(weights)}
-    return index_selectivity(network=network, transform=transform, layers=layers, about=about, **options)
+    about: dict[str, object] = {"model": model, "weights": str(weights)}
+    return {**options, "network": network, "transform": transform, "layers": layers, "about": about}
 
 
 def index_selectivity(
@@ -165,25 +180,23 @@ def index_selectivity(
         If an argument is wrong, files are missing, the network or the transform is random, or `out` holds other files
         or a report of another configuration (the difference is shown).
     """
-    _check_counts(top=top, crops=crops, sheets=sheets, rare=rare)
-    labelled = LabelledImages(*read_labels(images, labels))
-    settings: dict[str, object] = {
-        **(about or {}), "layers": list(layers), "top": top, "crops": crops, "sheets": sheets, "grey": grey,
-        "class_threshold": class_threshold, "rare": rare, "seed": seed,
-    }  # fmt: skip
-    identity = identity_of(network, transform, layers, labelled)
-    manifest = selectivity_manifest(labelled, settings, identity)
+    choices = Choices(top, crops, sheets, grey, class_threshold, rare, seed)
+    _check_counts(choices)
+    labelled = read_labels(images, labels)
+    identity = identity_of(network, transform, layers, labelled[0])
+    about = dict(about or {})
+    manifest = selectivity_manifest(labelled, {**about, "layers": list(layers), **asdict(choices)}, identity)
     with report_folder(out, manifest, overwrite) as folder:
         if folder.finished:
             return cast(SelectivitySummary, folder.read_json("summary.json"))
         common: Common = {"transform": transform, "batch_size": batch_size, "progress": progress}
-        tops = top_activations(network, list(layers), labelled.paths, top, checkpoint=folder / ".cache", **common)
-        kept, chosen = _Kept(folder / ".cache", identity), cast(Choices, settings)
-        return write_report(folder, _studied(tops, kept, network, labelled, chosen, common), sheets, progress)
+        tops = top_activations(network, list(layers), labelled[0], top, checkpoint=folder / ".cache", **common)
+        study = _studied(tops, _Kept(folder / ".cache", identity), network, labelled, choices, common)
+        return write_report(folder, study, about, progress)
 
 
 def selectivity_manifest(
-    labelled: LabelledImages, settings: Mapping[str, object], identity: Identity
+    labelled: tuple[list[Path], list[str]], settings: Mapping[str, object], identity: Identity
 ) -> dict[str, object]:
     """Everything the findings depend on; `identity` is that of the network's maps, see `identity_of`."""
     return {
@@ -194,72 +207,53 @@ def selectivity_manifest(
 
 
 def identity_of(
-    network: nn.Module, transform: ImageTransform, layers: Sequence[str], labelled: LabelledImages
+    network: nn.Module, transform: ImageTransform, layers: Sequence[str], paths: Sequence[Path]
 ) -> Identity:
     """The identity of the maps of a network's layers, for such images."""
     with evaluating(network), torch.no_grad():
-        return identify_maps(LayerReader(network, list(layers)), transform, example_of(labelled.paths))
-
-
-class LabelledImages(NamedTuple):
-    """Files and their categories."""
-
-    paths: list[Path]
-    categories: list[str]
-
-
-class _Labels(NamedTuple):
-    """The category of each image, and how class indices count them."""
-
-    categories: Sequence[str]
-    threshold: float
-    rare: int
-
-    def frequent(self) -> list[str | None]:
-        """The categories, with None for those of fewer than `rare` images."""
-        counts = Counter(self.categories)
-        return [category if counts[category] >= self.rare else None for category in self.categories]
+        return identify_maps(LayerReader(network, list(layers)), transform, example_of(paths))
 
 
 def _studied(
     tops: dict[str, TopActivations],
     kept: _Kept,
     network: nn.Module,
-    images: LabelledImages,
-    settings: Choices,
+    labelled: tuple[list[Path], list[str]],
+    choices: Choices,
     common: Common,
 ) -> Study:
-    """Compute the indices of every unit, and gather what the report says."""
-    first = next(iter(tops.values()))
-    _check_left(first)
+    """Compute the indices of every unit."""
+    (paths, categories), first = labelled, next(iter(tops.values()))
+    check_readable(first.n_images - len(first.unreadable), first.n_images)
     size = first.image_size
     fields = kept.fields(list(tops), size, lambda: receptive_fields(network, list(tops), size))
-    rates = base_rates(first, images.categories)
+    rates = base_rates(first, categories)
     warn_if_unequal(rates)
-    labels = _Labels(images.categories, settings["class_threshold"], settings["rare"])
-    layers = {}
+    layers = []
     for layer, top in tops.items():
-        pixels = _pixel_indices(network, top, images.paths, settings, {**common, "fields": fields[layer]})
-        indices = {name: kept.index(key, top, compute) for name, (key, compute) in pixels.items()}
-        layers[layer] = _with_classes(top, fields[layer], indices, labels, settings["seed"])
-    names = [path.name for path in images.paths]
-    said: dict[str, object] = {
-        "command": "selectivity", **{name: value for name, value in settings.items() if name != "sheets"},
-        "n_images": len(names), "base_rates": rates, "unreadable": [names[i] for i in first.unreadable],
-    }  # fmt: skip
-    return Study(layers, PixelSource(images.paths, common["transform"]), names, cast(Said, said))
+        changes = _changes(network, top, fields[layer], paths, choices, common)
+        indices = {name: kept.index(key, top, compute) for name, (key, compute) in changes.items()}
+        layers.append(_with_classes(top, fields[layer], indices, categories, choices))
+    names = [path.name for path in paths]
+    source = PixelSource(paths, common["transform"])
+    return Study(layers, source, names, choices, rates, [names[i] for i in first.unreadable])
 
 
-def _pixel_indices(
-    network: nn.Module, top: TopActivations, paths: list[Path], settings: Choices, common: OfLayer
+def _changes(
+    network: nn.Module,
+    top: TopActivations,
+    fields: ReceptiveFields,
+    paths: list[Path],
+    choices: Choices,
+    common: Common,
 ) -> dict[str, tuple[str, Callable[[], Tensor]]]:
     """What greying, turning and mirroring cost each unit of a layer: a key, and how it is computed."""
-    grey, crops = settings["grey"], settings["crops"]
-    of = (network, top, paths)
-    turned = partial(orientation_selectivity_index, *of, n=crops, **common)
-    mirrored = partial(symmetry_selectivity_index, *of, n=crops, **common)
+    grey, crops, of = choices.grey, choices.crops, (network, top, paths)
+    color = partial(color_selectivity_index, *of, grey_version=grey, fields=fields, **common)
+    turned = partial(orientation_selectivity_index, *of, n=crops, fields=fields, **common)
+    mirrored = partial(symmetry_selectivity_index, *of, n=crops, fields=fields, **common)
     return {
-        "color_selectivity": (f"color {grey}", partial(color_selectivity_index, *of, grey_version=grey, **common)),
+        "color_selectivity": (f"color {grey}", color),
         "orientation_selectivity": (f"orientation {crops}", turned),
         "symmetry_selectivity": (f"symmetry {crops}", mirrored),
     }
@@ -295,53 +289,62 @@ class _Kept:
 
 
 def _with_classes(
-    top: TopActivations, fields: ReceptiveFields, indices: dict[str, np.ndarray], labels: _Labels, seed: int
+    top: TopActivations,
+    fields: ReceptiveFields,
+    indices: dict[str, np.ndarray],
+    categories: Sequence[str],
+    choices: Choices,
 ) -> Layer:
     """The layer with its class indices."""
-    frequent = labels.frequent()
+    frequent = _frequent(categories, choices.rare)
     by_class = {
-        **_class_indices(top, labels),
-        "population_code": population_code(top, labels.categories),
+        **_class_indices(top, categories, choices),
+        "population_code": population_code(top, categories),
         "population_code_normalized": population_code(top, frequent, normalize=True),
     }
     everything = {**indices, **{name: index.numpy() for name, index in by_class.items()}}
-    plain = Shares(*class_distribution(top, labels.categories))
+    plain = Shares(*class_distribution(top, categories))
     normalized = Shares(*class_distribution(top, frequent, normalize=True))
-    return Layer(top, fields, everything, plain, normalized, _shuffled(top, labels, seed))
+    return Layer(top, fields, everything, plain, normalized, _shuffled(top, categories, choices))
 
 
-def _class_indices(top: TopActivations, labels: _Labels) -> dict[str, Tensor]:
+def _frequent(categories: Sequence[str], rare: int) -> list[str | None]:
+    """The categories, with None for those of fewer than `rare` images."""
+    counts = Counter(categories)
+    return [category if counts[category] >= rare else None for category in categories]
+
+
+def _class_indices(top: TopActivations, categories: Sequence[str], choices: Choices) -> dict[str, Tensor]:
     """The class index as in the paper, at another threshold, and there by base rates; the user has been warned."""
-    categories, threshold = labels.categories, labels.threshold
+    threshold, frequent = choices.class_threshold, _frequent(categories, choices.rare)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return {
             "class_selectivity": class_selectivity_index(top, categories),
             "class_selectivity_at_threshold": class_selectivity_index(top, categories, threshold),
-            "class_selectivity_normalized": class_selectivity_index(top, labels.frequent(), threshold, normalize=True),
+            "class_selectivity_normalized": class_selectivity_index(top, frequent, threshold, normalize=True),
         }
 
 
-def _shuffled(top: TopActivations, labels: _Labels, seed: int) -> dict[str, float]:
+def _shuffled(top: TopActivations, categories: Sequence[str], choices: Choices) -> dict[str, float]:
     """Mean class indices over units with shuffled labels: what base rates alone give."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(choices.seed)
     readable = [i for i in range(top.n_images) if i not in top.unreadable]
     means: dict[str, list[float]] = {}
     for _ in range(SHUFFLES):
-        dealt = np.array(labels.categories, dtype=object)
+        dealt = np.array(categories, dtype=object)
         dealt[readable] = dealt[rng.permutation(readable)]
-        for name, index in _class_indices(top, labels._replace(categories=dealt.tolist())).items():
+        for name, index in _class_indices(top, dealt.tolist(), choices).items():
             means.setdefault(name, []).append(float(index.nanmean()))
     return {name: float(np.mean(some)) for name, some in means.items()}
 
 
-def _check_left(top: TopActivations) -> None:
-    left = top.n_images - len(top.unreadable)
-    if left < 2:
-        raise ValueError(f"at least 2 images must be readable to compare units, got {left} of {top.n_images}")
+def check_readable(n: int, of: int) -> None:
+    """Refuse too few images that can be read."""
+    if n < 2:
+        raise ValueError(f"at least 2 images must be readable to compare units, got {n} of {of}")
 
 
-def _check_counts(**counts: object) -> None:
-    for name, value in counts.items():
-        least = 0 if name == "sheets" else 2 if name == "top" else 1
-        check_integer(name, value, least)
+def _check_counts(choices: Choices) -> None:
+    for name, least in (("top", 2), ("crops", 1), ("sheets", 0), ("rare", 1)):
+        check_integer(name, getattr(choices, name), least)

@@ -28,7 +28,7 @@ def strongest_tiles(top: TopActivations, fields: ReceptiveFields, source: PixelS
         boxes = fields.boxes(units, some.positions[units, ranks])
         for unit, rank, box in zip(units.tolist(), ranks.tolist(), boxes, strict=True):
             crop, inside = cut(picture, box[None])
-            tiles[unit][rank] = tile(_masked(crop[0], inside[0]), TILE)
+            tiles[unit][rank] = tile(masked_array(crop[0], inside[0]), TILE)
     return tiles
 
 
@@ -57,6 +57,11 @@ def tile(picture: np.ndarray, side: int) -> np.ndarray:
     return square
 
 
-def _masked(crop: Tensor, inside: Tensor) -> np.ndarray:
-    masked = crop.masked_fill(~inside[None], float("nan"))
-    return masked.permute(1, 2, 0).expand(-1, -1, 3).numpy()
+def masked_array(crop: Tensor, inside: Tensor) -> np.ndarray:
+    """A crop (C, h, w) as (h, w, 3), NaN where there is no image."""
+    return array_of(crop.masked_fill(~inside[None], float("nan")))
+
+
+def array_of(picture: Tensor) -> np.ndarray:
+    """A picture (C, h, w) as (h, w, 3)."""
+    return picture.permute(1, 2, 0).expand(-1, -1, 3).numpy()

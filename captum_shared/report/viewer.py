@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from markupsafe import Markup
@@ -39,65 +39,30 @@ class ImageView:
 
 @dataclass(frozen=True)
 class MapView:
-    """One kind of map of a pair.
-
-    Attributes
-    ----------
-    x, reference : (h, w) arrays
-        Signed maps of the two images, from the layer's grid or pixel by pixel; sizes may differ.
-    unit : str
-        What a map's values are a share of.
-    total : float, optional
-        The sum that is a share of 1; by default the sum of each map's positive part.
-    """
+    """One kind of map of a pair: signed, from the layer's grid or pixel by pixel; sizes may differ."""
 
     x: np.ndarray
     reference: np.ndarray
-    unit: str = OWN_SHARE
-    total: float | None = None
+    unit: str = OWN_SHARE  # what values are a share of
+    total: float | None = None  # the sum that is a share of 1; by default that of each map's positive part
 
 
 @dataclass(frozen=True)
 class ReferenceView:
-    """A reference of a driver.
-
-    Attributes
-    ----------
-    image : int
-        Its place in the list of images.
-    similarity : float
-    maps : mapping of str to MapView
-        By name; the first is shown first.
-    correspondence : (h, w, h', w') array, optional
-        How much each place of the driver shares with each place of the reference.
-    response : float, optional
-        The neuron's response to the reference.
-    warnings : sequence of str
-    others : mapping of str to MapView
-        Layer maps by other rules than the report's, by name.
-    """
+    """A reference of a driver: its place in the list of images, and the neuron's response to it."""
 
     image: int
     similarity: float
-    maps: Mapping[str, MapView]
-    correspondence: np.ndarray | None = None
+    maps: Mapping[str, MapView]  # the first is shown first
+    correspondence: np.ndarray | None = None  # (h, w, h', w'): how much each place of the driver shares with each of it
     response: float | None = None
     warnings: Sequence[str] = ()
-    others: Mapping[str, MapView] = field(default_factory=dict)
+    others: Mapping[str, MapView] = field(default_factory=dict)  # layer maps by other rules than the report's
 
 
 @dataclass(frozen=True)
 class PairView:
-    """A driver with its references, the best first.
-
-    Attributes
-    ----------
-    image : int
-        The driver's place in the list of images.
-    response : float
-    references : sequence of ReferenceView
-    warnings : sequence of str
-    """
+    """A driver, by its place in the list of images, with its references, the best first."""
 
     image: int
     response: float
@@ -116,17 +81,14 @@ class ColumnView:
 
 @dataclass(frozen=True)
 class NeuronView:
-    """A neuron: its values by the keys of the columns, its pairs, the strongest first.
-
-    `figure` is the path of a picture of everything, `thumbnail` the path, width and height of a small one.
-    """
+    """A neuron: its values by the keys of the columns, and its pairs, the strongest first."""
 
     name: str
     values: Mapping[str, float | str | None] = field(default_factory=dict)
     pairs: Sequence[PairView] = ()
     warnings: Sequence[str] = ()
-    figure: str | None = None
-    thumbnail: tuple[str, int, int] | None = None
+    figure: str | None = None  # the path of a picture of everything
+    thumbnail: tuple[str, int, int] | None = None  # the path, width and height of a small one
 
 
 class NeuronEntry(TypedDict):
@@ -226,12 +188,11 @@ def density(values: np.ndarray, total: float | None = None) -> np.ndarray:
     positive part, since a signed map may sum to nearly nothing.
     """
     signed = np.asarray(values, dtype=np.float64)
-    whole = 0.0 if total is None else float(total)
     heat = np.maximum(signed, 0)
     if max(signed.shape) > MOST_CELLS:
         heat = _mean_of_bins(display_heat(signed).astype(np.float64), MOST_CELLS)
         heat *= signed.size / heat.size
-    whole = whole if whole > 0 else float(heat.sum())
+    whole = total if total is not None and total > 0 else float(heat.sum())
     return heat * heat.size / whole if whole > 0 else heat
 
 
@@ -270,6 +231,15 @@ def data_script(kind: str, key: int, value: object) -> str:
     """A call of the page's function; safe inside a page too, where "<" could end a script."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return f'(window.captumShared=window.captumShared||[]).push(["{kind}",{key},{text}]);\n'
+
+
+def read_data(text: str, kind: str, key: int) -> Any:
+    """The value of a call that `data_script` wrote, from a page or a script that holds it."""
+    start = f'["{kind}",{key},'
+    place = text.find(start)
+    if place < 0:
+        raise ValueError(f"the report holds no data of {start}...")
+    return json.JSONDecoder().raw_decode(text, place + len(start))[0]
 
 
 def plain(value: float | str | None) -> float | str | None:

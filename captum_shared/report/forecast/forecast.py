@@ -1,15 +1,16 @@
-"""`Forecast`: what would be run, how long it would take, and what it would write; how it is measured."""
+"""`Forecast`: what would be run, how long it would take, and what it would write; tools to measure it."""
 
 from __future__ import annotations
 
-import os
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from captum_shared.folders import ReportFolder
+from captum_shared.folders import ReportFolder, report_folder
 
 T = TypeVar("T")
 FINISHED = "finished"
@@ -22,29 +23,13 @@ STATES = {
 
 @dataclass(frozen=True)
 class Forecast:
-    """What would be run.
-
-    Attributes
-    ----------
-    task : str
-        In words.
-    out : str or Path
-    state : str
-        Of the folder, as `foresee` gives it.
-    device : str
-    stages : list of (str, float)
-        What is done, and for how many seconds.
-    n_bytes : int
-        Of the files.
-    notes : list of str
-        What else the user should know.
-    """
+    """What would be run: a task in words, for a folder in a state that `foresee` gives."""
 
     task: str
     out: str | Path
     state: str
     device: str = "cpu"
-    stages: list[tuple[str, float]] = field(default_factory=list)
+    stages: list[tuple[str, float]] = field(default_factory=list)  # with seconds
     n_bytes: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -99,22 +84,16 @@ def timed(work: Callable[[], T]) -> tuple[float, T]:
     return time.perf_counter() - begun, result
 
 
-class Nowhere(ReportFolder):
-    """In place of a report's folder: files are timed and counted, and not written.
+@contextmanager
+def scratch() -> Iterator[ReportFolder]:
+    """A report's folder for a part of the work, gone at the end."""
+    with (
+        tempfile.TemporaryDirectory(prefix="captum-shared-") as place,
+        report_folder(Path(place) / "report", {"command": "dry run"}) as folder,
+    ):
+        yield folder
 
-    Attributes
-    ----------
-    times : dict of str to float
-        When each file was complete, by name.
-    sizes : dict of str to int
-    """
 
-    def __init__(self) -> None:
-        super().__init__(Path(), {})
-        self.times: dict[str, float] = {}
-        self.sizes: dict[str, int] = {}
-
-    def write(self, name: str | os.PathLike[str], content: bytes) -> None:
-        """Count a file."""
-        self.times[str(name)] = time.perf_counter()
-        self.sizes[str(name)] = len(content)
+def bytes_of(folder: ReportFolder, pattern: str) -> int:
+    """Of the files in a folder whose names fit."""
+    return sum(path.stat().st_size for path in folder.path.glob(pattern))

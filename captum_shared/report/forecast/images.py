@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,21 +17,18 @@ MOST_ROWS = 1000
 """Fits are timed on so many images at most."""
 
 
-def unreadable_images(paths: Sequence[Path]) -> dict[Path, str]:
-    """Images that cannot be read, and why."""
+def readable_images(paths: Sequence[Path], categories: Sequence[str]) -> tuple[list[Path], list[str], list[str]]:
+    """Those of the images that can be read, their categories, and a note about the others, if there are any."""
     failures = {}
     for path in paths:
         try:
             decode_rgb(path.read_bytes())
         except (OSError, ValueError) as error:
             failures[path] = reason_of(error)
-    return failures
-
-
-def left_out(failures: Mapping[Path, str]) -> list[str]:
-    """A note about images that cannot be read; none if all can."""
+    kept = [(path, name) for path, name in zip(paths, categories, strict=True) if path not in failures]
     lines = "; ".join(f"{path}: {reason}" for path, reason in failures.items())
-    return [f"would be left out, for they cannot be read: {lines}"] if failures else []
+    notes = [f"would be left out, for they cannot be read: {lines}"] if failures else []
+    return [path for path, _ in kept], [name for _, name in kept], notes
 
 
 def encoding_time(
@@ -52,11 +49,9 @@ def latents_like(latents: Tensor, n: int, seed: int = 0) -> Tensor:
     return latents.mean(0) + noise * (spread + spread.mean() * 0.1)
 
 
-def scaled_fit(fit: Callable[[int], object], n: int, d: int) -> float:
-    """Seconds that a linear fit of n images by d latents takes, timed on at most `MOST_ROWS`.
+def growth(n: int, m: int, d: int) -> float:
+    """How many times longer a linear fit takes with n images instead of m, by d latents.
 
     The work grows with n * d * min(n, d), as that of the decomposition at its heart.
     """
-    m = min(n, MOST_ROWS)
-    seconds, _ = timed(lambda: fit(m))
-    return seconds * (n * min(n, d)) / (m * min(m, d))
+    return n * min(n, d) / (m * min(m, d))

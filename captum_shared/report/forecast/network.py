@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -15,40 +15,31 @@ from torchvision import models
 T = TypeVar("T")
 
 
-def load_offline(load: Callable[[str | Path | None], T], model: str, weights: str | Path | None) -> tuple[T, list[str]]:
-    """What `load` returns for the weights or, if these would be downloaded, for random ones, which take as long.
+def load_offline(ask: Callable[..., T], options: Mapping[str, object]) -> tuple[T, list[str]]:
+    """What `ask` loads by a command's options and, if weights would be downloaded, a note about this.
 
-    Parameters
-    ----------
-    load : callable
-        Weights -> a network.
-    model, weights
-        As for `load_network`.
-
-    Returns
-    -------
-    loaded
-    notes : list of str
-        That weights would be downloaded.
+    Random weights take their place then, which take as long.
 
     Raises
     ------
     ValueError
         If the network itself would be downloaded.
     """
+    model, weights = str(options["model"]), options.get("weights", "DEFAULT")
+    unweighted = {**options, "weights": None}
     if _is_elsewhere(model, weights):
-        return load(None), [_note(model, weights)]
+        return ask(**unweighted), [_note(model, weights)]
     with _offline():
         try:
-            return load(weights), []
+            return ask(**options), []
         except URLError:
             try:
-                return load(None), [_note(model, weights)]
+                return ask(**unweighted), [_note(model, weights)]
             except URLError as error:
                 raise ValueError(f"{model} is not on this machine, and a dry run downloads nothing: {error}") from error
 
 
-def _is_elsewhere(model: str, weights: str | Path | None) -> bool:
+def _is_elsewhere(model: str, weights: object) -> bool:
     """Whether weights of torchvision's are not on this machine."""
     if ":" in model or not isinstance(weights, str):
         return False
@@ -59,7 +50,7 @@ def _is_elsewhere(model: str, weights: str | Path | None) -> bool:
     return not (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file()
 
 
-def _note(model: str, weights: str | Path | None) -> str:
+def _note(model: str, weights: object) -> str:
     how_large = ""
     if ":" not in model:
         megabytes = models.get_model_weights(model)[str(weights)].meta.get("_file_size")

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import joblib
 import numpy as np
 import torch
 
 from captum_shared.encoder.images import evaluating
-from captum_shared.folders import foresee, report_folder
+from captum_shared.folders import foresee
 from captum_shared.labels import members, split_labels
 from captum_shared.readout.nested import fit_candidate
-from captum_shared.report.forecast.forecast import FINISHED, Forecast, size, timed
-from captum_shared.report.forecast.images import latents_like, scaled_fit
+from captum_shared.report.forecast.forecast import FINISHED, Forecast, bytes_of, scratch, size, timed
+from captum_shared.report.forecast.images import MOST_ROWS, growth, latents_like
 from captum_shared.report.forecast.network import load_offline
-from captum_shared.report.recording.explain import Asked, ask_recording
+from captum_shared.report.recording.explain import ask_recording, make_findings
 from captum_shared.report.recording.writing import write_report
 from captum_shared.similarity import origin_of
-from captum_shared.study.encoding import Latents, blocks_of, encode_stimuli, fit_models, without_empty_dimensions
+from captum_shared.study.encoding import Latents, blocks_of, without_empty_dimensions
 from captum_shared.study.image_maps import explain_images
 from captum_shared.study.maps import make_maps
-from captum_shared.study.neurons import Findings, select_neurons
 from captum_shared.study.run import Job, Run
-from captum_shared.study.settings import MIN_IMAGES, POOLS
-from captum_shared.study.shards import find_shards, parse_shard
-from captum_shared.study.study import Study, open_study
+from captum_shared.study.settings import MIN_IMAGES
+from captum_shared.study.shards import find_shards
+from captum_shared.study.study import Study
 from captum_shared.study.tuning import Tuning, find_tuning
 from captum_shared.tables import counted
 
@@ -58,48 +54,13 @@ class TimedRun(Run):
         self.seconds[noun] = self.seconds.get(noun, 0.0) + spent
 
 
-@dataclass(frozen=True)
-class Amount:
-    """How much there is to do, at most: what is not known before the fits is not subtracted.
+class Small(NamedTuple):
+    """What a small study took."""
 
-    Attributes
-    ----------
-    neurons : int
-        That may be explained.
-    pairs : int
-        Of all of them.
-    images : int
-        That take part in pairs.
-    """
-
-    neurons: int
-    pairs: int
-    images: int
-
-
-@dataclass(frozen=True)
-class Small:
-    """What a small study took.
-
-    Attributes
-    ----------
-    per_image : float
-        Seconds for latents.
-    map_seconds : (float, float)
-        For an image, and for each of its maps.
-    seconds : dict of str to float
-        Of the figure and the view of a neuron, and of the rest of the report.
-    pairs : int
-        Of its neuron.
-    n_bytes : dict of str to int
-        Of the files of its neuron, by folder, and of an image.
-    """
-
-    per_image: float
-    map_seconds: tuple[float, float]
-    seconds: dict[str, float]
-    pairs: int
-    n_bytes: dict[str, int]
+    seconds: dict[str, float]  # for the latents of an image, the figure and the view of a neuron, and all else written
+    map_seconds: tuple[float, float]  # for an image, and for each of its maps
+    pairs: int  # of its neuron
+    n_bytes: dict[str, float]  # of the files of its neuron, by folder, and of an image
 
 
 def forecast_recording(**options: Unpack[RecordingCommand]) -> Forecast:
@@ -112,50 +73,39 @@ def forecast_recording(**options: Unpack[RecordingCommand]) -> Forecast:
     FileNotFoundError, TypeError, ValueError
         As `run_recording` raises them before its work.
     """
-    weights = options.get("weights", "DEFAULT")
-
-    def ask(real: str | Path | None) -> Asked:
-        options["weights"] = real
-        return ask_recording(**options)
-
-    asked, notes = load_offline(ask, options["model"], weights)
-    others = asked.others
-    part = parse_shard(others.get("shard"))
-    out = part.folder(others["out"]) if part else others["out"]
-    layers, pools, about = others.get("layers"), others.get("pools", POOLS), others.get("about")
-    with evaluating(asked.network):
-        study = open_study(asked.subject, asked.network, asked.transform, layers=layers, pools=pools, about=about)
-        state = "new" if notes else foresee(out, study.manifest(), others.get("overwrite", False))
-        if others.get("gather"):
-            found = len(find_shards(others["out"]))
+    asked, notes = load_offline(ask_recording, options)
+    out, part = asked.folder, asked.part
+    with evaluating(asked.encoder):
+        study = asked.open_study()
+        state = "new" if notes else foresee(out, study.manifest(), asked.overwrite)
+        if asked.gather:
+            found = len(find_shards(asked.out))
             notes.append(f"what {found} shards have made would be taken over, so that it takes less")
         tuning = find_tuning(study)
-        amount = amount_of(study, tuning)
-        task = _task(study, amount)
+        counts = most_pairs(study, tuning)
+        task = (
+            f"explain at most {len(counts)} of {counted(study.recording.n_neurons, 'neuron')} in at most "
+            f"{counted(sum(counts), 'pair')}, from {study.recording.n_stimuli} stimuli, by "
+            f"{counted(len(study.network.candidates), 'pooled layer')} of {study.about.get('model', 'the network')}"
+        )
         if state == FINISHED:
             return Forecast(task, out, state)
         small = try_out(study)
         fits = fit_seconds(study, tuning)
-    jobs = max(1, joblib.effective_n_jobs(others.get("n_jobs") or 1))
-    stages = _stages(study, amount, small, fits, jobs)
+    jobs = max(1, joblib.effective_n_jobs(asked.n_jobs or 1))
+    stages = _stages(study, counts, small, fits, jobs)
     if part is not None:
         stages = [*stages[:2], (f"make part {part} of the maps", stages[2][1] / part.of)]
     work = 4 * study.recording.n_stimuli * sum(study.network.widths)
     notes.append(f"while it runs, {size(work)} more for latents")
-    return Forecast(task, out, state, study.network.device.type, stages, _bytes(study, amount, small), notes)
+    return Forecast(task, out, state, study.network.device.type, stages, _bytes(study, counts, small), notes)
 
 
-def _task(study: Study, amount: Amount) -> str:
-    neurons, stimuli = study.recording.n_neurons, study.recording.n_stimuli
-    network = study.about.get("model", "the network")
-    return (
-        f"explain at most {amount.neurons} of {counted(neurons, 'neuron')} in at most {counted(amount.pairs, 'pair')}, "
-        f"from {stimuli} stimuli, by {counted(len(study.network.candidates), 'pooled layer')} of {network}"
-    )
+def most_pairs(study: Study, tuning: Tuning) -> list[int]:
+    """In how many pairs each neuron may be explained, for those that may: as many as it has drivers, at most.
 
-
-def amount_of(study: Study, tuning: Tuning) -> Amount:
-    """Neurons that are tuned and reliable enough, with as many pairs as they have drivers."""
+    What is not known before the fits is not subtracted.
+    """
     s, counts = study.settings, []
     for k in np.flatnonzero(tuning.usable):
         reliable = not tuning.reliability[k] < s.min_reliability
@@ -166,8 +116,7 @@ def amount_of(study: Study, tuning: Tuning) -> Amount:
         if s.pairs == "category":
             drivers &= ~members(study.categories, str(tuning.preferred[k]))
         counts.append(min(s.drivers, int(drivers.sum())))
-    pairs = sum(counts)
-    return Amount(sum(count > 0 for count in counts), pairs, min(study.recording.n_stimuli, 2 * pairs))
+    return [count for count in counts if count]
 
 
 def fit_seconds(study: Study, tuning: Tuning) -> float:
@@ -177,11 +126,10 @@ def fit_seconds(study: Study, tuning: Tuning) -> float:
     y = np.random.default_rng(0).normal(size=(n, max((len(block.neurons) for block in blocks), default=1)))
 
     def once(d: int) -> float:
-        def fit(m: int) -> object:
-            z = latents_like(torch.randn(8, d), m).double().numpy()
-            return fit_candidate(without_empty_dimensions(z)[0], y[:m], [], None, settings.pca)
-
-        return scaled_fit(fit, n, d)
+        m = min(n, MOST_ROWS)
+        z = latents_like(torch.randn(8, d), m).double().numpy()
+        seconds, _ = timed(lambda: fit_candidate(without_empty_dimensions(z)[0], y[:m], [], None, settings.pca))
+        return seconds * growth(n, m, d)
 
     ends = sorted({min(widths), max(widths)})
     fit_candidate(np.eye(8), np.eye(8), [], None, None)  # imports what it needs
@@ -192,26 +140,19 @@ def fit_seconds(study: Study, tuning: Tuning) -> float:
 def try_out(study: Study) -> Small:
     """Carry out a small study, with a neuron that is explained whatever its responses."""
     small = small_study(study)
-    with tempfile.TemporaryDirectory(prefix="captum-shared-") as place:
-        with report_folder(Path(place) / "report", {"command": "dry run"}) as folder:
-            run = TimedRun(folder, 1, False)
-            tuning, latents = find_tuning(small), encode_stimuli(small, run)
-            models = fit_models(small, tuning, latents, run)
-            findings = Findings(tuning, latents, models, select_neurons(small, tuning, latents, models))
-            make_maps(small, findings, run)
-            begun = time.perf_counter()
-            summary = write_report(small, findings, run)
-            run.seconds["rest"] = time.perf_counter() - begun - run.seconds["figures"] - run.seconds["views"]
-            maps = map_seconds(small, latents)
-        folder_of = Path(place) / "report"
-        n_bytes = {
-            name: sum(path.stat().st_size for path in (folder_of / name).glob(pattern))
-            for name, pattern in (("maps", "*"), ("figures", "neuron_*"), ("thumbnails", "*"), ("data", "neuron_*"))
-        }
-        images = [path.stat().st_size for path in (folder_of / "images").iterdir()]
-        n_bytes["images"] = sum(images) // max(1, len(images))
-    per_image = run.seconds["images"] / small.recording.n_stimuli
-    return Small(per_image, maps, run.seconds, summary["n_pairs"], n_bytes)
+    with scratch() as folder:
+        run = TimedRun(folder, 1, False)
+        findings = make_findings(small, run)
+        make_maps(small, findings, run)
+        whole, summary = timed(lambda: write_report(small, findings, run))
+        rest = whole - run.seconds["figures"] - run.seconds["views"]
+        maps = map_seconds(small, findings.latents)
+        own = {"maps": "*", "figures": "neuron_*", "thumbnails": "*", "data": "neuron_*"}
+        n_bytes: dict[str, float] = {name: bytes_of(folder, f"{name}/{pattern}") for name, pattern in own.items()}
+        images = len(list(folder.path.glob("images/*")))
+        n_bytes["image"] = bytes_of(folder, "images/*") / max(1, images)
+    seconds = {**run.seconds, "images": run.seconds["images"] / small.recording.n_stimuli, "rest": rest}
+    return Small(seconds, maps, summary["n_pairs"], n_bytes)
 
 
 def small_study(study: Study) -> Study:
@@ -264,24 +205,24 @@ def map_seconds(study: Study, latents: Latents) -> tuple[float, float]:
     return float(first), float(second)
 
 
-def _stages(study: Study, amount: Amount, small: Small, fits: float, jobs: int) -> list[tuple[str, float]]:
-    n, per_neuron = study.recording.n_stimuli, amount.pairs / max(1, amount.neurons)
-    larger = per_neuron / max(1, small.pairs)
-    drawn = min(study.settings.figures, amount.neurons)
-    per_side, per_map = small.map_seconds
-    maps = per_side * amount.images + per_map * 2 * amount.pairs
-    report = small.seconds["figures"] * drawn * (1 + larger) / 2 + small.seconds["views"] * amount.neurons * larger
+def _stages(study: Study, counts: list[int], small: Small, fits: float, jobs: int) -> list[tuple[str, float]]:
+    n, neurons, pairs = study.recording.n_stimuli, len(counts), sum(counts)
+    larger = pairs / max(1, neurons) / max(1, small.pairs)
+    drawn = min(study.settings.figures, neurons)
+    per_image, per_map = small.map_seconds
+    maps = per_image * min(n, 2 * pairs) + per_map * 2 * pairs
+    report = small.seconds["figures"] * drawn * (1 + larger) / 2 + small.seconds["views"] * neurons * larger
     return [
-        (f"read and encode {n} stimuli", small.per_image * n / jobs),
+        (f"read and encode {n} stimuli", small.seconds["images"] * n / jobs),
         (f"fit {counted(study.recording.n_neurons, 'neuron')}", fits / jobs),
-        (f"make {2 * amount.pairs} maps", maps / jobs),
+        (f"make {2 * pairs} maps", maps / jobs),
         ("draw and write the report", report / jobs + small.seconds["rest"]),
     ]
 
 
-def _bytes(study: Study, amount: Amount, small: Small) -> int:
+def _bytes(study: Study, counts: list[int], small: Small) -> int:
+    pairs, drawn = sum(counts), min(study.settings.figures, len(counts))
     per_pair = (small.n_bytes["maps"] + small.n_bytes["data"]) / max(1, small.pairs)
-    drawn = min(study.settings.figures, amount.neurons)
     figures = (small.n_bytes["figures"] + small.n_bytes["thumbnails"]) * drawn
-    shown = min(study.recording.n_stimuli, 6 * amount.pairs)  # with five references each
-    return int(per_pair * amount.pairs + figures + small.n_bytes["images"] * shown)
+    shown = min(study.recording.n_stimuli, 6 * pairs)  # with five references each
+    return int(per_pair * pairs + figures + small.n_bytes["image"] * shown)

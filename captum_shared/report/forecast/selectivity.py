@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,15 +13,19 @@ from torch import nn
 
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.images import evaluating
-from captum_shared.encoder.registry import load_network
 from captum_shared.folders import foresee
 from captum_shared.labels import read_labels
-from captum_shared.report.device import find_device
-from captum_shared.report.forecast.forecast import FINISHED, Forecast, Nowhere, timed
-from captum_shared.report.forecast.images import left_out, unreadable_images
+from captum_shared.report.forecast.forecast import FINISHED, Forecast, bytes_of, scratch, timed
+from captum_shared.report.forecast.images import readable_images
 from captum_shared.report.forecast.network import load_offline
-from captum_shared.report.selectivity import Common, LabelledImages, identity_of, selectivity_manifest
-from captum_shared.report.selectivity_files import COLUMNS, MORE_COLUMNS, Layer, Said, Shares, Study, write_report
+from captum_shared.report.selectivity import (
+    Common,
+    ask_selectivity,
+    check_readable,
+    identity_of,
+    selectivity_manifest,
+)
+from captum_shared.report.selectivity_files import COLUMNS, MORE_COLUMNS, Choices, Layer, Shares, Study, write_report
 from captum_shared.selectivity import (
     PixelSource,
     ReceptiveFields,
@@ -38,27 +41,9 @@ from captum_shared.study.network import device_of
 from captum_shared.tables import counted
 
 if TYPE_CHECKING:
-    from typing_extensions import Required, Unpack
+    from typing_extensions import Unpack
 
-    class SelectivityCommand(TypedDict, total=False):
-        """What the command takes."""
-
-        images: Required[str | Path]
-        labels: Required[str | Path]
-        layers: Required[Sequence[str]]
-        top: Required[int]
-        crops: Required[int]
-        sheets: Required[int]
-        grey: Required[str]
-        class_threshold: Required[float]
-        rare: Required[int]
-        seed: Required[int]
-        batch_size: Required[int]
-        out: Required[str | Path]
-        overwrite: bool
-        image_size: int | None
-        mean: Sequence[float] | None
-        std: Sequence[float] | None
+    from captum_shared.report.selectivity import SelectivityAsked, SelectivityCommand
 
 
 FEW, MORE = 2, 10
@@ -66,10 +51,7 @@ FEW, MORE = 2, 10
 BATCHES = 2
 
 
-def forecast_selectivity(
-    *, model: str, weights: str | Path | None = "DEFAULT", device: str | None = None,
-    **options: Unpack[SelectivityCommand],
-) -> Forecast:  # fmt: skip
+def forecast_selectivity(**options: Unpack[SelectivityCommand]) -> Forecast:
     """What `run_selectivity` would do with the same options, how long it would take, and what it would write.
 
     Raises
@@ -77,36 +59,22 @@ def forecast_selectivity(
     FileNotFoundError, TypeError, ValueError
         As `run_selectivity` raises them before its work.
     """
-    where, layers = find_device(device), list(options["layers"])
-
-    def load(real: str | Path | None) -> tuple[nn.Module, ImageTransform]:
-        size, mean, std = options.get("image_size"), options.get("mean"), options.get("std")
-        return load_network(model, real, image_size=size, mean=mean, std=std, seed=options["seed"])
-
-    (network, transform), notes = load_offline(load, model, weights)
-    network.to(where)
-    paths, categories = read_labels(options["images"], options["labels"])
-    choices: dict[str, object] = {
-        "layers": layers, "top": options["top"], "crops": options["crops"], "sheets": options["sheets"],
-        "grey": options["grey"], "class_threshold": options["class_threshold"], "rare": options["rare"],
-        "seed": options["seed"],
-    }  # fmt: skip
-    about = {"model": model, "weights": str(weights)}
-    out, overwrite = options["out"], options.get("overwrite", False)
-    labelled = LabelledImages(paths, categories)
-    identity = identity_of(network, transform, layers, labelled)
-    state = "new" if notes else foresee(out, selectivity_manifest(labelled, {**about, **choices}, identity), overwrite)
-    failures = unreadable_images(paths)
-    notes += left_out(failures)
-    kept = [(path, name) for path, name in zip(paths, categories, strict=True) if path not in failures]
-    if len(kept) < 2:
-        raise ValueError(f"at least 2 images must be readable to compare units, got {len(kept)} of {len(paths)}")
+    asked, notes = load_offline(ask_selectivity, options)
+    network, transform, layers, out = asked["network"], asked["transform"], list(asked["layers"]), asked["out"]
+    labelled = read_labels(asked["images"], asked["labels"])
+    identity = identity_of(network, transform, layers, labelled[0])
+    choices: dict[str, object] = {name: value for name, value in asked.items() if name in Choices.__annotations__}
+    settings = {**asked["about"], "layers": layers, **choices}
+    manifest = selectivity_manifest(labelled, settings, identity)
+    state = "new" if notes else foresee(out, manifest, asked.get("overwrite", False))
+    paths, categories, unread = readable_images(*labelled)
+    check_readable(len(paths), len(labelled[0]))
     if state == FINISHED:
         return Forecast("", out, state)
-    timing = _Timing(network, transform, [path for path, _ in kept], [name for _, name in kept])
-    counts, stages, n_bytes = timing.measure(layers, options)
-    task = f"index {counted(sum(counts), 'unit')} of {counted(len(layers), 'layer')} of {model}, by {len(kept)} images"
-    return Forecast(task, out, state, where.type, stages, n_bytes, notes)
+    counts, stages, n_bytes = _Timing(network, transform, paths, categories).measure(layers, asked)
+    units, where = counted(sum(counts), "unit"), counted(len(layers), "layer")
+    task = f"index {units} of {where} of {asked['about']['model']}, by {len(paths)} images"
+    return Forecast(task, out, state, device_of(network).type, stages, n_bytes, [*notes, *unread])
 
 
 class _Timing:
@@ -115,24 +83,24 @@ class _Timing:
     def __init__(self, network: nn.Module, transform: ImageTransform, paths: list[Path], categories: list[str]) -> None:
         self.network, self.transform, self.paths, self.categories = network, transform, paths, categories
 
-    def measure(self, layers: list[str], options: SelectivityCommand) -> tuple[list[int], list[tuple[str, float]], int]:
+    def measure(self, layers: list[str], asked: SelectivityAsked) -> tuple[list[int], list[tuple[str, float]], int]:
         """Units of each layer, stages with their seconds, and bytes."""
-        n, size = len(self.paths), options["batch_size"]
-        some, k = self.paths[: max(2, BATCHES * size)], min(options["top"], n)
+        n, size = len(self.paths), asked["batch_size"]
+        some, k = self.paths[: max(2, BATCHES * size)], min(asked["top"], n)
         common: Common = {"transform": self.transform, "batch_size": size, "progress": False}
         top_activations(self.network, layers, some[:2], 2, transform=self.transform)  # the first pass is slower
         seconds, tops = timed(lambda: top_activations(self.network, layers, some, k, **common))
         per_image, counts = seconds / len(some), [top.n_units for top in tops.values()]
         grey = turns = writing = n_bytes = 0.0
         for top in tops.values():
-            fields, crops = fields_like(self.network, top), min(options["crops"], k)
+            fields, crops = fields_like(self.network, top), min(asked["crops"], k)
             more, few = some_units(top, MORE), some_units(top, FEW)
             seconds, _ = timed(partial(color_selectivity_index, self.network, more, some, fields=fields, **common))
             grey += seconds / len(more.images.unique()) * min(n, top.n_units * k)
             turn = partial(orientation_selectivity_index, self.network, few, some, n=crops, fields=fields, **common)
             seconds, _ = timed(turn)
             turns += 2 * seconds / count_views(few.strongest(crops), fields) * self._views(top, fields, crops)
-            written = self._report(top, fields, k / few.k, options["sheets"])
+            written = self._report(top, fields, k / few.k, asked["sheets"])
             writing, n_bytes = writing + written[0], n_bytes + written[1]
         stages = [
             (f"rank {n} images", per_image * n),
@@ -172,15 +140,11 @@ class _Timing:
         indices = dict.fromkeys((*COLUMNS, *MORE_COLUMNS), values)
         shares = Shares(*class_distribution(of, self.categories[: of.n_images]))
         layer = Layer(of, fields, indices, shares, shares, {})
-        said: Said = {
-            "command": "selectivity", "layers": [top.layer], "top": top.k, "crops": 1, "grey": "luminance",
-            "class_threshold": 0.8, "rare": 1, "seed": 0, "n_images": of.n_images, "base_rates": {"all": 1.0},
-            "unreadable": [],
-        }  # fmt: skip
-        names = [path.name for path in self.paths]
-        study, nowhere = Study({top.layer: layer}, PixelSource(self.paths, self.transform), names, said), Nowhere()
-        seconds, _ = timed(lambda: write_report(nowhere, study, sheets, False))
-        return seconds, float(sum(nowhere.sizes.values()))
+        names, source = [path.name for path in self.paths], PixelSource(self.paths, self.transform)
+        study = Study([layer], source, names, Choices(top.k, 1, sheets, "luminance", 0.8, 1, 0), {"all": 1.0}, [])
+        with scratch() as folder:
+            seconds, _ = timed(lambda: write_report(folder, study, {}, False))
+            return seconds, bytes_of(folder, "*.*") + bytes_of(folder, "units/*")
 
 
 def some_units(top: TopActivations, n_units: int) -> TopActivations:

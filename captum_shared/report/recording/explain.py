@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, cast
 
 from torch import nn
 
@@ -17,7 +17,7 @@ from captum_shared.folders import report_folder
 from captum_shared.readout.steps import Estimator
 from captum_shared.recording import Recording
 from captum_shared.recording.readers import ReaderOptions, reader_options
-from captum_shared.report.device import find_device
+from captum_shared.report.arguments import find_device
 from captum_shared.report.recording.writing import write_report
 from captum_shared.study.encoding import encode_stimuli, fit_models
 from captum_shared.study.interventions import make_interventions
@@ -25,8 +25,8 @@ from captum_shared.study.maps import make_maps
 from captum_shared.study.neurons import Findings, select_neurons
 from captum_shared.study.run import Run
 from captum_shared.study.settings import POOLS, RecordingOptions, RecordingSettings, make_settings, split_options
-from captum_shared.study.shards import find_shards, parse_shard
-from captum_shared.study.study import open_study
+from captum_shared.study.shards import Shard, find_shards, parse_shard
+from captum_shared.study.study import Study, open_study
 from captum_shared.study.subject import Subject, open_subject
 from captum_shared.study.tables import RecordingSummary
 from captum_shared.study.tuning import find_tuning
@@ -34,6 +34,8 @@ from captum_shared.study.twins import twin_layer
 
 if TYPE_CHECKING:
     from typing_extensions import Required, Unpack
+
+    from captum_shared.report.arguments import ImageOptions, NetworkOptions
 
     class RecordingArguments(RecordingOptions, ReaderOptions, total=False):
         """What `explain_recording` takes by name, apart from the recording and the network."""
@@ -46,43 +48,15 @@ if TYPE_CHECKING:
         shard: str | None
         gather: bool
 
-    class ExplainOptions(TypedDict, total=False):
-        """What `explain_recording` takes by name besides its settings."""
-
-        layers: str | Sequence[str] | None
-        pools: Sequence[str | int]
-        estimator: Estimator | None
-        about: Mapping[str, object] | None
-        out: str | Path
-        n_jobs: int | None
-        progress: bool
-        overwrite: bool
-        shard: str | None
-        gather: bool
-
-    class RecordingCommand(RecordingArguments, total=False):
+    class RecordingCommand(RecordingArguments, NetworkOptions, total=False):
         """What `run_recording` takes by name."""
 
         recording: Required[str | Path]
-        model: Required[str]
         layer: str
-        weights: str | Path | None
         pool: str | int | None
-        image_size: int | None
-        mean: Sequence[float] | None
-        std: Sequence[float] | None
-        device: str | None
         stimuli: str | Path | None
         labels: str | Path | None
         missing: str
-
-    class NetworkChoices(TypedDict, total=False):
-        """What `open_study` takes by name."""
-
-        layers: str | Sequence[str] | None
-        pools: Sequence[str | int]
-        estimator: Estimator | None
-        about: Mapping[str, object] | None
 
 
 def explain_recording(
@@ -173,42 +147,67 @@ def explain_recording(
     (1, 5)
     """
     subject = open_subject(recording, make_settings(RecordingSettings, options, "explain_recording"))
-    return _explain(
-        subject, encoder, transform, layers=layers, pools=pools, estimator=estimator, out=out, n_jobs=n_jobs,
-        progress=progress, about=about, overwrite=overwrite, shard=shard, gather=gather,
+    asked = Asked(
+        subject, encoder, transform, layers=layers, pools=pools, estimator=estimator, about=about, out=out,
+        n_jobs=n_jobs, progress=progress, overwrite=overwrite, shard=shard, gather=gather,
     )  # fmt: skip
+    return _explain(asked)
 
 
-def _explain(
-    subject: Subject,
-    encoder: nn.Module,
-    transform: ImageTransform | None,
-    *,
-    out: str | Path = "report",
-    n_jobs: int | None = None,
-    progress: bool = True,
-    overwrite: bool = False,
-    shard: str | None = None,
-    gather: bool = False,
-    **choices: Unpack[NetworkChoices],
-) -> RecordingSummary:
-    """`explain_recording` of a subject that is known to be sound; `choices` are those of the network."""
-    part = parse_shard(shard)
-    with evaluating(encoder):
-        study = open_study(subject, encoder, transform, **choices)
+@dataclass(frozen=True)
+class Asked:
+    """What `explain_recording` is asked for, once subject and settings are known to be sound; see there."""
+
+    subject: Subject
+    encoder: nn.Module
+    transform: ImageTransform | None
+    layers: str | Sequence[str] | None = None
+    pools: Sequence[str | int] = POOLS
+    estimator: Estimator | None = None
+    about: Mapping[str, object] | None = None
+    out: str | Path = "report"
+    n_jobs: int | None = None
+    progress: bool = True
+    overwrite: bool = False
+    shard: str | None = None
+    gather: bool = False
+
+    @property
+    def part(self) -> Shard | None:
+        """The part of the maps to make; None for the whole report."""
+        return parse_shard(self.shard)
+
+    @property
+    def folder(self) -> str | Path:
+        """Where it is written."""
+        return self.part.folder(self.out) if self.part else self.out
+
+    def open_study(self) -> Study:
+        """The study, once the network is known to be sound, too."""
+        return open_study(
+            self.subject,
+            self.encoder,
+            self.transform,
+            layers=self.layers,
+            pools=self.pools,
+            estimator=self.estimator,
+            about=self.about,
+        )
+
+
+def _explain(asked: Asked) -> RecordingSummary:
+    part = asked.part
+    with evaluating(asked.encoder):
+        study = asked.open_study()
         if study.settings.interventions:
             twin_layer(study)  # refused now rather than after hours
-        with report_folder(part.folder(out) if part else out, study.manifest(), overwrite) as folder:
+        with report_folder(asked.folder, study.manifest(), asked.overwrite) as folder:
             if folder.finished:
                 return cast(RecordingSummary, folder.read_json("summary.json"))
-            for made in find_shards(out) if gather else ():
+            for made in find_shards(asked.out) if asked.gather else ():
                 folder.adopt(made)
-            run = Run(folder, n_jobs, progress)
-            tuning = find_tuning(study)
-            latents = encode_stimuli(study, run)
-            models = fit_models(study, tuning, latents, run)
-            neurons = select_neurons(study, tuning, latents, models)
-            findings = Findings(tuning, latents, models, neurons)
+            run = Run(folder, asked.n_jobs, asked.progress)
+            findings = make_findings(study, run)
             make_maps(study, findings, run, part)
             if part is not None:
                 folder.left = True
@@ -217,24 +216,12 @@ def _explain(
             return write_report(study, findings, run, effects)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What ``captum-shared recording`` is asked for, once all of it is known to be sound.
-
-    Attributes
-    ----------
-    subject : Subject
-    network : nn.Module
-        A `LatentEncoder`, or a whole network, in its place.
-    transform : callable
-    others : dict
-        Further arguments of `explain_recording`, by name.
-    """
-
-    subject: Subject
-    network: nn.Module
-    transform: ImageTransform
-    others: ExplainOptions
+def make_findings(study: Study, run: Run) -> Findings:
+    """Encode the stimuli, fit the models, and choose neurons, drivers and references."""
+    tuning = find_tuning(study)
+    latents = encode_stimuli(study, run)
+    models = fit_models(study, tuning, latents, run)
+    return Findings(tuning, latents, models, select_neurons(study, tuning, latents, models))
 
 
 def run_recording(**options: Unpack[RecordingCommand]) -> RecordingSummary:
@@ -243,8 +230,7 @@ def run_recording(**options: Unpack[RecordingCommand]) -> RecordingSummary:
     Options of readers may be None, which is to say not given. `layer` is "auto", one layer, or several separated by
     commas; `pool` is one pooling, by default all of `POOLS`.
     """
-    asked = ask_recording(**options)
-    return _explain(asked.subject, asked.network, asked.transform, **asked.others)
+    return _explain(ask_recording(**options))
 
 
 def ask_recording(
@@ -264,23 +250,20 @@ def ask_recording(
     **options: Unpack[RecordingArguments],
 ) -> Asked:
     """Load and check what `run_recording` is given, with the same options."""
-    asked, rest = reader_options(options)
-    settings, others = split_options(RecordingSettings, rest)
+    reading, rest = reader_options(options)
+    choices, others = split_options(RecordingSettings, rest)
     parse_shard(others.get("shard"))
     where = find_device(device)
-    data = Recording.load(recording, stimuli=stimuli, labels=labels, missing=missing, **asked)
-    made = make_settings(RecordingSettings, settings, "run_recording")
-    subject = open_subject(data, made)
+    data = Recording.load(recording, stimuli=stimuli, labels=labels, missing=missing, **reading)
+    settings = make_settings(RecordingSettings, choices, "run_recording")
+    subject = open_subject(data, settings)
     others["about"] = {"model": model, "weights": Path(weights).name if weights else None, "image_size": image_size,
                        "device": where.type}  # fmt: skip
-    layers = [name.strip() for name in layer.split(",")]
-    if pool is not None and layers != ["auto"] and len(layers) == 1:
-        encoder, transform = load_encoder(
-            model, layers[0], pool, weights, image_size=image_size, mean=mean, std=std, seed=made.seed
-        )
-        return Asked(subject, encoder.to(where), transform, cast("ExplainOptions", others))
-    network, transform = load_network(model, weights, image_size=image_size, mean=mean, std=std, seed=made.seed)
-    pools = POOLS if pool is None else (pool,)
-    chosen = "auto" if layers == ["auto"] else layers
-    others |= {"layers": chosen, "pools": pools}
-    return Asked(subject, network.to(where), transform, cast("ExplainOptions", others))
+    names = [name.strip() for name in layer.split(",")]
+    given: ImageOptions = {"image_size": image_size, "mean": mean, "std": std}
+    if pool is not None and names != ["auto"] and len(names) == 1:
+        encoder, transform = load_encoder(model, names[0], pool, weights, seed=settings.seed, **given)
+        return Asked(subject, encoder.to(where), transform, **others)
+    network, transform = load_network(model, weights, seed=settings.seed, **given)
+    layers, pools = "auto" if names == ["auto"] else names, POOLS if pool is None else (pool,)
+    return Asked(subject, network.to(where), transform, layers, pools, **others)

@@ -24,34 +24,17 @@ PITCH, TOP, LABELS = 1.62, 2.55, 0.9  # inches: from panel to panel, of the plot
 
 @dataclass(frozen=True)
 class NeuronPicture:
-    """All that the figure of a neuron shows.
-
-    Attributes
-    ----------
-    heading : str
-    tuning : list of (category, mean, standard error)
-        Empty without categories: then all responses are shown, ranked.
-    preferred : str
-        What the stimuli of `member` are called: a category, or drivers.
-    recorded, predicted : (n,) arrays
-    member : (n,) bool array
-        Of the preferred category, or the drivers.
-    images : list of P pairs of Tensor (3, H, W)
-        Drivers and references in [0, 1].
-    titles : list of P pairs of str
-    maps : list of (P, 2, H, W) arrays
-        Of each kind: pixels, layer.
-    """
+    """All that the figure of a neuron shows, of n stimuli and P pairs."""
 
     heading: str
-    tuning: Sequence[tuple[str, float, float]]
-    preferred: str
+    tuning: Sequence[tuple[str, float, float]]  # category, mean, standard error; without, all responses are ranked
+    preferred: str  # what the stimuli of `member` are called: a category, or drivers
     recorded: np.ndarray
     predicted: np.ndarray
     member: np.ndarray
-    images: Sequence[tuple[Tensor, Tensor]]
-    titles: Sequence[tuple[str, str]]
-    maps: Sequence[np.ndarray]
+    images: Sequence[tuple[Tensor, Tensor]] = ()  # drivers and references (3, H, W) in [0, 1]
+    titles: Sequence[tuple[str, str]] = ()
+    maps: Sequence[np.ndarray] = ()  # (P, 2, H, W) of each kind: pixels, layer
 
 
 def neuron_figure(picture: NeuronPicture) -> Figure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,26 +12,24 @@ import torch
 from torch import Tensor
 
 from captum_shared.labels import split_labels
-from captum_shared.report.html import LinkedPicture, Section
-from captum_shared.report.pair_views import ImageShelf, hub_warnings, preference_warnings, reference_view
-from captum_shared.report.pictures import black_and_white, pictures_of
+from captum_shared.report.html import Section
+from captum_shared.report.pair_views import ImageShelf, hub_warnings, pair_view, preference_warnings
+from captum_shared.report.pictures import seen_pictures
 from captum_shared.report.recording.effects import effects_sentence, effects_warnings
 from captum_shared.report.viewer import (
     ColumnView,
     NeuronEntry,
     NeuronView,
-    PairView,
-    ReferenceView,
     index_script,
     neuron_entry,
     neuron_script,
+    read_data,
     viewer_section,
 )
 from captum_shared.selection import make_rule
 from captum_shared.study.interventions import Effects
 from captum_shared.study.looks import LookRequest, Memory, References, other_rules
 from captum_shared.study.maps import load_maps, map_path
-from captum_shared.study.network import transform_image
 from captum_shared.study.neurons import Findings, NeuronFindings
 from captum_shared.study.run import Job, Run, Share
 from captum_shared.study.study import Study
@@ -50,6 +47,7 @@ COLUMNS = (
     ColumnView("reason", "reason", "text"),
 )
 
+THUMBNAIL = (293, 144)  # pixels
 OF_CATEGORIES = ("preferred_category", "d_prime", "generalization_r")
 
 
@@ -58,18 +56,17 @@ def write_views(
     findings: Findings,
     run: Run,
     rows: Sequence[Mapping[str, float | str | None]],
-    thumbnails: Sequence[LinkedPicture | None],
+    pictures: Mapping[int, Sequence[str]],
     effects: Effects | None = None,
 ) -> Section:
     """Write ``data`` and ``images``; the section for the page. Effects are those of interventions, if any.
 
-    `rows` are those of ``neurons.csv``, with a thumbnail each, or None where a neuron has no figure.
+    `rows` are those of ``neurons.csv``, `pictures` the files of a neuron by its index: figures, then a thumbnail.
     """
     views, columns = _Views(study, findings, run, effects or {}), _columns(study)
     run.carry_out(views.jobs(), "views")
     entries = [
-        views.entry(neuron, row, picture)
-        for neuron, row, picture in zip(findings.neurons, rows, thumbnails, strict=True)
+        views.entry(neuron, row, pictures.get(neuron.index)) for neuron, row in zip(findings.neurons, rows, strict=True)
     ]
     run.folder.write_text("data/index.js", index_script(views.shelf.views, columns, entries, study.settings.rule))
     return viewer_section()
@@ -93,10 +90,10 @@ class _Views:
 
     def __init__(self, study: Study, findings: Findings, run: Run, effects: Effects) -> None:
         self.study, self.findings, self.run, self.effects = study, findings, run, effects
-        ends, transform, stimuli = black_and_white(study.network.transform), study.network.transform, study.recording
+        picture, recording = seen_pictures(study.network.transform), study.recording
         self.shelf = ImageShelf(
-            lambda place: pictures_of(transform_image(transform, stimuli.stimuli[place]), ends),
-            stimuli.stimulus_names,
+            lambda place: picture(recording.stimuli[place]),
+            recording.stimulus_names,
             [", ".join(split_labels(category)) for category in study.categories.tolist()],
             run.folder.write,
         )
@@ -155,7 +152,7 @@ class _Views:
         return share(memory), number, requests, shown
 
     def entry(
-        self, neuron: NeuronFindings, row: Mapping[str, float | str | None], picture: LinkedPicture | None
+        self, neuron: NeuronFindings, row: Mapping[str, float | str | None], pictures: Sequence[str] | None
     ) -> NeuronEntry:
         """What the tables show of a neuron; its pairs are read from its script."""
         values = {column.key: None if row[column.key] == "" else row[column.key] for column in COLUMNS}
@@ -164,11 +161,10 @@ class _Views:
         r = float(self.findings.models.cv_r[neuron.index])
         by_category = self.study.settings.pairs == "category"
         said = preference_warnings(neuron.preferred if by_category else None, neuron.d_prime, r)
-        figure = picture.target if picture else None
-        small = (picture.source, *(picture.size or (293, 144))) if picture else None
+        figure, small = (pictures[0], (pictures[-1], *THUMBNAIL)) if pictures else (None, None)
         entry = neuron_entry(NeuronView(neuron.name, values, (), said, figure, small))
-        text = (self.run.folder / "data" / f"neuron_{neuron.index}.js").read_text()
-        pairs = json.loads(text.split(",", 2)[2].rsplit("]);", 1)[0])["pairs"]
+        script = (self.run.folder / "data" / f"neuron_{neuron.index}.js").read_text()
+        pairs = read_data(script, "neuron", neuron.index)["pairs"]
         images = [image for image, _, _ in neuron.shown]
         tested = self.effects.get(neuron.index, [None] * len(images))
         for place, references, effects in zip(images, pairs, tested, strict=True):
@@ -199,19 +195,7 @@ def _script(memory: Memory, number: int, requests: Sequence[Sequence[LookRequest
     """The script of a neuron that reads the memory's encoder of this number."""
     hubs, pairs = hub_warnings([each[0].reference for each in requests]), []
     for rank, each in enumerate(requests):
-        references: list[ReferenceView] = []
-        for request in each:
-            look = memory.look(request, shown.paths[request.image], shown.paths[request.reference], number)
-            first = _of_pixels(shown, rank) if not references else None
-            said = [hubs[request.reference]] if request.reference in hubs else []
-            response, place = shown.responses[request.reference], shown.numbers[request.reference]
-            references.append(
-                reference_view(look, place, memory.rules[number], first, response=response, warnings=said)
-            )
-        image = each[0].image
-        pairs.append(PairView(shown.numbers[image], shown.responses[image], references))
+        looks = [memory.look(r, shown.paths[r.image], shown.paths[r.reference], number) for r in each]
+        pixel = None if shown.pixel is None else (shown.pixel[rank, 0], shown.pixel[rank, 1])
+        pairs.append(pair_view(looks, shown.numbers.__getitem__, shown.responses, memory.rules[number], pixel, hubs))
     return [neuron_script(shown.neuron, NeuronView("", {}, pairs)).encode()]
-
-
-def _of_pixels(shown: _Shown, rank: int) -> tuple[np.ndarray, np.ndarray] | None:
-    return None if shown.pixel is None else (shown.pixel[rank, 0], shown.pixel[rank, 1])

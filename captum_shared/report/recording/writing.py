@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from captum_shared.encoder.identity import ImageTransform
 from captum_shared.files import figure_bytes
 from captum_shared.folders import ReportFolder
 from captum_shared.labels import members, split_labels
 from captum_shared.manifests import versions
 from captum_shared.readout import ceiling_corrected
-from captum_shared.report.html import LinkedPicture, linked_gallery, numbers, page, table, text
+from captum_shared.report.html import LinkedPicture, linked_gallery, numbers, page, settings_table, text
 from captum_shared.report.pair_views import preference
-from captum_shared.report.pictures import black_and_white, pictures_of
+from captum_shared.report.pictures import enlarged, seen_pictures
 from captum_shared.report.recording import figures
 from captum_shared.report.recording.effects import TITLE, effects_text
 from captum_shared.report.recording.methods import lead_text, methods_text, title_text
 from captum_shared.report.recording.views import write_views
 from captum_shared.study.interventions import Effects, summarise_effects
 from captum_shared.study.maps import file_stem, load_maps, map_path
-from captum_shared.study.network import transform_image
 from captum_shared.study.neurons import Findings, NeuronFindings
 from captum_shared.study.run import Job, Run, Share
 from captum_shared.study.settings import WEAK_D_PRIME
@@ -66,16 +65,10 @@ def write_report(study: Study, findings: Findings, run: Run, effects: Effects | 
     folder.write_csv("layers.csv", LAYER_COLUMNS, layer_rows(study, findings))
     _draw_neurons(study, findings, run)
     population = _draw_population(study, findings, summary, folder)
-    packages, pictured = versions(), {neuron.index for neuron in drawn(study, findings)}
+    packages = versions()
     folder.write_json("summary.json", summary)
-    views = write_views(
-        study,
-        findings,
-        run,
-        [dict(zip(NEURON_COLUMNS, row, strict=True)) for row in rows],
-        [_thumbnail(neuron, study) if neuron.index in pictured else None for neuron in findings.neurons],
-        effects,
-    )
+    named = [dict(zip(NEURON_COLUMNS, row, strict=True)) for row in rows]
+    views = write_views(study, findings, run, named, _pictures(study, findings), effects)
     settings = {**study.settings.as_json(), **study.about, **packages}
     sections = [
         numbers(_numbers(study, summary)),
@@ -84,7 +77,7 @@ def write_report(study: Study, findings: Findings, run: Run, effects: Effects | 
         *([] if effects is None else [text(effects_text(tested), TITLE)]),
         linked_gallery("Population", population),
         text(methods_text(study, summary, packages), "Methods"),
-        table("Settings and versions", ("setting", "value"), [(key, str(value)) for key, value in settings.items()]),
+        settings_table(settings, "Settings and versions"),
     ]
     title = f"{title_text(study.settings)}: {len(findings.neurons)} neurons"
     folder.write_text("index.html", page(title, [lead_text(study.settings)], sections))
@@ -106,33 +99,35 @@ def _numbers(study: Study, s: RecordingSummary) -> list[tuple[str, object]]:
 
 
 def _draw_neurons(study: Study, findings: Findings, run: Run) -> None:
-    ends = black_and_white(study.network.transform)
+    see = seen_pictures(study.network.transform)
 
     def arguments(neuron: NeuronFindings, share: Share) -> tuple[object, ...]:
         stimuli, shown = study.recording.stimuli, neuron.shown
         paths = [(stimuli[image], stimuli[reference]) for image, reference, _ in shown]
         maps = [load_maps(map_path(run.folder, neuron), kind) for kind in study.settings.maps]
-        return _plots(study, findings, neuron), paths, maps, study.network.transform, ends, study.settings.formats
+        return _plots(study, findings, neuron), paths, maps, see, study.settings.formats
 
     jobs = [
-        Job(
-            _picture_paths(run.folder, neuron, study.settings.formats),
-            _draw,
-            partial(arguments, neuron),
-        )
-        for neuron in drawn(study, findings)
+        Job(tuple(run.folder / name for name in names), _draw, partial(arguments, findings.neurons[index]))
+        for index, names in _pictures(study, findings).items()
     ]
     run.carry_out(jobs, "figures")
 
 
-def drawn(study: Study, findings: Findings) -> list[NeuronFindings]:
-    """The neurons that have a figure: the best predicted of those that are explained."""
+def _pictures(study: Study, findings: Findings) -> dict[int, list[str]]:
+    """The files of the figure, in each format, and of the thumbnail of each neuron that has them, by its index.
+
+    They are the best predicted of those that are explained.
+    """
     best = sorted(findings.explained, key=lambda neuron: -findings.models.cv_r[neuron.index])
-    chosen = {neuron.index for neuron in best[: study.settings.figures]}
-    return [neuron for neuron in findings.explained if neuron.index in chosen]
+    chosen = {neuron.index: f"neuron_{file_stem(neuron.name)}" for neuron in best[: study.settings.figures]}
+    return {
+        index: [*(f"figures/{stem}.{kind}" for kind in study.settings.formats), f"thumbnails/{stem}.png"]
+        for index, stem in sorted(chosen.items())
+    }
 
 
-def _plots(study: Study, findings: Findings, n: NeuronFindings) -> dict[str, Any]:
+def _plots(study: Study, findings: Findings, n: NeuronFindings) -> figures.NeuronPicture:
     """What the figure of a neuron shows, apart from images and maps."""
     k, models, responses, s = n.index, findings.models, study.responses[n.index], study.settings
     corrected = ceiling_corrected(models.cv_r, findings.tuning.ceiling)[k]
@@ -147,11 +142,15 @@ def _plots(study: Study, findings: Findings, n: NeuronFindings) -> dict[str, Any
     member, name = members(study.categories, str(n.preferred)), str(n.preferred)
     if s.pairs == "drivers" and n.drivers is not None:
         member, name = np.isin(np.arange(len(responses)), n.drivers.everywhere), DRIVERS
-    return {
-        "heading": heading, "tuning": category_means(responses, study.categories), "preferred": name,
-        "recorded": responses[known], "predicted": models.predictions[known, k], "member": member[known],
-        "titles": titles,
-    }  # fmt: skip
+    return figures.NeuronPicture(
+        heading=heading,
+        tuning=category_means(responses, study.categories),
+        preferred=name,
+        recorded=responses[known],
+        predicted=models.predictions[known, k],
+        member=member[known],
+        titles=titles,
+    )
 
 
 def _caption(study: Study, place: int, k: int) -> str:
@@ -161,30 +160,20 @@ def _caption(study: Study, place: int, k: int) -> str:
 
 
 def _draw(
-    plots: dict[str, Any],
+    picture: figures.NeuronPicture,
     paths: Sequence[tuple[Path, Path]],
     maps: Sequence[np.ndarray],
-    transform: ImageTransform,
-    ends: tuple[Tensor, Tensor],
+    see: Callable[[Path], Tensor],
     formats: Sequence[str],
 ) -> list[bytes]:
     """The figure of a neuron in each format, then its thumbnail; `maps` has the maps (P, 2, h, w) of each kind."""
-    seen = {path: pictures_of(transform_image(transform, path), ends) for path in {p for pair in paths for p in pair}}
+    seen = {path: see(path) for path in {path for pair in paths for path in pair}}
     images = [(seen[image], seen[reference]) for image, reference in paths]
-    enlarged = [_enlarged(each, tuple(images[0][0].shape[1:])) for each in maps]
-    picture = figures.NeuronPicture(**plots, images=images, maps=enlarged)
-    small = figures.thumbnail(images[0], enlarged[0][0])
-    figure = figures.neuron_figure(picture)
+    larger = [enlarged(torch.from_numpy(each), images[0][0].shape[1:]).numpy() for each in maps]
+    figure = figures.neuron_figure(replace(picture, images=images, maps=larger))
+    small = figures.thumbnail(images[0], larger[0][0])
     contents = [figures.png_bytes(figure) if kind == "png" else figure_bytes(figure, 110, kind) for kind in formats]
     return [*contents, figures.png_bytes(small, dpi=120)]
-
-
-def _enlarged(maps: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Maps (P, 2, h, w) at the size of the images; maps of pixels have it already."""
-    if maps.shape[2:] == size:
-        return maps
-    larger = torch.nn.functional.interpolate(torch.from_numpy(maps), size, mode="bilinear", align_corners=False)
-    return larger.numpy()
 
 
 def _draw_population(
@@ -228,25 +217,3 @@ def _panels(study: Study, findings: Findings, summary: RecordingSummary) -> list
          "Bars: how often each reference was chosen"),
     ]  # fmt: skip
     return panels if study.recording.categories is not None else panels[1:]
-
-
-def _thumbnail(neuron: NeuronFindings, study: Study) -> LinkedPicture:
-    image, reference = (study.recording.stimulus_names[place] for place in neuron.shown[0][:2])
-    of = f" of {neuron.preferred}" if study.settings.pairs == "category" else ""
-    what = "drives" if study.settings.pole == "excite" else "silences"
-    alt = (
-        f"Neuron {neuron.name}: heat on {image} and on its reference {reference}{of}, where they share what {what} "
-        "the neuron"
-    )
-    name, kind = _picture_path(Path(), "", neuron), study.settings.formats[0]
-    return LinkedPicture(f"thumbnails/{name}", f"figures/{name.with_suffix('.' + kind)}", alt, size=(293, 144))
-
-
-def _picture_paths(folder: ReportFolder, neuron: NeuronFindings, formats: Sequence[str]) -> tuple[Path, ...]:
-    """The files whose contents `_draw` returns."""
-    figure = _picture_path(folder, "figures", neuron)
-    return *(figure.with_suffix(f".{kind}") for kind in formats), _picture_path(folder, "thumbnails", neuron)
-
-
-def _picture_path(folder: Path | ReportFolder, kind: str, neuron: NeuronFindings) -> Path:
-    return folder / kind / f"neuron_{file_stem(neuron.name)}.png"

@@ -9,8 +9,7 @@ from captum_shared.encoder import load_encoder
 from captum_shared.encoder.registry import check_model, load_network
 from captum_shared.recording import Recording
 from captum_shared.recording.readers import reader_options
-from captum_shared.report.arguments import check_stimuli
-from captum_shared.report.device import find_device
+from captum_shared.report.arguments import check_common, find_device
 from captum_shared.report.stimuli.making import ask_experiment, make_stimuli
 from captum_shared.report.stimuli.scoring import RESULTS, score_stimuli
 from captum_shared.report.stimuli.tables import StimuliSummary
@@ -71,7 +70,7 @@ def _make(
     reading, choices = reader_options(options)
     saved, *_ = ask_experiment(report, neurons, choices)
     model, weights = _network_of(saved, model, weights)
-    check_stimuli(out=out, image_size=image_size, mean=mean, std=std, device=device, batch_size=batch_size)
+    check_common(out=out, image_size=image_size, mean=mean, std=std, device=device, batch_size=batch_size)
     where = find_device(device)
     recording = Recording.load(path, stimuli=stimuli, labels=labels, missing=missing, **reading)
     size = image_size or saved.about.get("image_size")
