@@ -93,18 +93,19 @@ def write_long(path: Path, figures: Iterable[Result]) -> None:
     write_csv(path, HEADER, rows)
 
 
+def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table in Markdown."""
+    lines = [" | ".join(str(cell) for cell in row) for row in (header, *rows)]
+    lines = [f"| {line} |" for line in lines]
+    return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
+
+
 def markdown_table(figures: Sequence[Result], condition: str, metrics: Sequence[str], image: str = "query") -> str:
     """A row for each method, a column for each metric; cells are mean [low, high]."""
     chosen = {(f.method, f.rule, f.metric): f for f in figures if f.condition == condition and f.image == image}
-    rows = list(dict.fromkeys((method, rule) for method, rule, _ in chosen))
-    lines = [
-        f"| method | rule | {' | '.join(m.replace('_', ' ') for m in metrics)} |",
-        "|---" * (2 + len(metrics)) + "|",
-    ]
-    for method, rule in rows:
-        cells = [_cell(chosen.get((method, rule, metric))) for metric in metrics]
-        lines.append(f"| {method} | {rule} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    rows = dict.fromkeys((method, rule) for method, rule, _ in chosen)
+    lines = [(*row, *(_cell(chosen.get((*row, metric))) for metric in metrics)) for row in rows]
+    return markdown(["method", "rule", *(m.replace("_", " ") for m in metrics)], lines)
 
 
 def axis_table(
@@ -113,13 +114,8 @@ def axis_table(
     """One metric: a row for each condition with its number of neurons (or other units), a column for each method."""
     chosen = {(f.condition, f.method, f.rule): f for f in figures if f.metric == metric and f.image == image}
     conditions = {f.condition: f.neurons for f in chosen.values()}
-    names = [" ".join(row).strip() for row in rows]
-    lines = [f"| condition | {unit} | {' | '.join(names)} |", "|---" * (2 + len(rows)) + "|"]
-    lines += [
-        f"| {condition} | {n} | {' | '.join(_cell(chosen.get((condition, *row))) for row in rows)} |"
-        for condition, n in conditions.items()
-    ]
-    return "\n".join(lines)
+    lines = [(name, n, *(_cell(chosen.get((name, *row))) for row in rows)) for name, n in conditions.items()]
+    return markdown(["condition", unit, *(" ".join(row).strip() for row in rows)], lines)
 
 
 def write_table(path: Path, sections: Sequence[tuple[str, str]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -44,22 +43,14 @@ def _controls(
             weight = torch.as_tensor(models.weights[n.index]).double()
             rng = np.random.default_rng([study.settings.seed, n.index])
             noise = torch.from_numpy(rng.random((len(n.drivers.outside),) * 2))
-            scores: tuple[Score, ...] = (partial(_noise, noise), _specific, _unlike)
-            for name, score in zip(CONTROLS, scores, strict=True):
+            for name, score in zip(CONTROLS, _scores(noise), strict=True):
                 found[name][n.index] = find_driver_pairs(z, n.drivers, weight, score=score)
     return found
 
 
-def _noise(noise: Tensor, specific: Tensor, plain: Tensor) -> Tensor:
-    return noise + noise.mT
-
-
-def _specific(specific: Tensor, plain: Tensor) -> Tensor:
-    return specific
-
-
-def _unlike(specific: Tensor, plain: Tensor) -> Tensor:
-    return -plain
+def _scores(noise: Tensor) -> tuple[Score, ...]:
+    """Of each control, in their order."""
+    return lambda specific, plain: noise + noise.mT, lambda specific, plain: specific, lambda specific, plain: -plain
 
 
 def readout_alone(z: Tensor, z_ref: Tensor, weight: Tensor, center: Tensor | None = None) -> Tensor:

@@ -9,8 +9,8 @@ poles. The truth of a pair is found by removing parts. Writes ``pairs.csv``, a r
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.common.intervals import unit_interval
-from benchmarks.common.results import finish
+from benchmarks.common.results import finish, markdown
 from benchmarks.driver_pairs.choices import BY_CATEGORY, CHOICES, SHIPPED, chosen_pairs, readout_alone
 from benchmarks.driver_pairs.planted import Planted, plant
 from captum_shared.attribution import LayerParallelBackprop, ParallelBackprop
@@ -38,6 +38,7 @@ from captum_shared.study.subject import open_subject
 from captum_shared.study.tuning import find_tuning
 from captum_shared.visualization import display_heat
 
+NAMES = {SHIPPED: "`--pairs drivers`", BY_CATEGORY: "`--pairs category`"}
 MAPS = ("pixel", "layer", "readout")
 """Maps of pixels and of the layer by the rule "product", as in a report; and of the layer by the readout alone."""
 METRICS = {
@@ -59,8 +60,8 @@ class Scored:
     neuron: int
     image: int
     reference: int
-    truth: tuple[str, ...]
-    scores: dict[str, float]
+    truth: tuple[str, ...] = ()
+    scores: dict[str, float] = field(default_factory=dict)
 
 
 def run(out: str | Path, seeds: Sequence[int], n_neurons: int, n_images: int, progress: bool = True) -> list[Scored]:
@@ -102,7 +103,9 @@ def score_population(planted: Planted, work: Path, seed: int, pole: str) -> list
         maps = _Maps(planted, latents.encoder(0).eval(), settings.engine_arguments)
         folder.left = True
     return [
-        score(planted, (int(image), int(reference)), maps, torch.as_tensor(models.weights[k]), (seed, pole, choice, k))
+        score(
+            planted, maps, Scored(seed, pole, choice, k, int(image), int(reference)), torch.as_tensor(models.weights[k])
+        )
         for choice, pairs in choices.items()
         for k, own in pairs.items()
         for image, reference in zip(own.images, own.references[:, 0], strict=True)
@@ -143,25 +146,21 @@ def _heat(side: Tensor, size: int) -> np.ndarray:
     return heat
 
 
-def score(
-    planted: Planted, pair: tuple[int, int], maps: _Maps, weight: Tensor, key: tuple[int, str, str, int]
-) -> Scored:
-    """The scores of a pair; `key` says of which population, pole, choice and neuron it is."""
-    seed, pole, choice, k = key
-    truth = planted.truth(k, pair, -1.0 if pole == "suppress" else 1.0)
-    categories = planted.images.categories
-    others = float(len(planted.shared(pair) - set(truth)))
-    apart = float(categories[pair[0]] != categories[pair[1]])
-    figures = dict.fromkeys(METRICS, 0.0) | {"shares": float(bool(truth)), "others": others, "apart": apart}
-    start = (seed, pole, choice, k, *pair)
-    if not truth:
-        return Scored(*start, truth, figures)
-    masks, heats = [planted.mask(place, truth) for place in pair], maps.of(k, pair, weight)
-    hits = [float(np.prod([pointing_game(h, m) for h, m in zip(heats[name], masks, strict=True)])) for name in MAPS]
-    mass = np.mean([relevance_mass_accuracy(h, m) for h, m in zip(heats["pixel"], masks, strict=True)])
-    figures |= {f"{name}_hit": hit for name, hit in zip(MAPS, hits, strict=True)}
-    figures |= {"mass": float(mass), "chance": float(np.prod([mask.mean() for mask in masks]))}
-    return Scored(*start, truth, figures)
+def score(planted: Planted, maps: _Maps, found: Scored, weight: Tensor) -> Scored:
+    """A pair with the kinds that it truly shares, and its scores."""
+    pair, categories = (found.image, found.reference), planted.images.categories
+    truth = planted.truth(found.neuron, pair, -1.0 if found.pole == "suppress" else 1.0)
+    scores = dict.fromkeys(METRICS, 0.0)
+    scores |= {"shares": float(bool(truth)), "others": float(len(planted.shared(pair) - set(truth)))}
+    scores["apart"] = float(categories[pair[0]] != categories[pair[1]])
+    if truth:
+        masks, heats = [planted.mask(place, truth) for place in pair], maps.of(found.neuron, pair, weight)
+        for name in MAPS:
+            hits = [pointing_game(h, m) for h, m in zip(heats[name], masks, strict=True)]
+            scores[f"{name}_hit"] = float(np.prod(hits))
+        mass = [relevance_mass_accuracy(h, m) for h, m in zip(heats["pixel"], masks, strict=True)]
+        scores |= {"mass": float(np.mean(mass)), "chance": float(np.prod([mask.mean() for mask in masks]))}
+    return replace(found, truth=truth, scores=scores)
 
 
 def summary(scored: Sequence[Scored], pole: str, choice: str) -> dict[str, tuple[float, float, float, int]]:
@@ -181,37 +180,29 @@ def summary(scored: Sequence[Scored], pole: str, choice: str) -> dict[str, tuple
 
 def table(scored: Sequence[Scored]) -> str:
     """A table for each pole, with a row for each choice."""
-    return "\n\n".join("\n".join(_lines(scored, pole)) for pole in POLES) + "\n"
+    header = ["pairs", "neurons", "pairs", *METRICS.values()]
+    parts = []
+    for pole, word in zip(POLES, ("excites", "silences"), strict=True):
+        rows = []
+        for choice in CHOICES:
+            figures = summary(scored, pole, choice)
+            n_neurons = max((n for *_, n in figures.values()), default=0)
+            n_pairs = sum((one.pole, one.choice) == (pole, choice) for one in scored)
+            cells = [f"{mean:.2f} [{low:.2f}, {high:.2f}]" for mean, low, high, _ in figures.values()]
+            rows.append([NAMES.get(choice, choice), n_neurons, n_pairs, *cells])
+        parts.append(f"What {word} the neurons:\n\n{markdown(header, rows)}")
+    return "\n\n".join(parts) + "\n"
 
 
-def _lines(scored: Sequence[Scored], pole: str) -> Iterator[str]:
-    yield {"excite": "What excites", "suppress": "What silences"}[pole] + " the neurons:\n"
-    yield f"| pairs | neurons | pairs | {' | '.join(METRICS.values())} |"
-    yield "|---" * (3 + len(METRICS)) + "|"
-    for choice in CHOICES:
-        figures = summary(scored, pole, choice)
-        n = sum((one.pole, one.choice) == (pole, choice) for one in scored)
-        cells = [f"{mean:.2f} [{low:.2f}, {high:.2f}]" for mean, low, high, _ in figures.values()]
-        yield f"| {NAMES.get(choice, choice)} | {next(iter(figures.values()), (0,))[-1]} | {n} | {' | '.join(cells)} |"
-
-
-NAMES = {SHIPPED: "`--pairs drivers`", BY_CATEGORY: "`--pairs category`"}
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.driver_pairs", description=__doc__.split("\n")[0])
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--seeds", default="0,1,2", metavar="N,N", help="of the populations (default: 0,1,2)")
     parser.add_argument("--neurons", type=int, default=20, metavar="N", help="of each population (default: 20)")
     parser.add_argument("--images", type=int, default=500, metavar="N", help="stimuli of each (default: 500)")
     parser.add_argument("--quick", action="store_true", help="one population of 2 neurons and 80 images")
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status."""
-    options = build_parser().parse_args(arguments)
+    options = parser.parse_args(arguments)
     seeds, neurons, images = [int(seed) for seed in options.seeds.split(",")], options.neurons, options.images
     if options.quick:
         seeds, neurons, images = seeds[:1], 2, 80

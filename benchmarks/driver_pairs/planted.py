@@ -10,13 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.synthetic_game.neurons import DRIVING_KINDS
 from captum_shared.encoder import LatentEncoder, encode_images
 from captum_shared.recording import Recording
 from captum_shared.synthetic import DEMO_LAYER, KINDS, SyntheticImages, demo_network, make_images, render
 from captum_shared.synthetic.network import CHANNELS
 
-DRIVING_KINDS = ("head", "ear", "limb", "tail", "wing", "wheel", "post")
-"""Kinds of which the demo network detects where they are well; each neuron reads five of them."""
 EXCITE, SUPPRESS = 3, 2  # kinds that excite a neuron, and that silence it
 REPEATS, NOISE = 4, 0.5  # repeats of each image, their SD in that of the signal
 LEAST = 0.3
@@ -94,7 +93,7 @@ def _weights(latents: Tensor, presence: Tensor, n_neurons: int, rng: np.random.G
     """Readouts (D, K) to which each exciting kind adds 1, on average over images, and each silencing kind -1."""
     weights = torch.zeros(latents.shape[1], n_neurons)
     for column in weights.T:
-        kinds = rng.permutation(DRIVING_KINDS)[: EXCITE + SUPPRESS]
+        kinds = rng.permutation(DRIVING_KINDS["trained"])[: EXCITE + SUPPRESS]
         for kind, effect in zip(kinds, [1.0] * EXCITE + [-1.0] * SUPPRESS, strict=True):
             place = list(KINDS).index(str(kind))
             detectors = slice(place * CHANNELS, (place + 1) * CHANNELS)
