@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from benchmarks.synthetic_game.pairs import FactorialPair, without_parts
-from captum_shared.synthetic.images import SIZE, render
+from captum_shared.synthetic.images import render
 
 LatentFunction = Callable[[Tensor], Tensor]
 """Images (n, 3, size, size) to latents (n, D)."""
-
-REASONS = (
-    "part invisible", "no response", "P does not drive", "Q does not drive", "D drives",
-    "P not shared with A", "Q shared with A", "Q not shared with B", "P shared with B",
-)  # fmt: skip
-OTHER_REASONS = (
-    "other: no response", "other: D does not drive", "other: P drives", "other: Q drives",
-    "other: D not shared with A", "other: P shared with A", "other: D not shared with B", "other: Q shared with B",
-)  # fmt: skip
-"""Of the other neuron of the readout swap."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +43,6 @@ class AdmissionCounts:
     admitted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
-    def add(self, reasons: Sequence[str]) -> None:
-        """Count one pair that failed for these reasons, or for none."""
-        self.tried += 1
-        self.admitted += not reasons
-        self.rejected.update(reasons)
-
 
 def rejection_reasons(
     pair: FactorialPair,
@@ -68,7 +52,6 @@ def rejection_reasons(
     other_weight: Tensor | None = None,
     thresholds: Thresholds | None = None,
     by_similarity: bool = False,
-    size: int = SIZE,
 ) -> list[str]:
     """Why a pair is not admitted, after the causal validation of FunnyBirds (Hesse et al., ICCV 2023).
 
@@ -91,16 +74,14 @@ def rejection_reasons(
         Whether what is shared must show in the dot similarity sum_k w_k z_k(x) z_k(y) to the first reference of each
         family, too: removing P lowers that to A and not that to B, and so on. It favours rules that are made of this
         similarity, such as the paper's product.
-    size : int
-        Side of the images in pixels.
 
     Returns
     -------
     list of str
-        Names in :data:`REASONS` and, of the other neuron, in :data:`OTHER_REASONS`; empty if the pair is admitted.
+        Such as "Q does not drive", or "other: P drives" of the other neuron; empty if the pair is admitted.
     """
     limits = thresholds or Thresholds()
-    latents = _latents(pair, latent_fn, size)
+    latents = _latents(pair, latent_fn)
     if latents is None:
         return ["part invisible"]
     neurons = [(weight, _NEURON)] + ([] if other_weight is None else [(other_weight, _OTHER)])
@@ -117,7 +98,6 @@ def admitted_pairs(
     thresholds: Thresholds | None = None,
     by_similarity: bool = False,
     max_tries: int = 50,
-    size: int = SIZE,
 ) -> tuple[list[FactorialPair], AdmissionCounts]:
     """The first `n` pairs that are admitted, and the counts of those that were not.
 
@@ -129,7 +109,7 @@ def admitted_pairs(
         How many to find; fewer are returned if `max_tries` times `n` draws do not suffice.
     other_weight : callable, optional
         A pair to the other neuron's readout (D,), for the readout swap.
-    latent_fn, weight, thresholds, by_similarity, size
+    latent_fn, weight, thresholds, by_similarity
         As in `rejection_reasons`.
     """
     pairs: list[FactorialPair] = []
@@ -137,11 +117,14 @@ def admitted_pairs(
     while len(pairs) < n and counts.tried < n * max_tries:
         pair = draw(counts.tried)
         other = None if other_weight is None else other_weight(pair)
-        reasons = rejection_reasons(pair, latent_fn, weight, other_weight=other, thresholds=thresholds,
-                                    by_similarity=by_similarity, size=size)  # fmt: skip
-        counts.add(reasons)
+        reasons = rejection_reasons(
+            pair, latent_fn, weight, other_weight=other, thresholds=thresholds, by_similarity=by_similarity
+        )
+        counts.tried += 1
+        counts.rejected.update(reasons)
         if not reasons:
             pairs.append(pair)
+    counts.admitted = len(pairs)
     return pairs, counts
 
 
@@ -177,16 +160,16 @@ def _reasons(drops: Drops | None, limits: Thresholds, roles: _Roles, by_similari
 
 
 @torch.no_grad()
-def _latents(pair: FactorialPair, latent_fn: LatentFunction, size: int) -> Tensor | None:
+def _latents(pair: FactorialPair, latent_fn: LatentFunction) -> Tensor | None:
     """Latents (7, D): the image, without parts, without P, Q and D, and both references; None if a part is hidden."""
     query = pair.query
-    drawn = [render(scene, size) for scene in (query, pair.references_a[0], pair.references_b[0])]
+    drawn = [render(scene) for scene in (query, pair.references_a[0], pair.references_b[0])]
     wanted = ((pair.p, pair.q, pair.d, pair.n), (pair.p, pair.d), (pair.q, pair.d))
     if not all(set(kinds) <= set(masks) for kinds, (_, masks) in zip(wanted, drawn, strict=True)):
         return None
     removed = [without_parts(query), *(query.without(kind) for kind in (pair.p, pair.q, pair.d))]
     image, *references = (image for image, _ in drawn)
-    return latent_fn(torch.stack([image, *(render(scene, size)[0] for scene in removed), *references]))
+    return latent_fn(torch.stack([image, *(render(scene)[0] for scene in removed), *references]))
 
 
 def _drops(z: Tensor, weight: Tensor) -> Drops | None:

@@ -14,7 +14,6 @@ from captum_shared.attribution import LayerCorrespondence
 from captum_shared.similarity import MomentRule
 
 METHOD = "LayerCorrespondence"
-METRIC = "correspondence_on_part"
 
 
 def correspondence_rows(neuron: Neuron) -> dict[tuple[str, str], str | MomentRule]:
@@ -37,7 +36,10 @@ def correspondence_scores(neuron: Neuron, case: Case, similarity: str | MomentRu
             for y in (problem.references, problem.shuffled)
         )
         part, target = _coarse(case.masks[role], found.shape[:2]), _coarse(masks["target"], found.shape[2:])
-        scores = {METRIC: _landing(found, part, target), "correspondence_shuffled": _landing(shuffled, part, target)}
+        scores = {
+            "correspondence_on_part": _landing(found, part, target),
+            "correspondence_shuffled": _landing(shuffled, part, target),
+        }
         each.append({"query": scores | {"correspondence_chance": float(target.mean())}})
     return mean_scores(each)
 

@@ -17,7 +17,7 @@ from captum_shared.checks import check_integer
 from captum_shared.synthetic.images import SIZE, footprint
 from captum_shared.synthetic.layout import PALETTE, compose_scene, sample_background
 from captum_shared.synthetic.parts import KINDS
-from captum_shared.synthetic.scene import Background, Color, Part, Scene
+from captum_shared.synthetic.scene import Color, Part, Scene
 
 PART_KINDS = tuple(name for name, kind in KINDS.items() if kind.group != "body")
 BODIES = tuple(name for name, kind in KINDS.items() if kind.group == "body")
@@ -137,7 +137,6 @@ def compose_pair(
     q: str,
     rng: np.random.Generator | int,
     *,
-    clutter: int = 8,
     kinds: Sequence[str] = PART_KINDS,
     n_references: int = 5,
 ) -> FactorialPair:
@@ -150,10 +149,9 @@ def compose_pair(
     rng = np.random.default_rng(rng)
     d, n, *rest = _other_kinds(p, q, kinds, n_references, rng)
     families = [
-        tuple(compose_scene((own, d, str(rng.choice(rest))), rng, clutter=clutter) for _ in range(n_references))
-        for own in (p, q)
+        tuple(compose_scene((own, d, str(rng.choice(rest))), rng) for _ in range(n_references)) for own in (p, q)
     ]
-    return FactorialPair(p, q, d, n, compose_scene((p, q, d, n), rng, clutter=clutter), families[0], families[1])
+    return FactorialPair(p, q, d, n, compose_scene((p, q, d, n), rng), families[0], families[1])
 
 
 def sample_gallery(
@@ -164,11 +162,10 @@ def sample_gallery(
     condition: PairCondition | None = None,
     kinds: Sequence[str] = PART_KINDS,
     colors: Mapping[str, Color] | None = None,
-    probability: float = 0.5,
 ) -> list[Scene]:
     """Images with up to four parts, drawn like those of the pairs.
 
-    Every other image has each preferred kind with `probability`. They serve to fit readouts, and to find the mean
+    Every other image has each preferred kind with probability 0.5. They serve to fit readouts, and to find the mean
     latents and the strongest drivers of a neuron.
 
     Raises
@@ -178,25 +175,18 @@ def sample_gallery(
     """
     pen = _Pen(np.random.default_rng(rng), condition or PairCondition(), colors)
     scenes = []
-    for drawn in _draw_kinds(n, preferred, kinds, probability, pen.rng):
+    for drawn in _draw_kinds(n, preferred, kinds, pen.rng):
         places = [_PLACES[k] for k in pen.rng.permutation(4)[: len(drawn)]]
         scenes.append(pen.scene(dict(zip(drawn, places, strict=True)), {}))
     return scenes
 
 
 def compose_gallery(
-    n: int,
-    preferred: Sequence[str],
-    rng: np.random.Generator | int,
-    *,
-    clutter: int = 8,
-    kinds: Sequence[str] = PART_KINDS,
-    probability: float = 0.5,
+    n: int, preferred: Sequence[str], rng: np.random.Generator | int, *, kinds: Sequence[str] = PART_KINDS
 ) -> list[Scene]:
     """As :func:`sample_gallery`, with the parts attached to a body as in :func:`compose_pair`."""
     rng = np.random.default_rng(rng)
-    drawn = _draw_kinds(n, preferred, kinds, probability, rng)
-    return [compose_scene(own, rng, clutter=clutter) for own in drawn]
+    return [compose_scene(own, rng) for own in _draw_kinds(n, preferred, kinds, rng)]
 
 
 def without_parts(scene: Scene) -> Scene:
@@ -213,9 +203,7 @@ def _other_kinds(p: str, q: str, kinds: Sequence[str], n_references: int, rng: n
     return [str(kind) for kind in rng.permutation(others)]
 
 
-def _draw_kinds(
-    n: int, preferred: Sequence[str], kinds: Sequence[str], probability: float, rng: np.random.Generator
-) -> list[list[str]]:
+def _draw_kinds(n: int, preferred: Sequence[str], kinds: Sequence[str], rng: np.random.Generator) -> list[list[str]]:
     """Up to four kinds for each of `n` images."""
     check_integer("n", n)
     if len(preferred) > 4:
@@ -223,7 +211,7 @@ def _draw_kinds(
     others = [kind for kind in kinds if kind not in preferred]
     drawn = []
     for index in range(n):
-        chosen = [kind for kind in preferred if rng.random() < probability * (index % 2 == 0)]
+        chosen = [kind for kind in preferred if rng.random() < 0.5 * (index % 2 == 0)]
         filler = rng.permutation(others)[: max(0, int(rng.integers(2, 5)) - len(chosen))]
         drawn.append([*chosen, *(str(kind) for kind in filler)])
     return drawn
@@ -257,7 +245,7 @@ class _Pen:
         body = Part(str(self.rng.choice(BODIES)), self._near((0.5, 0.5)), 0.1, self._turn(), self._color(None))
         parts = [self._part(kind, self._near(place), stretch.get(kind, 1.0)) for kind, place in places.items()]
         hidden = [self._box(part) for part in parts if part.kind in boxes] if self.condition.occlusion else []
-        return Scene("factorial", (body, *parts, *hidden), self._background())
+        return Scene("factorial", (body, *parts, *hidden), sample_background(self.rng, self.condition.clutter))
 
     def _part(self, kind: str, center: tuple[float, float], stretch: float) -> Part:
         """A part whose visible middle lies at `center`."""
@@ -282,9 +270,6 @@ class _Pen:
         if self.colors is not None:
             return GREY if kind is None else self.colors[kind]
         return PALETTE[int(self.rng.integers(len(PALETTE)))]
-
-    def _background(self) -> Background:
-        return sample_background(self.rng, self.condition.clutter)
 
 
 def _middle(part: Part) -> tuple[float, float]:
