@@ -66,11 +66,11 @@ def test_splits_are_disjoint_and_the_held_out_ones_are_seen_last() -> None:
     assert json.loads(splits.FILE.read_text())["held_out"]["categories"] == list(held_out.categories)
 
 
-def test_the_ledger_counts_looks_and_rows_that_are_new(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.csv"
+def test_the_ledger_counts_looks_and_rows_that_are_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splits, "LEDGER", tmp_path / "ledger.csv")
     for split, names in (("tuning", ["a", "b"]), ("tuning", ["b", "c"]), ("held_out", ["b"])):
-        splits.enter(split, names, ("m", "l", 0, 5), path)
-    assert splits.looks(path).splitlines()[2:] == [
+        splits.enter(split, names, ("m", "l", 0, 5))
+    assert splits.looks().splitlines()[2:] == [
         "| tuning | 2 | 3 |",
         "| validation | 0 | 0 |",
         "| held_out | 1 | 1 |",
@@ -143,7 +143,7 @@ def test_moments_of_all_latents_of_a_grid_are_those_of_the_rule_without_cells(ph
     with pytest.warns(UserWarning, match="mostly noise"):
         rule = moment_rule(pairs.gallery, 0.5)
     row = next(row for row in grid_rows() if row.rule == "moments of all latents, contrast 0.5")
-    assert torch.allclose(row.of_image(pairs), rule(pairs.z, pairs.z_ref, pairs.weight))
+    assert torch.allclose(row.constants(pairs), rule(pairs.z, pairs.z_ref, pairs.weight))
     assert torch.allclose(row.of_reference(pairs), rule.transposed(pairs.z_ref, pairs.z, pairs.weight))
 
 

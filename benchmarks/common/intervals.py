@@ -9,12 +9,11 @@ import numpy as np
 from captum_shared.metrics import bootstrap_interval
 
 REPEATS = 2000
+ENDS = ((1 - 0.95) / 2, (1 + 0.95) / 2)
 
 
-def category_interval(
-    values: np.ndarray, categories: Sequence[Sequence[str]], *, level: float = 0.95, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Intervals of means over items, each of which belongs to two or more categories, by a bootstrap over categories.
+def category_interval(values: np.ndarray, categories: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+    """95 % intervals of means over items, each of two or more categories, by a bootstrap over categories.
 
     Two pairs that share a category are not independent. So categories are drawn with replacement, and an item counts
     as often as the product of how often its categories were drawn (pigeonhole bootstrap: Owen 2007; dyads: Davezies,
@@ -27,9 +26,6 @@ def category_interval(
         Of R rows, finite.
     categories : n sequences of str
         Of each item, all of one length.
-    level : float, default 0.95
-    seed : int
-        Of the draws.
 
     Returns
     -------
@@ -37,14 +33,14 @@ def category_interval(
     """
     names, place = np.unique(np.asarray(categories), return_inverse=True)
     members = place.reshape(values.shape[1], -1)
-    counts = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), REPEATS)
+    counts = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), REPEATS)
     weights = counts[:, members].prod(2).astype(float)
     weights = weights[weights.any(1)]
     means = values @ (weights / weights.sum(1, keepdims=True)).T
-    ends = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=1)
+    ends = np.quantile(means, ENDS, axis=1)
     n_pairs = len(np.unique(np.sort(members[:, :2], axis=1), axis=0))
     for row in np.flatnonzero((values == values[:, :1]).all(1) & np.isin(values[:, 0], (0, 1))):
-        ends[:, row] = exact_interval(int(values[row, 0]) * n_pairs, n_pairs, level=level)
+        ends[:, row] = exact_interval(int(values[row, 0]) * n_pairs, n_pairs)
     return ends[0], ends[1]
 
 
@@ -55,10 +51,10 @@ def unit_interval(values: Sequence[float]) -> tuple[float, float]:
     return bootstrap_interval(values)
 
 
-def exact_interval(hits: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
+def exact_interval(hits: int, n: int) -> tuple[float, float]:
     """Clopper and Pearson's interval of a proportion: `hits` of `n` independent units."""
     from scipy.stats import beta
 
-    low = beta.ppf((1 - level) / 2, hits, n - hits + 1) if hits else 0.0
-    high = beta.ppf((1 + level) / 2, hits + 1, n - hits) if hits < n else 1.0
+    low = beta.ppf(ENDS[0], hits, n - hits + 1) if hits else 0.0
+    high = beta.ppf(ENDS[1], hits + 1, n - hits) if hits < n else 1.0
     return float(low), float(high)

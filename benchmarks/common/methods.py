@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -32,8 +32,6 @@ class Neuron:
     Attributes
     ----------
     encoder : LatentEncoder
-    layer : nn.Module
-        Its layer inside the encoder.
     weight : Tensor (D,)
     other_weight : Tensor (D,)
         The readout of another neuron, for the null row.
@@ -48,7 +46,6 @@ class Neuron:
     """
 
     encoder: LatentEncoder
-    layer: nn.Module
     weight: Tensor
     other_weight: Tensor
     gallery: Tensor
@@ -59,6 +56,11 @@ class Neuron:
     @cached_property
     def model(self) -> nn.Module:
         return nn.Sequential(self.encoder, LinearReadout(self.weight[None], torch.zeros(1).to(self.weight))).eval()
+
+    @property
+    def layer(self) -> nn.Module:
+        """The encoder's layer."""
+        return self.encoder.model.get_submodule(self.encoder.layer)
 
     @cached_property
     def drivers(self) -> np.ndarray:
@@ -110,18 +112,14 @@ class Method:
         return f"{self.method} {self.rule}".strip()
 
 
-def _parallel(engine: EngineFactory, rule: str = "product", **arguments: object) -> Explain:
+def _shared(method: Callable[..., ca.Attribution], rule: str, **arguments: object) -> Explain:
+    """By a rule; the arguments are the engine's."""
+
     def explain(neuron: Neuron, problem: Problem) -> Maps:
-        method = ParallelBackprop(neuron.encoder, engine=engine, **_rule(neuron, rule))
-        return method.attribute(_pair(problem), **_constants(neuron, problem, rule), **_with_own(neuron, arguments))
-
-    return explain
-
-
-def _layer(rule: str) -> Explain:
-    def explain(neuron: Neuron, problem: Problem) -> Maps:
-        method = LayerParallelBackprop(neuron.encoder, **_rule(neuron, rule))
-        result: Maps = method.attribute(_pair(problem), **_constants(neuron, problem, rule))
+        made = method(neuron.encoder, **_rule(neuron, rule))
+        result: Maps = made.attribute(
+            _pair(problem), **_constants(neuron, problem, rule), **_with_own(neuron, arguments)
+        )
         return result
 
     return explain
@@ -186,37 +184,27 @@ def _cam_similarity(neuron: Neuron, problem: Problem) -> Maps:
     return maps[0], maps[1]
 
 
-def _shuffled_reference(neuron: Neuron, problem: Problem) -> Maps:
-    with torch.no_grad():
-        z_ref = neuron.encoder(problem.shuffled[:1])[0]
-    method = ParallelBackprop(neuron.encoder)
-    arguments = _with_own(neuron, _IG)
-    return method.attribute(_pair(problem), readout=neuron.weight, reference_latents=z_ref, **arguments)
+def shuffled_reference(method: Callable[..., ca.Attribution], **arguments: object) -> Explain:
+    """By the paper's rule, with a reference that has nothing to do with the image."""
+
+    def explain(neuron: Neuron, problem: Problem) -> Maps:
+        with torch.no_grad():
+            z_ref = neuron.encoder(problem.shuffled[:1])[0]
+        own = {"readout": neuron.weight, "reference_latents": z_ref, **_with_own(neuron, arguments)}
+        result: Maps = method(neuron.encoder).attribute(_pair(problem), **own)
+        return result
+
+    return explain
 
 
-def _shuffled_readout(neuron: Neuron, problem: Problem) -> Maps:
-    method = ParallelBackprop(neuron.encoder)
-    arguments = _with_own(neuron, _IG)
-    return method.attribute(_pair(problem), readout=neuron.other_weight, **arguments)
+def _of_each(draw: Callable[[Tensor], Tensor]) -> Explain:
+    """What is drawn of each image alone."""
 
+    def explain(neuron: Neuron, problem: Problem) -> Maps:
+        x, x_ref = _pair(problem)
+        return draw(x), draw(x_ref)
 
-def _random_network(neuron: Neuron, problem: Problem) -> Maps:
-    method = ParallelBackprop(neuron.random_encoder)
-    arguments = _with_own(neuron, _IG)
-    return method.attribute(_pair(problem), readout=neuron.weight, **arguments)
-
-
-def _random_map(neuron: Neuron, problem: Problem) -> Maps:
-    """Noise drawn anew for every image and reference; torch's generator is seeded by the benchmark."""
-    return torch.randn_like(problem.x), torch.randn_like(problem.references[:1])
-
-
-def _edge_map(neuron: Neuron, problem: Problem) -> Maps:
-    return _edges(problem.x), _edges(problem.references[:1])
-
-
-def _center_prior(neuron: Neuron, problem: Problem) -> Maps:
-    return _bump(problem.x), _bump(problem.references[:1])
+    return explain
 
 
 def _edges(x: Tensor) -> Tensor:
@@ -254,10 +242,6 @@ def randomised(encoder: LatentEncoder, seed: int) -> LatentEncoder:
     return random
 
 
-def _smooth_grad(forward: nn.Module) -> ca.Attribution:
-    return ca.NoiseTunnel(ca.Saliency(forward))
-
-
 _IG = {"baselines": True, "n_steps": True}
 _WINDOW = {"baselines": True, "sliding_window_shapes": (3, 16, 16), "strides": (3, 8, 8), "perturbations_per_eval": 64}
 
@@ -268,18 +252,19 @@ def pixel_methods() -> list[Method]:
         "Saliency": (ca.Saliency, {}, True),
         "InputXGradient": (ca.InputXGradient, {}, False),
         "GuidedBackprop": (ca.GuidedBackprop, {}, True),
-        "NoiseTunnel": (_smooth_grad, {"nt_samples": 8, "stdevs": 0.05}, True),
+        "NoiseTunnel": (lambda forward: ca.NoiseTunnel(ca.Saliency(forward)), {"nt_samples": 8, "stdevs": 0.05}, True),
     }
-    rows = [Method("ParallelBackprop(IntegratedGradients)", rule, _parallel(ca.IntegratedGradients, rule, **_IG))
+    rows = [Method("ParallelBackprop(IntegratedGradients)", rule, _shared(ParallelBackprop, rule, **_IG))
             for rule in RULE_ROWS]  # fmt: skip
-    rows += [Method(f"ParallelBackprop({name})", "product", _parallel(engine, "product", **arguments), unsigned)
-             for name, (engine, arguments, unsigned) in engines.items()]  # fmt: skip
+    for name, (engine, arguments, unsigned) in engines.items():
+        explain = _shared(partial(ParallelBackprop, engine=engine), "product", **arguments)
+        rows.append(Method(f"ParallelBackprop({name})", "product", explain, unsigned))
     return rows
 
 
 def layer_methods(rules: Sequence[str] = RULE_ROWS) -> list[Method]:
     """LayerParallelBackprop with each rule."""
-    return [Method("LayerParallelBackprop", rule, _layer(rule)) for rule in rules]
+    return [Method("LayerParallelBackprop", rule, _shared(LayerParallelBackprop, rule)) for rule in rules]
 
 
 def readout_methods() -> list[Method]:
@@ -302,11 +287,19 @@ def readout_methods() -> list[Method]:
 
 def null_methods() -> list[Method]:
     """Rows that do not know what is shared."""
+    product = _shared(ParallelBackprop, "product", **_IG)
     return [
-        Method("random map", "", _random_map, draws=20),
-        Method("edge map", "", _edge_map),
-        Method("centre prior", "", _center_prior),
-        Method("shuffled reference", "product", _shuffled_reference),
-        Method("shuffled readout", "product", _shuffled_readout),
-        Method("randomised network", "product", _random_network),
+        # noise drawn anew for every image and reference; torch's generator is seeded by the benchmark
+        Method("random map", "", _of_each(torch.randn_like), draws=20),
+        Method("edge map", "", _of_each(_edges)),
+        Method("centre prior", "", _of_each(_bump)),
+        Method("shuffled reference", "product", shuffled_reference(ParallelBackprop, **_IG)),
+        Method("shuffled readout", "product", lambda n, p: product(replace(n, weight=n.other_weight), p)),
+        Method("randomised network", "product", lambda n, p: product(replace(n, encoder=n.random_encoder), p)),
     ]
+
+
+def all_methods() -> dict[tuple[str, str], Method]:
+    """Every row by its method and rule, in the order of the tables."""
+    every = pixel_methods() + layer_methods() + readout_methods() + null_methods()
+    return {(method.method, method.rule): method for method in every}

@@ -130,8 +130,7 @@ def _localization(heat: np.ndarray, mask: np.ndarray) -> dict[str, float]:
 
 def mean_scores(each: Sequence[Scores]) -> Scores:
     """Mean over a neuron's cases, NaN left out."""
-    mean: Scores = {}
-    for image, metrics in each[0].items():
-        columns = {name: [own[image][name] for own in each if np.isfinite(own[image][name])] for name in metrics}
-        mean[image] = {name: float(np.mean(values)) if values else float("nan") for name, values in columns.items()}
-    return mean
+    return {
+        image: {name: _mean([own[image][name] for own in each]) for name in metrics}
+        for image, metrics in each[0].items()
+    }

@@ -19,10 +19,20 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common.jobs import kept_results
-from benchmarks.common.results import Content, Result, ResultStore, finish, markdown_table, write_long, write_table
-from benchmarks.interventions.composites import count_composites, play_composite
+from benchmarks.common.results import (
+    Content,
+    Result,
+    ResultStore,
+    finish,
+    markdown,
+    markdown_table,
+    write_long,
+    write_table,
+)
+from benchmarks.interventions.composites import COMPOSITES, count_composites, play_composite
 from benchmarks.interventions.made import SCORES, MadeSetting, play_made
 from benchmarks.interventions.photographs import PhotoSetting, categories_of, play_category
+from benchmarks.interventions.rows import Name
 from benchmarks.interventions.tables import COMPOSITE_METRICS, GAME, METRICS, Table, rank_correlations, results_of
 from benchmarks.interventions.v4 import V4Setting, play_neuron
 from benchmarks.photo_game.splits import SPLITS, enter
@@ -32,25 +42,23 @@ from captum_shared.metrics import bootstrap_interval
 DATA = Path(os.environ.get("CAPTUM_SHARED_DATA", "../shared/data"))
 SETTINGS = ("photographs", "composites", "synthetic", "v4")
 MODEL, PHOTO_LAYERS = "squeezenet1_0", ("features.12", "features.10", "features.8")
-V4_LAYERS, V4_POOL = ("features.8", "features.10"), 4
+V4_LAYERS, V4_POOL, V4_PAIRS = ("features.8", "features.10"), 4, 1
 DEGREES = (0.0, 90.0)
 VERSION = 2
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is played: neurons, pairs of each, composites of each two categories, synthetic neurons and cases."""
+    """How much is played: neurons of photographs and pairs of each, V4 neurons, synthetic neurons and cases of each."""
 
     categories: int = 5
     pairs: int = 6
-    composites: int = 1
     v4_neurons: int = 8
-    v4_pairs: int = 1
     made_neurons: int = 4
     cases: int = 2
 
 
-QUICK = Size(2, 1, 1, 4, 1, 2, 1)
+QUICK = Size(categories=2, pairs=1, v4_neurons=4, made_neurons=2, cases=1)
 
 
 def run(
@@ -61,29 +69,33 @@ def run(
     folder, size, data = output_folder(out), size or Size(), Path(data)
     photo = PhotoSetting(str(data / "imagenet_sample"), str(data / "imagenet_sample" / "labels.csv"), MODEL,
                          str(data / "squeezenet1_0_imagenet.pth"), PHOTO_LAYERS, split, size.pairs, seed)  # fmt: skip
-    v4 = V4Setting(str(data / "v4_recording"), MODEL, photo.weights, V4_LAYERS, V4_POOL, size.v4_pairs, seed)
+    v4 = V4Setting(str(data / "v4_recording"), MODEL, photo.weights, V4_LAYERS, V4_POOL, V4_PAIRS, seed)
     store = ResultStore(folder / ".trials", {"version": VERSION})
     results: list[Result] = []
     sections: list[tuple[str, str]] = []
+    plays = {
+        "photographs": partial(_photographs, photo, size.categories),
+        "composites": partial(_composites, photo),
+        "synthetic": partial(_synthetic, seed, size),
+        "v4": partial(_v4, v4, size.v4_neurons),
+    }
     for name in (name for name in SETTINGS if name in only):
-        play = {"photographs": partial(_photographs, photo), "composites": partial(_composites, photo),
-                "v4": partial(_v4, v4), "synthetic": partial(_synthetic, seed)}[name]  # fmt: skip
-        found, texts = play(size, store, progress)
+        found, texts = plays[name](store, progress)
         results += found
         sections += texts
         write_long(folder / "interventions.csv", results)
         write_table(folder / "table.md", sections)
     if {"photographs", "composites"} & set(only):
         rows = list(dict.fromkeys(f"{r.method} {r.rule}".strip() for r in results))
-        enter(split, rows, (MODEL, f"{PHOTO_LAYERS[0]}, interventions", seed, size.composites))
+        enter(split, rows, (MODEL, f"{PHOTO_LAYERS[0]}, interventions", seed, COMPOSITES))
     return results
 
 
 Played = tuple[list[Result], list[tuple[str, str]]]
 
 
-def _photographs(setting: PhotoSetting, size: Size, store: ResultStore, progress: bool) -> Played:
-    names = categories_of(setting, size.categories)
+def _photographs(setting: PhotoSetting, n_categories: int, store: ResultStore, progress: bool) -> Played:
+    names = categories_of(setting, n_categories)
     keys: list[Content] = [{"photographs": asdict(setting), "category": name} for name in names]
     kept = kept_results(store, keys, play_category, [(setting, name) for name in names], "categories", progress)
     trials, twins = [trial for one in kept for trial in one["trials"]], kept[0]["twins"]
@@ -104,11 +116,10 @@ def _photographs(setting: PhotoSetting, size: Size, store: ResultStore, progress
                       markdown_table(results, "photographs", more))]  # fmt: skip
 
 
-def _composites(setting: PhotoSetting, size: Size, store: ResultStore, progress: bool) -> Played:
-    numbers = range(count_composites(setting, size.composites))
-    keys: list[Content] = [{"composites": asdict(setting), "n": size.composites, "number": k} for k in numbers]
-    arguments = [(setting, size.composites, k) for k in numbers]
-    kept = kept_results(store, keys, play_composite, arguments, "composites", progress)
+def _composites(setting: PhotoSetting, store: ResultStore, progress: bool) -> Played:
+    numbers = range(count_composites(setting))
+    keys: list[Content] = [{"composites": asdict(setting), "n": COMPOSITES, "number": k} for k in numbers]
+    kept = kept_results(store, keys, play_composite, [(setting, k) for k in numbers], "composites", progress)
     trials, twins = [trial for one in kept for trial in one["trials"]], kept[0]["twins"]
     results = results_of(Table(trials, twins, twins), "composites", "categories")
     note = (
@@ -117,23 +128,21 @@ def _composites(setting: PhotoSetting, size: Size, store: ResultStore, progress:
         "A falls than that to B. Area 10 %, means of blur and mean; 95 % intervals over categories. Right photograph: "
         "of the hottest area in the photographs of A's and B's categories, the share in A's; chance 0.5."
     )
-    means = {(r.method, r.rule, r.metric): r.value for r in results}
-    ranked = [
-        row
-        for row in dict.fromkeys((r.method, r.rule) for r in results)
-        if (row[0], row[1], "right_photograph") in means
-    ]
-    truth, scores = ([[means[row[0], row[1], m] for row in ranked]] for m in ("right_photograph", "specificity"))
-    rho, tau, *_ = rank_correlations(np.array(truth), np.array(scores))
+    right, specific = (
+        {(r.method, r.rule): r.value for r in results if r.metric == metric}
+        for metric in ("right_photograph", "specificity")
+    )
+    truth, scores = (np.array([[values[row] for row in right]]) for values in (right, specific))
+    rho, tau, *_ = rank_correlations(truth, scores)
     said = (
-        f"Over the {len(ranked)} methods, specificity against right photograph: Spearman {rho:.2f}, Kendall {tau:.2f}."
+        f"Over the {len(right)} methods, specificity against right photograph: Spearman {rho:.2f}, Kendall {tau:.2f}."
     )
     table = markdown_table(results, "composites", COMPOSITE_METRICS)
     return results, [("Composites: one image, two references", f"{note}\n\n{table}\n\n{said}")]
 
 
-def _v4(setting: V4Setting, size: Size, store: ResultStore, progress: bool) -> Played:
-    numbers = range(size.v4_neurons)
+def _v4(setting: V4Setting, n_neurons: int, store: ResultStore, progress: bool) -> Played:
+    numbers = range(n_neurons)
     keys: list[Content] = [{"v4": asdict(setting), "neuron": k} for k in numbers]
     kept = kept_results(store, keys, play_neuron, [(setting, k) for k in numbers], "neurons", progress)
     with_trials = [one for one in kept if one["trials"]]
@@ -159,46 +168,44 @@ def _synthetic(seed: int, size: Size, store: ResultStore, progress: bool) -> Pla
     jobs = [(setting, k) for setting in settings for k in range(size.made_neurons)]
     keys: list[Content] = [{"synthetic": asdict(setting), "neuron": k} for setting, k in jobs]
     kept = kept_results(store, keys, play_made, jobs, "synthetic neurons", progress)
-    lines = ["| latents turned by | twin | score | Spearman [95 % over neurons] | Kendall |", "|---|---|---|---|---|"]
     results: list[Result] = []
     sections: list[tuple[str, str]] = []
+    lines: list[list[str]] = []
     for setting in settings:
         own = [one for (of, _), one in zip(jobs, kept, strict=True) if of == setting and one["trials"]]
         if own:
-            found, ranks = _ranked(own, f"synthetic, {setting.degrees:g} degrees", setting.degrees)
+            angle = f"{setting.degrees:g} degrees"
+            found, ranks = _ranked(own, f"synthetic, {angle}")
+            note = f"{len(own)} neurons; 95 % intervals over neurons; the twin reads another layer."
+            table = markdown_table(found, f"synthetic, {angle}", ("truth", *SCORES))
+            sections.append((f"synthetic, {angle}", f"{note}\n\n{table}"))
             results += found
-            lines += ranks
-    names = ("truth", *SCORES)
-    for condition in dict.fromkeys(r.condition for r in results):
-        n = max(r.neurons for r in results if r.condition == condition)
-        sections.append((condition, f"{n} neurons; 95 % intervals over neurons; the twin reads another layer.\n\n"
-                                    f"{markdown_table(results, condition, names)}"))  # fmt: skip
-    return results, [*sections, ("Synthetic: does the score rank methods as the truth does?", "\n".join(lines))]
+            lines += [[angle, *cells] for cells in ranks]
+    table = markdown(["latents turned by", "twin", "score", "Spearman [95 % over neurons]", "Kendall"], lines)
+    return results, [*sections, ("Synthetic: does the score rank methods as the truth does?", table)]
 
 
-def _ranked(kept: Sequence[Content], condition: str, degrees: float) -> tuple[list[Result], list[str]]:
-    """Results of each row, and rank correlations of each score with the truth, over methods."""
+def _ranked(kept: Sequence[Content], condition: str) -> tuple[list[Result], list[list[str]]]:
+    """Results of each row; and of each twin and score, the rank correlations with the truth, over methods."""
     twins = kept[0]["twins"]
-    rows = [tuple(each["row"]) for each in kept[0]["trials"][0]["rows"]]
-    arrays: dict[tuple[str, str], np.ndarray] = {}
-    for j, twin in enumerate(twins):
-        for metric in ("truth", *SCORES):
-            arrays[twin, metric] = np.array([
-                [np.mean([_made_score(trial["rows"][i], metric, j, len(twins)) for trial in one["trials"]])
-                 for i in range(len(rows))] for one in kept
-            ])  # fmt: skip
+    rows: list[Name] = [tuple(each["row"]) for each in kept[0]["trials"][0]["rows"]]
+    arrays = {
+        (twin, metric): np.array([
+            [np.mean([_made_score(trial["rows"][i], metric, j, len(twins)) for trial in one["trials"]])
+             for i in range(len(rows))] for one in kept
+        ]) for j, twin in enumerate(twins) for metric in ("truth", *SCORES)
+    }  # fmt: skip
     results = [
-        Result(GAME, condition, row[0], row[1], "query", metric, float(values.mean()), *bootstrap_interval(values),
-               len(values))
+        Result(GAME, condition, *row, "query", metric, float(values.mean()), *bootstrap_interval(values), len(values))
         for metric in ("truth", *SCORES)
         for row, values in zip(rows, arrays[twins[0], metric].T, strict=True)
-    ]  # fmt: skip
-    lines = []
+    ]
+    cells = []
     for twin in twins:
         for metric in SCORES:
             rho, tau, low, high = rank_correlations(arrays[twin, "truth"], arrays[twin, metric])
-            lines.append(f"| {degrees:g} degrees | {twin} | {metric} | {rho:.2f} [{low:.2f}, {high:.2f}] | {tau:.2f} |")
-    return results, lines
+            cells.append([twin, metric, f"{rho:.2f} [{low:.2f}, {high:.2f}]", f"{tau:.2f}"])
+    return results, cells
 
 
 def _made_score(row: Content, metric: str, twin: int, n_twins: int) -> float:

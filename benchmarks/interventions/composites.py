@@ -18,51 +18,51 @@ from benchmarks.common.methods import Problem
 from benchmarks.common.results import Content
 from benchmarks.interventions.photographs import PhotoSetting, open_world
 from benchmarks.interventions.rows import READOUT, Name, heats_of, methods_of
-from benchmarks.interventions.trials import MAIN_AREA, make_judge, play
+from benchmarks.interventions.trials import MAIN_AREA, play
 from benchmarks.photo_game.command import feature_maps
 from benchmarks.photo_game.composites import Composite, compose, draw_pair_grid
 from benchmarks.photo_game.neurons import ALPHAS, FOLDS, Knowledge, Photographs, driving, learn, make_folds
 from benchmarks.photo_game.splits import read_split
-from captum_shared.encoder import LatentEncoder
 from captum_shared.interventions import hottest_area
 
+COMPOSITES = 1  # of each pair of categories
 RIGHT: Name = ("truth", "in the photograph shared with A")
 WRONG: Name = ("truth", "in the photograph shared with B")
 
 
 @lru_cache(maxsize=1)
-def draw(setting: PhotoSetting, n: int) -> tuple[Photographs, list[Knowledge], list[Composite]]:
-    """`n` composites of each pair of the split's categories, as in the pair grid of `benchmarks.photo_game`."""
+def draw(setting: PhotoSetting) -> tuple[Photographs, list[Knowledge], list[Composite]]:
+    """Composites of each pair of the split's categories, as in the pair grid of `benchmarks.photo_game`."""
     world, categories = open_world(setting), read_split(setting.split).categories
     scanned = world.scanned
     fold = make_folds(world.categories, world.played, np.random.default_rng(setting.seed))
-    encoder = LatentEncoder(scanned.network, scanned.layers[0], "avg").eval()
-    maps = feature_maps(encoder, scanned.paths, scanned.transform, 16, "cpu", progress=False)
+    maps = feature_maps(scanned.encoder(), scanned.paths, scanned.transform, 16, progress=False)
     photographs = Photographs(scanned.paths, world.categories, maps, world.played, fold)
     neurons = [driving(*own) for size in (1, 2) for own in combinations(categories, size)]
     known = [learn(photographs, k, neurons) for k in range(FOLDS)]
     random = np.random.default_rng(setting.seed)
-    return photographs, known, draw_pair_grid(categories, n, photographs, known, random)
+    return photographs, known, draw_pair_grid(categories, COMPOSITES, photographs, known, random)
 
 
-def play_composite(setting: PhotoSetting, n: int, number: int) -> Content:
+def play_composite(setting: PhotoSetting, number: int) -> Content:
     """One composite explained against each of its two references."""
     from sklearn.linear_model import RidgeCV
 
     world = open_world(setting)
-    photographs, _, composites = draw(setting, n)
+    photographs, _, composites = draw(setting)
     composite, scanned = composites[number], world.scanned
     gallery = np.flatnonzero(photographs.fold != composite.fold)
     member, ridge = np.isin(world.categories, composite.categories).astype(float), RidgeCV(ALPHAS)
     own = scanned.twin("map", 0, gallery, member, ridge)
-    twins = [scanned.twin(scanned.layers[k], k, gallery, member, ridge) for k in range(1, len(scanned.layers))]
+    layers = list(enumerate(scanned.scanner.layers))
+    twins = [scanned.twin(layer, k, gallery, member, ridge) for k, layer in layers[1:]]
     neuron, x = scanned.neuron(own), compose(composite, scanned.paths, scanned.transform)
     trials = []
     for side in (0, 1):
         reference, rival = (int(composite.references[k][0, 0]) for k in (side, 1 - side))
         stranger = int(np.random.default_rng(setting.seed + number).choice(gallery[member[gallery] == 0]))
         problem = Problem(x, scanned.image(reference), scanned.image(stranger))
-        judge = make_judge(scanned.scanner, twins, *(scanned.latents[[place]] for place in (reference, rival)))
+        judge = scanned.judge(twins, reference, rival)
         heats = heats_of(methods_of(pixels=False), neuron, problem)  # maps of pixels would take most of the time
         every = heats | _truths(composite, side, heats[READOUT])
         found = play(every, x[0], judge, setting.seed + number, most=False)
@@ -71,10 +71,10 @@ def play_composite(setting: PhotoSetting, n: int, number: int) -> Content:
     return {"trials": trials, "twins": [twin.name for twin in twins]}
 
 
-def count_composites(setting: PhotoSetting, n: int) -> int:
+def count_composites(setting: PhotoSetting) -> int:
     """How many there are."""
     k = len(read_split(setting.split).categories)
-    return n * k * (k - 1) // 2
+    return COMPOSITES * k * (k - 1) // 2
 
 
 def cell_mask(size: tuple[int, int], cell: int) -> Tensor:

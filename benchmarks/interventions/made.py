@@ -13,17 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.common.methods import Method, Neuron, Problem, null_methods, readout_methods
+from benchmarks.common.methods import Method, Neuron, Problem, all_methods
 from benchmarks.common.results import Content
-from benchmarks.common.scores import to_heat
-from benchmarks.interventions.rows import LAYER, PIXEL, Name, areas_of_heats, methods_of
-from benchmarks.interventions.trials import Judge, Twin, make_judge
-from benchmarks.synthetic_game.command import methods_of as game_methods
+from benchmarks.interventions.rows import LAYER, PIXEL, Name, areas_of_heats, heats_of, methods_of
+from benchmarks.interventions.trials import FILLS, Twin, effects_of, make_judge
 from benchmarks.synthetic_game.neurons import DRIVING_KINDS, Case, Setting, make_neuron
 from benchmarks.synthetic_game.pairs import compose_gallery
 from captum_shared.encoder import encode_images
 from captum_shared.encoder.layers import LayerScan
-from captum_shared.interventions import necessity, sufficiency
+from captum_shared.interventions.scores import Scores
 from captum_shared.metrics import density_contrast
 from captum_shared.readout import fit_readout
 from captum_shared.synthetic import DEMO_LAYER, demo_network, render_scenes
@@ -64,8 +62,7 @@ def play_made(setting: MadeSetting, index: int) -> Content:
 
 def made_methods() -> list[Method]:
     """Those of the other settings, and further rules, so that there are enough to rank."""
-    known = {(m.method, m.rule): m for m in game_methods(Setting("", "trained", methods="all"))}
-    known |= {(m.method, m.rule): m for m in readout_methods() + null_methods()}
+    known = all_methods()
     return methods_of() + [known[name] for name in EXTRA]
 
 
@@ -77,33 +74,28 @@ def _twins(neuron: Neuron, scanner: LayerScan, seed: int, index: int) -> list[Tw
     images = render_scenes(scenes).images
     responses = (encode_images(neuron.encoder, images) @ neuron.weight).double().numpy()
     scanned, widths = encode_images(scanner, images).double(), scanner.widths(images[:1])
-    found = []
-    for name, columns in (("other layer", slice(0, widths[0])), ("own layer", slice(widths[0], sum(widths)))):
-        raw = scanned[:, columns]
-        mean, spread = raw.mean(0), raw.std(0, correction=0).clamp(min=1e-9)
-        z = (raw - mean) / spread
-        weight = fit_readout(z, responses).readout.weight.detach().double()[0]
-        found.append(Twin(name, columns, weight, z, mean, spread))
-    return found
+    return [
+        Twin.fitted(name, columns, scanned, lambda z: fit_readout(z, responses).readout.weight.detach().double()[0])
+        for name, columns in (("other layer", slice(0, widths[0])), ("own layer", slice(widths[0], sum(widths))))
+    ]
 
 
-def _judge(scanner: LayerScan, twins: list[Twin], case: Case, side: int) -> Judge:
+def _judge(scanner: LayerScan, twins: list[Twin], case: Case, side: int) -> Scores:
     with torch.no_grad():
         own, rival = (scanner(case.problems[k].references[:1]) for k in (side, 1 - side))
     return make_judge(scanner, twins, own, rival)
 
 
-def _trial(neuron: Neuron, case: Case, side: int, judge: Judge, seed: int) -> list[Content]:
+def _trial(neuron: Neuron, case: Case, side: int, judge: Scores, seed: int) -> list[Content]:
     problem = case.problems[side]
     problem = Problem(problem.x, problem.references[:1], problem.shuffled[:1])
-    size = (problem.x.shape[2], problem.x.shape[3])
     torch.manual_seed(seed)
-    heats = {
-        (m.method, m.rule): torch.from_numpy(to_heat(m.explain(neuron, problem)[0], size, m.unsigned))
-        for m in made_methods()
-    }
+    heats = heats_of(made_methods(), neuron, problem)
     areas = areas_of_heats(heats, AREA, seed)
-    values = {kind: _values(kind, judge, problem.x[0], areas) for kind in ("necessity", "sufficiency")}
+    values = {
+        kind: effects_of(kind, judge, problem.x[0], areas, fills=FILLS, batch_size=32)
+        for kind in ("necessity", "sufficiency")
+    }
     target, *others = [case.masks[role] for role in (("p", "q", "d", "n") if side == 0 else ("q", "p", "d", "n"))]
     parts = torch.from_numpy(np.stack([target, *others]))
     return [
@@ -115,13 +107,6 @@ def _trial(neuron: Neuron, case: Case, side: int, judge: Judge, seed: int) -> li
         }
         for name, area in areas.items()
     ]
-
-
-def _values(kind: str, judge: Judge, image: Tensor, areas: dict[Name, Tensor]) -> dict[Name, list[float]]:
-    function = {"necessity": necessity, "sufficiency": sufficiency}[kind]
-    counts = [len(each) for each in areas.values()]
-    values = function(judge, image, torch.cat(list(areas.values())))
-    return {name: part.mean(0).tolist() for name, part in zip(areas, values.split(counts), strict=True)}
 
 
 def _on_part(areas: Tensor, parts: Tensor) -> float:

@@ -9,16 +9,14 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from benchmarks.common.methods import Problem
 from benchmarks.common.results import Content
-from benchmarks.interventions.rows import heats_of, methods_of
-from benchmarks.interventions.scanned import Scanned, scan
-from benchmarks.interventions.trials import Twin, make_judge, play
+from benchmarks.interventions.scanned import Scanned, play_images, scan
+from benchmarks.interventions.trials import Twin
 from benchmarks.photo_game.neurons import ALPHAS, make_folds
-from benchmarks.photo_game.splits import read_split
+from benchmarks.photo_game.splits import photographs_of, read_split
 from captum_shared.labels import read_labels
 from captum_shared.metrics import p_vs_q_auroc
-from captum_shared.selection import find_drivers, find_pairs
+from captum_shared.selection import find_drivers
 
 
 @dataclass(frozen=True)
@@ -48,11 +46,8 @@ class World:
 @lru_cache(maxsize=1)
 def open_world(setting: PhotoSetting) -> World:
     """The photographs of a split; those of later splits stay unseen."""
-    paths, names = read_labels(setting.images, setting.labels)
-    chosen = read_split(setting.split)
-    keep = [k for k, path in enumerate(paths) if path.name in chosen.seen]
-    paths, categories = [paths[k] for k in keep], np.array([names[k] for k in keep])
-    played = np.array([path.name in chosen.played for path in paths])
+    labelled = read_labels(setting.images, setting.labels)
+    paths, categories, played = photographs_of(read_split(setting.split), *labelled)
     half = make_folds(categories, played, np.random.default_rng(setting.seed)) % 2
     return World(scan(setting.model, setting.weights, setting.layers, "avg", paths), categories, half, played)
 
@@ -66,40 +61,23 @@ def play_category(setting: PhotoSetting, category: str) -> Content:
     halves = [np.flatnonzero(world.half == k) for k in (0, 1)]
     ridge, target = RidgeCV(ALPHAS), member.astype(float)
     own = scanned.twin("map", 0, halves[0], target, ridge)
-    twins = [scanned.twin(layer, k, halves[1], target, ridge) for k, layer in enumerate(scanned.layers)]
-    neuron, z = scanned.neuron(own), own.encode(scanned.latents)
-    response = z @ own.weight
-    inside = np.isin(np.arange(len(member)), halves[0])
+    twins = [scanned.twin(layer, k, halves[1], target, ridge) for k, layer in enumerate(scanned.scanner.layers)]
+    response = own.encode(scanned.latents) @ own.weight
     drivers = find_drivers(response[halves[0]], member[halves[0]], top=None)
-    candidates = halves[0][drivers.candidates]
     outside = np.flatnonzero(world.played & ~member)
     images = outside[np.argsort(-response[outside].numpy(), kind="stable")][: setting.pairs]
-    strangers = np.flatnonzero(~member & inside)
-    methods, trials = methods_of(), []
-    for image in images:
-        reference, rival = best_and_least(z, int(image), candidates, own)
-        seed = setting.seed + int(image)
-        stranger = int(np.random.default_rng(seed).choice(strangers[strangers != image]))
-        problem = Problem(scanned.image(image), scanned.image(reference), scanned.image(stranger))
-        rows = (scanned.latents[[place]] for place in (reference, rival))
-        judge = make_judge(scanned.scanner, twins, *rows)
-        names = {name: scanned.paths[k].name for name, k in (("image", image), ("reference", reference),
-                                                             ("rival", rival))}  # fmt: skip
-        trials.append(
-            {"group": category, **names, **play(heats_of(methods, neuron, problem), problem.x[0], judge, seed)}
-        )
+    strangers = np.flatnonzero(~member & (world.half == 0))
+    drawn = []
+    for image in images.tolist():
+        seed = setting.seed + image
+        drawn.append((image, int(np.random.default_rng(seed).choice(strangers[strangers != image])), seed))
+    trials = play_images(scanned, own, twins, halves[0][drivers.candidates], drawn)
     auc = {twin.name: _auc(scanned, twin, member, halves[0]) for twin in twins}
-    return {"trials": trials, "twins": [twin.name for twin in twins], "auc": auc}
-
-
-def best_and_least(z: torch.Tensor, image: int, candidates: np.ndarray, own: Twin) -> tuple[int, int]:
-    """The candidates that are most and least similar to an image for the neuron."""
-    from captum_shared.selection import Drivers
-
-    others = candidates[candidates != image]
-    drivers = Drivers(np.array([image]), others, others)
-    ranked = find_pairs(z, drivers, own.weight, n_references=len(others)).references[0]
-    return int(ranked[0]), int(ranked[-1])
+    return {
+        "trials": [{"group": category, **trial} for trial in trials],
+        "twins": [twin.name for twin in twins],
+        "auc": auc,
+    }
 
 
 def _auc(scanned: Scanned, twin: Twin, member: np.ndarray, places: np.ndarray) -> float:

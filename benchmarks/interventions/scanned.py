@@ -1,23 +1,26 @@
-"""A network and images, as all settings but the synthetic one use them: encoders, and the latents of several layers."""
+"""A network and images, as all settings but the synthetic one use them: latents of several layers, readouts, trials."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from benchmarks.common.methods import Neuron
-from benchmarks.common.photographs import load_photograph
-from benchmarks.interventions.trials import Twin
-from captum_shared.encoder import LatentEncoder
+from benchmarks.common.methods import Neuron, Problem
+from benchmarks.common.results import Content
+from benchmarks.interventions.rows import heats_of, methods_of
+from benchmarks.interventions.trials import Twin, make_judge, play
+from captum_shared.encoder import LatentEncoder, encode_images
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.layers import LayerScan
 from captum_shared.encoder.registry import load_network
+from captum_shared.images import open_rgb
+from captum_shared.interventions.scores import Scores
+from captum_shared.matcher import ReferenceMatcher
 from captum_shared.readout import latent_transform
 from captum_shared.readout.steps import Estimator
 from captum_shared.study.encoding import FitTask, fit_readouts
@@ -33,77 +36,77 @@ class Scanned:
 
     Attributes
     ----------
-    network : nn.Module
+    scanner : LayerScan
+        Turns images into all latents, with one pooling. Its first layer is that of the maps; the others are twins'.
     transform : callable
     paths : list of Path
-    layers : tuple of str
-        The first is that of the maps; the others are twins'.
-    pool : str or int
     latents : Tensor (n, sum of D)
         Of all layers, side by side, as the network gives them.
     widths : list of int
     """
 
-    network: nn.Module
+    scanner: LayerScan
     transform: ImageTransform
     paths: list[Path]
-    layers: tuple[str, ...]
-    pool: str | int
     latents: Tensor
     widths: list[int]
 
-    @property
-    def scanner(self) -> LayerScan:
-        """What turns images into all latents."""
-        return LayerScan(self.network, self.layers, (self.pool,)).eval()
-
-    def columns(self, k: int) -> slice:
-        """Of layer k."""
-        start = sum(self.widths[:k])
-        return slice(start, start + self.widths[k])
-
     def image(self, place: int) -> Tensor:
         """One of the images, (1, C, H, W)."""
-        return load_photograph(self.paths[place], self.transform)[None]
+        return self.transform(open_rgb(self.paths[place]))[None]
 
     def twin(
         self, name: str, k: int, known: np.ndarray, target: np.ndarray, estimator: Estimator | None = None
     ) -> Twin:
-        """A readout of layer k, fitted to the target (n,) on known images, given by index; see `fitted`."""
-        raw = self.latents[known][:, self.columns(k)].double()
-        mean, spread = raw.mean(0), raw.std(0, correction=0).clamp(min=1e-9)
-        z = (raw - mean) / spread
-        return Twin(name, self.columns(k), fitted(estimator, z, target[known]), z, mean, spread)
+        """A readout of layer k, fitted to the target (n,) on known images, given by index.
 
-    def neuron(self, twin: Twin, gallery: Tensor | None = None) -> Neuron:
-        """What methods are given: the first layer's readout, with its gallery."""
-        encoder = LatentEncoder(self.network, self.layers[0], self.pool, _scaling(twin)).eval()
-        layer = self.network.get_submodule(self.layers[0])
-        weight = twin.weight.float()
-        latents = twin.latents.float() if gallery is None else gallery
-        return Neuron(encoder, layer, weight, weight, latents, encoder, BLACK, N_STEPS)
+        Without an estimator it is that of `captum-shared recording`.
+        """
+        task = FitTask(target[known][:, None], [], estimator, RecordingSettings.pca)
+        start = sum(self.widths[:k])
+        columns = slice(start, start + self.widths[k])
+        return Twin.fitted(
+            name, columns, self.latents[known], lambda z: torch.from_numpy(fit_readouts(z.numpy(), task)[2]).double()[0]
+        )
+
+    def encoder(self, transform: nn.Module | None = None) -> LatentEncoder:
+        """Of the first layer."""
+        return LatentEncoder(self.scanner.model, self.scanner.layers[0], self.scanner.pools[0], transform).eval()
+
+    def neuron(self, twin: Twin) -> Neuron:
+        """What methods are given: a readout of the first layer, with its gallery."""
+        encoder, weight = self.encoder(_scaling(twin)), twin.weight.float()
+        return Neuron(encoder, weight, weight, twin.latents.float(), encoder, BLACK, N_STEPS)
+
+    def judge(self, twins: Sequence[Twin], reference: int, rival: int) -> Scores:
+        """Of images, by their similarity to a reference and to a rival."""
+        return make_judge(self.scanner, twins, self.latents[[reference]], self.latents[[rival]])
 
 
-def scan(
-    model: str, weights: str, layers: Sequence[str], pool: str | int, paths: Sequence[Path], batch_size: int = 16
-) -> Scanned:
+def scan(model: str, weights: str, layers: tuple[str, ...], pool: str | int, paths: Sequence[Path]) -> Scanned:
     """One pass of the network over all images."""
     network, transform = load_network(model, weights)
-    network = network.eval().requires_grad_(False)
-    scanner = LayerScan(network, tuple(layers), (pool,)).eval()
-    example = load_photograph(paths[0], transform)[None]
-    found = []
-    for start in tqdm(range(0, len(paths), batch_size), "images", leave=False):
-        batch = torch.stack([load_photograph(path, transform) for path in paths[start : start + batch_size]])
-        with torch.no_grad():
-            found.append(scanner(batch))
-    return Scanned(network, transform, list(paths), tuple(layers), pool, torch.cat(found), scanner.widths(example))
+    scanner = LayerScan(network.requires_grad_(False), layers, (pool,)).eval()
+    latents = encode_images(scanner, paths, transform, batch_size=16, progress=True, unreadable="raise")
+    return Scanned(scanner, transform, list(paths), latents, scanner.widths(transform(open_rgb(paths[0]))[None]))
 
 
-def fitted(estimator: Estimator | None, z: Tensor, target: np.ndarray) -> Tensor:
-    """The weights (D,) of a linear estimator on latents (n, D); without one, of that of `captum-shared recording`."""
-    task = FitTask(target[:, None], [], estimator, RecordingSettings.pca)
-    return torch.from_numpy(fit_readouts(z.numpy(), task)[2]).double()[0]
+def play_images(
+    scanned: Scanned, own: Twin, twins: Sequence[Twin], candidates: np.ndarray, drawn: Iterable[tuple[int, int, int]]
+) -> list[Content]:
+    """A trial of each image that was drawn, which comes with a stranger to it and a seed.
+
+    Its reference and the rival are the candidates that are most and least similar to it for the neuron.
+    """
+    neuron, methods, z, trials = scanned.neuron(own), methods_of(), own.encode(scanned.latents), []
+    for image, stranger, seed in drawn:
+        others = candidates[candidates != image]
+        ranked = others[ReferenceMatcher(z[others]).match(z[[image]], own.weight, k=len(others)).index[0].numpy()]
+        reference, rival = int(ranked[0]), int(ranked[-1])
+        problem = Problem(*(scanned.image(place) for place in (image, reference, stranger)))
+        judge = scanned.judge(twins, reference, rival)
+        trials.append(play(heats_of(methods, neuron, problem), problem.x[0], judge, seed))
+    return trials
 
 
 def _scaling(twin: Twin) -> nn.Module:

@@ -51,14 +51,14 @@ class Table:
         return longest
 
     def values(
-        self, row: Name, kind: str, question: str, *, area: float = MAIN_AREA, fills: Sequence[str] = FILLS,
-        twins: Sequence[str] | None = None,
+        self, row: Name, kind: str = "necessity", question: str = "similarity", *, area: float = MAIN_AREA,
+        fills: Sequence[str] = FILLS, twins: Sequence[str] | None = None,
     ) -> np.ndarray:  # fmt: skip
         """Of each trial, a mean over fills and judges; NaN where a trial lacks the row."""
         chosen = [self.twins.index(name) for name in twins or self.judged_by]
+        keys: list[Key] = [(row, kind, area, fill) for fill in fills]
 
         def one(values: Mapping[Key, np.ndarray]) -> float:
-            keys: list[Key] = [(row, kind, area, fill) for fill in fills]
             if any(key not in values for key in keys):
                 return float("nan")
             each = np.stack([values[key].reshape(len(self.twins), len(QUESTIONS)) for key in keys])
@@ -68,36 +68,37 @@ class Table:
 
     def columns(self, row: Name) -> dict[str, np.ndarray]:
         """The metrics of a row, one value for each trial."""
-        own = {q: self.values(row, "necessity", q) for q in QUESTIONS}
+        similarity, rival, response = (self.values(row, question=question) for question in QUESTIONS)
+        readout, kept = self.values(READOUT), self.values(row, "sufficiency")
         found = {
-            "necessity": own["similarity"],
-            "necessity_minus_random": own["similarity"] - self.values(RANDOM, "necessity", "similarity"),
-            "necessity_minus_moved": own["similarity"] - self.values(MOVED, "necessity", "similarity"),
-            "necessity_minus_readout": own["similarity"] - self.values(READOUT, "necessity", "similarity"),
-            "rival_necessity": own["rival"],
-            "specificity": own["similarity"] - own["rival"],
-            "response_necessity": own["response"],
+            "necessity": similarity,
+            "necessity_minus_random": similarity - self.values(RANDOM),
+            "necessity_minus_moved": similarity - self.values(MOVED),
+            "necessity_minus_readout": similarity - readout,
+            "rival_necessity": rival,
+            "specificity": similarity - rival,
+            "response_necessity": response,
+            "specificity_minus_readout": (similarity - rival) - (readout - self.values(READOUT, question="rival")),
+            "sufficiency": kept,
+            "sufficiency_minus_random": kept - self.values(RANDOM, "sufficiency"),
+            **{f"necessity_area_{area:g}": self.values(row, area=area) for area in (0.05, 0.2)},
+            **{f"necessity_{fill}": self.values(row, fills=[fill]) for fill in (*FILLS, "inpaint")},
+            **{f"necessity_twin_{name}": self.values(row, twins=[name]) for name in self.twins},
+            "right_photograph": np.array([_right_cell(trial, row) for trial in self.trials]),
         }
-        readout = [self.values(READOUT, "necessity", q) for q in ("similarity", "rival")]
-        found["specificity_minus_readout"] = found["specificity"] - (readout[0] - readout[1])
-        kept = self.values(row, "sufficiency", "similarity")
-        found["sufficiency"] = kept
-        found["sufficiency_minus_random"] = kept - self.values(RANDOM, "sufficiency", "similarity")
-        found |= {f"necessity_area_{area:g}": self.values(row, "necessity", "similarity", area=area)
-                  for area in (0.05, 0.2)}  # fmt: skip
-        found |= {f"necessity_{fill}": self.values(row, "necessity", "similarity", fills=[fill])
-                  for fill in (*FILLS, "inpaint")}  # fmt: skip
-        found |= {f"necessity_twin_{name}": self.values(row, "necessity", "similarity", twins=[name])
-                  for name in self.twins}  # fmt: skip
         return {name: values for name, values in found.items() if np.isfinite(values).any()}
+
+
+def _right_cell(trial: Content, row: Name) -> float:
+    """Of a composite: how much of the row's hottest area is in the right photograph; NaN if it is not known."""
+    return next((float(share) for *name, share in trial.get("right_cell", []) if tuple(name) == row), float("nan"))
 
 
 def results_of(table: Table, condition: str, unit: str) -> list[Result]:
     """Means over trials with intervals: `unit` says what is drawn, "pairs", "groups" or "categories"."""
     found = []
     for row in table.rows:
-        columns = table.columns(row) | _extra(table, row)
-        for metric, values in columns.items():
+        for metric, values in table.columns(row).items():
             there = np.isfinite(values)
             trials = [trial for trial, is_there in zip(table.trials, there, strict=True) if is_there]
             mean, low, high, n = summary(values[there], trials, unit)
@@ -117,13 +118,6 @@ def summary(values: np.ndarray, trials: Sequence[Content], unit: str) -> tuple[f
         values = np.array([values[names == name].mean() for name in dict.fromkeys(names.tolist())])
     low, high = bootstrap_interval(values)
     return float(values.mean()), low, high, len(values)
-
-
-def _extra(table: Table, row: Name) -> dict[str, np.ndarray]:
-    """Of composites: how often the hottest area is in the right photograph."""
-    shares = [{tuple(each[:2]): float(each[2]) for each in trial.get("right_cell", [])} for trial in table.trials]
-    values = np.array([share.get(row, np.nan) for share in shares])
-    return {"right_photograph": values} if np.isfinite(values).any() else {}
 
 
 def rank_correlations(truth: np.ndarray, scores: np.ndarray, seed: int = 0) -> tuple[float, float, float, float]:

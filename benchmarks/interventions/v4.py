@@ -9,12 +9,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from benchmarks.common.methods import Problem
 from benchmarks.common.results import Content
-from benchmarks.interventions.photographs import best_and_least
-from benchmarks.interventions.rows import heats_of, methods_of
-from benchmarks.interventions.scanned import Scanned, scan
-from benchmarks.interventions.trials import make_judge, play
+from benchmarks.interventions.scanned import Scanned, play_images, scan
 from captum_shared.readout.fitting import pearson
 from captum_shared.recording import Recording
 from captum_shared.selection import find_drivers
@@ -39,47 +35,34 @@ class V4Setting:
     seed: int
 
 
-@dataclass(frozen=True)
-class V4World:
-    """Stimuli, responses, halves, and each neuron's readout (K, D) by half A, with its correlation on half B."""
-
-    scanned: Scanned
-    recording: Recording
-    half: np.ndarray
-
-
 @lru_cache(maxsize=1)
-def open_v4(setting: V4Setting) -> V4World:
+def open_v4(setting: V4Setting) -> tuple[Recording, Scanned]:
     """The recording, and one pass of the network over its stimuli."""
     recording = Recording.load(Path(setting.recording))
-    scanned = scan(setting.model, setting.weights, setting.layers, setting.pool, recording.stimuli)
-    half = np.random.default_rng(setting.seed).permutation(recording.n_stimuli) % 2
-    return V4World(scanned, recording, half)
+    return recording, scan(setting.model, setting.weights, setting.layers, setting.pool, recording.stimuli)
 
 
 def play_neuron(setting: V4Setting, k: int) -> Content:
     """The strongest pairs of a neuron; none if it is predicted badly."""
-    world = open_v4(setting)
-    scanned, responses = world.scanned, np.nan_to_num(world.recording.mean_responses[k])
-    halves, categories = [np.flatnonzero(world.half == side) for side in (0, 1)], np.array(world.recording.categories)
+    recording, scanned = open_v4(setting)
+    responses, categories = np.nan_to_num(recording.mean_responses[k]), np.array(recording.categories)
+    half = np.random.default_rng(setting.seed).permutation(recording.n_stimuli) % 2
+    halves = [np.flatnonzero(half == side) for side in (0, 1)]
     own = scanned.twin("map", 0, halves[0], responses)
     z = own.encode(scanned.latents)
     r = _correlation(z[halves[1]] @ own.weight, responses[halves[1]])
     if not r >= LEAST_R:
         return {"trials": [], "twins": [], "r": r}
-    twins = [scanned.twin(layer, i, halves[1], responses) for i, layer in enumerate(scanned.layers)]
+    twins = [scanned.twin(layer, i, halves[1], responses) for i, layer in enumerate(scanned.scanner.layers)]
     tuned = category_d_primes(responses[None], categories)
     member = categories == preferred_categories(tuned, None, 1)[0]
     predicted = (z @ own.weight).numpy()
     drivers = find_drivers(responses, member, predicted=predicted, threshold=THRESHOLD, top=setting.pairs)
-    neuron, methods, trials = scanned.neuron(own), methods_of(), []
-    for image in drivers.outside if len(drivers.candidates) > 1 else ():
-        reference, rival = best_and_least(z, int(image), drivers.candidates, own)
-        seed = setting.seed + 1000 * k + int(image)
-        stranger = int(np.random.default_rng(seed).choice(np.flatnonzero(~member)))
-        problem = Problem(scanned.image(image), scanned.image(reference), scanned.image(stranger))
-        judge = make_judge(scanned.scanner, twins, *(scanned.latents[[place]] for place in (reference, rival)))
-        trials.append({"group": str(k), **play(heats_of(methods, neuron, problem), problem.x[0], judge, seed)})
+    drawn = []
+    for image in drivers.outside.tolist() if len(drivers.candidates) > 1 else ():
+        seed = setting.seed + 1000 * k + image
+        drawn.append((image, int(np.random.default_rng(seed).choice(np.flatnonzero(~member))), seed))
+    trials = [{"group": str(k), **trial} for trial in play_images(scanned, own, twins, drivers.candidates, drawn)]
     held_out = {
         t.name: _correlation(t.encode(scanned.latents[halves[0]]) @ t.weight, responses[halves[0]]) for t in twins
     }

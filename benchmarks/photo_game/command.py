@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -28,18 +27,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.common.intervals import category_interval
-from benchmarks.common.photographs import load_photograph
 from benchmarks.common.results import Result, axis_table, finish, markdown_table, plot_bars, write_long, write_table
 from benchmarks.photo_game.composites import Composite, draw_both_swaps, draw_pair_grid
 from benchmarks.photo_game.neurons import FOLDS, Knowledge, Photographs, check_categories, driving, learn, make_folds
 from benchmarks.photo_game.pixels import METHOD, pixel_rows, play_pixels
-from benchmarks.photo_game.play import CONDITIONS, GRID_CONDITIONS, Condition, play
+from benchmarks.photo_game.play import CONDITIONS, GRID_CONDITIONS, play
 from benchmarks.photo_game.rows import LAYER, Row, grid_rows, rows
 from benchmarks.photo_game.scoring import Scores
-from benchmarks.photo_game.splits import SPLITS, Split, enter, looks, read_split
+from benchmarks.photo_game.splits import SPLITS, Split, enter, looks, photographs_of, read_split
 from captum_shared.encoder import LatentEncoder, load_encoder
 from captum_shared.encoder.identity import ImageTransform
+from captum_shared.encoder.images import device_of
 from captum_shared.files import output_folder
+from captum_shared.images import open_rgb
 from captum_shared.labels import read_labels
 from captum_shared.workers import Task, Workers
 
@@ -66,20 +66,8 @@ COMPARED = ("product", "dot", "moments of all latents, contrast 0.5")
 """Rows that the default of `moment_rule` is compared with, composite by composite."""
 
 
-@dataclass(frozen=True)
-class Game:
-    """Composites of one kind."""
-
-    name: str
-    composites: list[Composite]
-
-    @property
-    def categories(self) -> list[tuple[str, ...]]:
-        return [composite.categories for composite in self.composites]
-
-    def first(self, n: int, few: int) -> Game:
-        """The first few of every `n` composites, those of one pair of categories."""
-        return Game(self.name, [c for k, c in enumerate(self.composites) if k % n < few])
+Games = dict[str, list[Composite]]
+"""The composites of each game."""
 
 
 def run(
@@ -97,15 +85,14 @@ def run(
     encoder, transform = load_encoder(model, layer, pool if pool > 1 else "avg", weights, image_size=image_size)
     encoder = encoder.to(device).eval().requires_grad_(False)
     paths, names = read_labels(images, labels)
-    chosen = read_split(split) if categories is None else _everything(categories, paths)
-    lists = [chosen.categories] if categories is None else [word.split(",") for word in categories]
-    keep = [k for k, path in enumerate(paths) if path.name in chosen.seen]
-    paths, labelled = [paths[k] for k in keep], np.array([names[k] for k in keep])
-    played = np.array([path.name in chosen.played for path in paths])
+    every = frozenset(path.name for path in paths)
+    chosen = read_split(split) if categories is None else Split((), every, every)
+    lists = [chosen.categories] if categories is None else [tuple(word.split(",")) for word in categories]
+    paths, labelled, played = photographs_of(chosen, paths, names)
     for own in lists:
         check_categories(own, labelled[played])
     fold = make_folds(labelled, played, np.random.default_rng(seed))
-    maps = feature_maps(encoder, paths, transform, batch_size, device, progress)
+    maps = feature_maps(encoder, paths, transform, batch_size, progress)
     photographs = Photographs(paths, labelled, maps, played, fold, pool)
     table = rows() if pool == 1 else grid_rows()
     known, games = _prepare(photographs, lists, n, others, seed)
@@ -114,17 +101,17 @@ def run(
     conditions = [c for c in named if (c.name in QUICK if quick else c.gallery is None or c.gallery < size)]
     results = []
     with Workers() as workers:
-        shared = workers.share((games, photographs, known, table))
-        jobs = [(condition, k) for condition in conditions for k in range(len(games))]
-        tasks = [Task.of(f"{c.name}, {games[k].name}", _play, shared, (c, k, seed)) for c, k in jobs]
-        played = tqdm(workers.in_order(tasks), "conditions", len(tasks), disable=not progress)
-        for (condition, k), scores_of in zip(jobs, played, strict=True):
-            for image, scores in scores_of.items():
-                results += _summarise(games[k], condition.name, image, table, scores)
-    for game in games if n_pixels else ():
-        few, pixels = game.first(n, n_pixels), pixel_rows(table)
-        found = play_pixels(few.composites, photographs, known, pixels, (encoder, transform), seed)
-        results += [r for image, scores in found.items() for r in _summarise(few, "native", image, pixels, scores)]
+        shared = {name: workers.share(composites) for name, composites in games.items()}
+        told = workers.share(photographs), workers.share(known), table
+        jobs = [(condition, name) for condition in conditions for name in games]
+        tasks = [Task.of(f"{c.name}, {name}", play, shared[name], *told, c, seed) for c, name in jobs]
+        found = tqdm(workers.in_order(tasks), "conditions", len(tasks), disable=not progress)
+        for (condition, name), scores in zip(jobs, found, strict=True):
+            results += _summarise(name, games[name], condition.name, table, scores)
+    for name, composites in games.items() if n_pixels else ():
+        few, pixels = [c for k, c in enumerate(composites) if k % n < n_pixels], pixel_rows(table)
+        fine = play_pixels(few, photographs, known, pixels, (encoder, transform), seed)
+        results += _summarise(name, few, "native", pixels, fine)
     place = layer if pool == 1 else f"{layer} {pool}x{pool}"
     if categories is None:
         enter(split, [" ".join(row.name).strip() for row in table], (model, place, seed, n))
@@ -133,20 +120,9 @@ def run(
     return results
 
 
-Prepared = tuple[list[Game], Photographs, list[Knowledge], list[Row]]
-"""Games, what they are played with, and rows: the same for all conditions."""
-
-
-def _play(prepared: Prepared, job: tuple[Condition, int, int]) -> dict[str, Scores]:
-    """One game in one condition."""
-    games, photographs, known, table = prepared
-    condition, k, seed = job
-    return play(games[k].composites, photographs, known, table, condition, seed)
-
-
 def _prepare(
     photographs: Photographs, lists: Sequence[Sequence[str]], n: int, others: str | None, seed: int
-) -> tuple[list[Knowledge], list[Game]]:
+) -> tuple[list[Knowledge], Games]:
     """What is known outside each fold, and `n` composites of each pair of categories in each game."""
     names = list(dict.fromkeys(name for own in lists for name in own))
     neurons = [driving(*own) for size in (1, 2) for own in combinations(names, size)]
@@ -154,43 +130,35 @@ def _prepare(
     random = np.random.default_rng(seed)
     grid = [c for own in lists for c in draw_pair_grid(own, n, photographs, known, random, others)]
     both = [c for own in lists if len(own) > 3 for c in draw_both_swaps(own, n, photographs, known, random)]
-    return known, [Game("pair_grid", grid)] + [Game("both_swaps", both)] * bool(both)
-
-
-def _everything(words: Sequence[str], paths: Sequence[Path]) -> Split:
-    files = frozenset(path.name for path in paths)
-    return Split(tuple(name for word in words for name in word.split(",")), files, files)
+    return known, {"pair_grid": grid} | ({"both_swaps": both} if both else {})
 
 
 @torch.no_grad()
 def feature_maps(
-    encoder: LatentEncoder,
-    paths: Sequence[Path],
-    transform: ImageTransform,
-    batch_size: int,
-    device: str,
-    progress: bool,
+    encoder: LatentEncoder, paths: Sequence[Path], transform: ImageTransform, batch_size: int, progress: bool
 ) -> Tensor:
     """Feature maps of all photographs, (n, K, h, w) in half precision."""
-    maps = []
+    maps, device = [], device_of(encoder, None)
     for start in tqdm(range(0, len(paths), batch_size), "photographs", disable=not progress):
-        batch = [load_photograph(path, transform) for path in paths[start : start + batch_size]]
+        batch = [transform(open_rgb(path)) for path in paths[start : start + batch_size]]
         maps.append(encoder.feature_map(torch.stack(batch).to(device)).cpu().half())
     return torch.cat(maps)
 
 
-def _summarise(game: Game, condition: str, image: str, table: Sequence[Row], scores: Scores) -> list[Result]:
+def _summarise(
+    game: str, composites: Sequence[Composite], condition: str, table: Sequence[Row], found: dict[str, Scores]
+) -> list[Result]:
     """Means over composites, and of differences between rows, with intervals from a bootstrap over categories."""
     place = {row.name: k for k, row in enumerate(table)}
     against = [(LAYER, rule) for rule in COMPARED if {(LAYER, rule), (LAYER, MOMENTS)} <= place.keys()]
     names = [row.name for row in table] + [(DIFFERENCE, f"{MOMENTS}, minus {rule}") for _, rule in against]
     results = []
-    for metric, values in scores.items():
+    for image, metric, values in [(image, *one) for image, scores in found.items() for one in scores.items()]:
         gains = [values[place[LAYER, MOMENTS]] - values[place[row]] for row in against]
         both = np.concatenate([values, *(gain[None] for gain in gains)])
-        lows, highs = category_interval(both, game.categories)
+        lows, highs = category_interval(both, [composite.categories for composite in composites])
         results += [
-            Result(game.name, condition, *name, image, metric, float(mean), float(low), float(high), both.shape[1])
+            Result(game, condition, *name, image, metric, float(mean), float(low), float(high), both.shape[1])
             for name, mean, low, high in zip(names, both.mean(1), lows, highs, strict=True)
         ]
     return results

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.common.photographs import load_photograph
 from benchmarks.photo_game.neurons import FOLDS, Driving, Knowledge, Photographs, driving
 from captum_shared.encoder.identity import ImageTransform
+from captum_shared.images import open_rgb
 from captum_shared.matcher import ReferenceMatcher
 
 REFERENCES = 5
@@ -78,19 +78,16 @@ def draw_pair_grid(
 ) -> list[Composite]:  # fmt: skip
     """`n` composites of each pair of categories, the folds taking turns; references are the nearest for the neuron."""
     names, composites = photographs.categories, []
-    for pair in combinations(categories, 2):
-        other = (names == others) if others else ~np.isin(names, pair)
-        for k in range(n):
-            fold = k % FOLDS
-            here = photographs.played & (photographs.fold == fold)
-            if (other & here).sum() < 2:
-                raise ValueError(f"composites need two other photographs in each fold, got {(other & here).sum()}")
-            rest = rng.choice(np.flatnonzero(other & here), 2, replace=False)
-            tiles = np.array([*_one_of_each(pair, here, names, rng), *rest])
-            cells = rng.permutation(4)
-            z = known[fold].standardized(photographs.put_together(tiles[np.argsort(cells)].reshape(2, 2)))
-            nearest = [_nearest(known[fold], driving(*pair), name, names, z) for name in pair]
-            composites.append(Composite(pair, fold, tiles, cells, np.stack(nearest)[..., None]))
+    for pair, fold, here in _rounds(categories, n, photographs):
+        other = np.flatnonzero(here & ((names == others) if others else ~np.isin(names, pair)))
+        if len(other) < 2:
+            raise ValueError(f"composites need two other photographs in each fold, got {len(other)}")
+        rest = rng.choice(other, 2, replace=False)
+        tiles = np.array([*_one_of_each(pair, here, names, rng), *rest])
+        cells = rng.permutation(4)
+        z = known[fold].standardized(photographs.put_together(tiles[np.argsort(cells)].reshape(2, 2)))
+        nearest = [_nearest(known[fold], driving(*pair), name, names, z) for name in pair]
+        composites.append(Composite(pair, fold, tiles, cells, np.stack(nearest)[..., None]))
     return composites
 
 
@@ -99,16 +96,22 @@ def draw_both_swaps(
 ) -> list[Composite]:
     """`n` composites for each pair P and Q, with D and N drawn from the other categories."""
     names, composites = photographs.categories, []
-    for pair in combinations(categories, 2):
+    for pair, fold, here in _rounds(categories, n, photographs):
         rest = [name for name in categories if name not in pair]
-        for k in range(n):
-            fold = k % FOLDS
-            four = (*pair, *(str(name) for name in rng.choice(rest, 2, replace=False)))
-            here = photographs.played & (photographs.fold == fold)
-            tiles = np.array(_one_of_each(four, here, names, rng))
-            families = [_beside(known[fold], four, name, names, rng) for name in pair]
-            composites.append(Composite(four, fold, tiles, rng.permutation(4), np.stack(families)))
+        four = (*pair, *(str(name) for name in rng.choice(rest, 2, replace=False)))
+        tiles = np.array(_one_of_each(four, here, names, rng))
+        families = [_beside(known[fold], four, name, names, rng) for name in pair]
+        composites.append(Composite(four, fold, tiles, rng.permutation(4), np.stack(families)))
     return composites
+
+
+def _rounds(
+    categories: Sequence[str], n: int, photographs: Photographs
+) -> Iterator[tuple[tuple[str, str], int, np.ndarray]]:
+    """Each pair of categories `n` times, the folds taking turns, with the photographs that are played in the fold."""
+    for pair in combinations(categories, 2):
+        for k in range(n):
+            yield pair, k % FOLDS, photographs.played & (photographs.fold == k % FOLDS)
 
 
 def _one_of_each(wanted: Sequence[str], here: np.ndarray, names: np.ndarray, rng: np.random.Generator) -> list[int]:
@@ -135,5 +138,5 @@ def _beside(
 
 def compose(composite: Composite, paths: Sequence[Path], transform: ImageTransform) -> Tensor:
     """The composite as an image (1, 3, 2 H, 2 W), each photograph transformed for itself."""
-    cells = [load_photograph(paths[tile], transform) for tile in composite.square.ravel()]
+    cells = [transform(open_rgb(paths[tile])) for tile in composite.square.ravel()]
     return torch.cat([torch.cat(cells[:2], dim=2), torch.cat(cells[2:], dim=2)], dim=1)[None]

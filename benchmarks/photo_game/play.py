@@ -107,12 +107,11 @@ def constants_of(
         several, one = (
             frame.pairs(composites, question, n, exchanged=condition.exchanged) for n in (condition.references, 1)
         )
-        # The composite as the image; then as the reference of what was its own: `exchanged` puts it second.
-        for images, of, pairs in (
-            (query, Row.of_image, several),
-            (reference, Row.of_reference, one.exchanged()),
+        second = one.exchanged()  # the composite as the reference of what was its own
+        for images, pairs, found in (
+            (query, several, [row.constants(several) for row in rows]),
+            (reference, second, [row.of_reference(second) for row in rows]),
         ):
-            found = [of(row, pairs) for row in rows]
             offsets = torch.stack([row.offset(pairs, c) for row, c in zip(rows, found, strict=True)])
             constants = torch.stack(found) if turn is None else turned(torch.stack(found), turn.T, cells)
             images.append(torch.cat([constants, offsets], dim=-1).float())

@@ -92,9 +92,6 @@ class Row:
     def name(self) -> tuple[str, str]:
         return self.method, self.rule
 
-    def of_image(self, pairs: Pairs) -> Tensor:
-        return self.constants(pairs)
-
     def of_reference(self, pairs: Pairs) -> Tensor:
         """Constants for the maps of the references."""
         return self.constants(pairs) if self.common else (self.of_second or self.constants)(pairs.exchanged())
@@ -200,12 +197,7 @@ def rows() -> list[Row]:
         Row(LAYER, "matched, each from the other", _rule("matched")),
         Row(LAYER, "matched, categories known", _categories_known, common=True),
         Row(LAYER, "dot", _dot("mean"), origin="mean"),
-        Row(
-            LAYER,
-            "dot, from the drivers",
-            lambda p: shared_weights(p.z, p.z_ref, p.weight, "dot", p.strongest),
-            origin="strongest",
-        ),
+        Row(LAYER, "dot, from the drivers", _dot("strongest"), origin="strongest"),
         *(_moments_row(contrast) for contrast in (0.0, 0.5, 1.0)),
         *(_moments_row(0.5, ridges) for ridges in CANDIDATES),
         Row(LAYER, "moments, contrast 0.5, one constant", _moments(0.5), common=True, origin="mean"),

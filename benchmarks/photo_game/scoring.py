@@ -15,7 +15,7 @@ QUESTIONS = ((0, 0), (0, 1), (1, 0))
 """(neuron, references): neuron A with the references of P, then of Q; neuron B with those of P, all of which hold D."""
 
 
-def heat_in_tiles(maps: Tensor, cells: Tensor, smoothing: float = SMOOTHING) -> np.ndarray:
+def heat_in_tiles(maps: Tensor, cells: Tensor) -> np.ndarray:
     """Heat as `captum_shared.display_heat` makes it of a composite's map, put back into the order of the tiles.
 
     Parameters
@@ -35,7 +35,7 @@ def heat_in_tiles(maps: Tensor, cells: Tensor, smoothing: float = SMOOTHING) -> 
     place = cells.argsort(1)[None, :, :, None, None]
     square = maps.gather(2, place.expand_as(maps)).reshape(r, b, 2, 2, h, w)
     square = square.permute(0, 1, 2, 4, 3, 5).reshape(r, b, 2 * h, 2 * w)
-    sigma = smoothing * max(2 * h, 2 * w)
+    sigma = SMOOTHING * max(2 * h, 2 * w)
     smooth = torch.from_numpy(gaussian_filter(square.numpy(), (0, 0, sigma, sigma), mode="reflect")).clamp(min=0)
     parts = smooth.reshape(r, b, 2, h, 2, w).permute(0, 1, 2, 4, 3, 5).reshape(r, b, 4, h * w)
     return parts.gather(2, cells[None, :, :, None].expand_as(parts)).numpy()

@@ -13,6 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from benchmarks.common.results import markdown
+
 SPLITS = ("tuning", "validation", "held_out")
 FILE, LEDGER = Path(__file__).parent / "splits.json", Path(__file__).parent / "ledger.csv"
 HEADER = ("date", "split", "model", "layer", "seed", "composites", "new_rows", "rows")
@@ -43,15 +47,23 @@ def read_split(name: str) -> Split:
     return Split(tuple(own["categories"]), frozenset(own["photographs"]), frozenset(files))
 
 
-def enter(split: str, rows: Sequence[str], about: tuple[str, str, int, int], path: Path | None = None) -> None:
+def photographs_of(
+    split: Split, paths: Sequence[Path], names: Sequence[str]
+) -> tuple[list[Path], np.ndarray, np.ndarray]:
+    """Photographs that a split may see, with their categories, and whether they are played."""
+    keep = [k for k, path in enumerate(paths) if path.name in split.seen]
+    played = np.array([paths[k].name in split.played for k in keep])
+    return [paths[k] for k in keep], np.array([names[k] for k in keep]), played
+
+
+def enter(split: str, rows: Sequence[str], about: tuple[str, str, int, int]) -> None:
     """Add a look at a split to the ledger, counting the rows that had never been played there before.
 
     `about` is what was played: model, layer, seed and composites of each pair.
     """
-    path = path or LEDGER
-    earlier = {row for line in read_ledger(path) if line["split"] == split for row in line["rows"].split("; ")}
-    fresh = not path.is_file()
-    with path.open("a", newline="") as file:
+    earlier = {row for line in read_ledger() if line["split"] == split for row in line["rows"].split("; ")}
+    fresh = not LEDGER.is_file()
+    with LEDGER.open("a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         if fresh:
             writer.writerow(HEADER)
@@ -59,19 +71,17 @@ def enter(split: str, rows: Sequence[str], about: tuple[str, str, int, int], pat
         writer.writerow((today, split, *about, new, "; ".join(rows)))
 
 
-def read_ledger(path: Path | None = None) -> list[dict[str, str]]:
+def read_ledger() -> list[dict[str, str]]:
     """The lines of the ledger; none if there is none yet."""
-    path = path or LEDGER
-    if not path.is_file():
+    if not LEDGER.is_file():
         return []
-    with path.open(newline="") as file:
+    with LEDGER.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def looks(path: Path | None = None) -> str:
+def looks() -> str:
     """How often each split was looked at, and with how many different rows, as a Markdown table."""
-    lines = ["| split | games played | different rows |", "|---|---|---|"]
-    for split in SPLITS:
-        own = [line for line in read_ledger(path) if line["split"] == split]
-        lines.append(f"| {split} | {len(own)} | {sum(int(line['new_rows']) for line in own)} |")
-    return "\n".join(lines)
+    ledger = read_ledger()
+    own = {split: [int(line["new_rows"]) for line in ledger if line["split"] == split] for split in SPLITS}
+    rows = [(split, len(new), sum(new)) for split, new in own.items()]
+    return markdown(["split", "games played", "different rows"], rows)

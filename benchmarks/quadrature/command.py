@@ -23,12 +23,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.common.photographs import load_photograph
 from benchmarks.common.results import finish
 from benchmarks.quadrature.rules import FINE, RULES, Array, Recorded, Rule, bisected, graded_grid, rescaled
 from captum_shared.attribution import quadrature
 from captum_shared.encoder import LatentEncoder, encode_images, load_encoder
 from captum_shared.files import output_folder, write_csv, write_figure, write_json
+from captum_shared.images import open_rgb
 from captum_shared.labels import read_labels
 from captum_shared.readout import fit_readout
 from captum_shared.selection import find_drivers, find_pairs
@@ -108,7 +108,7 @@ def category_pairs(
         chosen = find_pairs(latents, drivers, weight)
         for i, j in zip(chosen.images, chosen.references[:, 0], strict=True):
             shared = shared_weights(latents[i : i + 1], latents[j : j + 1], weight)
-            found += [Explained(paths[k].name, load_photograph(paths[k], transform)[None], shared) for k in (i, j)]
+            found += [Explained(paths[k].name, transform(open_rgb(paths[k]))[None], shared) for k in (i, j)]
     return found
 
 

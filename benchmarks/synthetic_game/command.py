@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -16,22 +17,14 @@ from pathlib import Path
 import torch
 
 from benchmarks.common.jobs import kept_results
-from benchmarks.common.methods import (
-    GRID_ROWS,
-    RULE_ROWS,
-    Method,
-    Neuron,
-    layer_methods,
-    null_methods,
-    pixel_methods,
-    readout_methods,
-)
+from benchmarks.common.methods import GRID_ROWS, RULE_ROWS, Method, Neuron, all_methods, layer_methods
 from benchmarks.common.results import (
     Content,
     Result,
     ResultStore,
     axis_table,
     finish,
+    markdown,
     markdown_table,
     plot_axis,
     plot_bars,
@@ -105,11 +98,11 @@ def methods_of(setting: Setting) -> list[Method]:
     """All, those of every rule, or the few of the axes."""
     if setting.methods == "grid":
         return layer_methods((*RULE_ROWS, *GRID_ROWS))
-    methods = pixel_methods() + layer_methods() + readout_methods() + null_methods()
+    known = all_methods()
     if setting.methods == "all":
-        return methods
-    rules = layer_methods() if setting.methods == "rules" else []
-    return rules + [m for m in methods if (m.method, m.rule) in FEW_ROWS and m.name not in {r.name for r in rules}]
+        return list(known.values())
+    rules = [("LayerParallelBackprop", rule) for rule in RULE_ROWS if setting.methods == "rules"]
+    return [known[row] for row in dict.fromkeys([*rules, *(row for row in known if row in FEW_ROWS)])]
 
 
 def _condition(setting: Setting) -> str:
@@ -149,15 +142,11 @@ def _explain(row: Method, neuron: Neuron, case: Case) -> Scores:
 
 def _figures(condition: str, results: Sequence[Content]) -> list[Result]:
     counted = [result for result in results if result["rows"]]
-    if not counted:
-        return []
-    return [
-        figure
-        for method, rule in counted[0]["rows"]
-        for figure in summarise(
-            GAME, condition, (method, rule), [own["scores"][f"{method} {rule}".strip()] for own in counted]
-        )
-    ]
+    figures = []
+    for method, rule in counted[0]["rows"] if counted else ():
+        scores = [result["scores"][f"{method} {rule}".strip()] for result in counted]
+        figures += summarise(GAME, condition, (method, rule), scores)
+    return figures
 
 
 def _write(folder: Path, figures: list[Result], results: dict[str, list[Content]]) -> None:
@@ -166,15 +155,15 @@ def _write(folder: Path, figures: list[Result], results: dict[str, list[Content]
             for reason, n in result["admission"].items()]  # fmt: skip
     write_csv(folder / "admission.csv", ("condition", "neuron", "outcome", "pairs"), rows)
     maps = [result for result in figures if result.method != METHOD]
-    sections = [
-        (
-            f"{condition}, {image}",
-            f"{_neurons(results[condition])}\n\n{markdown_table(maps, condition, metrics, image)}",
-        )
-        for condition in results
-        if condition.endswith(": base") or ": grid" in condition
-        for image, metrics in (("query", METRICS), ("reference", METRICS[-4:]))
-    ]
+    sections = []
+    for condition, own in results.items():
+        if condition.endswith(": base") or ": grid" in condition:
+            n = sum(bool(result["rows"]) for result in own)
+            note = f"{n} neurons; means with 95 % intervals over neurons."
+            for image, metrics in (("query", METRICS), ("reference", METRICS[-4:])):
+                sections.append(
+                    (f"{condition}, {image}", f"{note}\n\n{markdown_table(maps, condition, metrics, image)}")
+                )
     corresponding = [result for result in figures if result.method == METHOD]
     sections += [
         (f"Correspondence, {condition}", markdown_table(corresponding, condition, CORRESPONDENCE))
@@ -194,22 +183,18 @@ def _write(folder: Path, figures: list[Result], results: dict[str, list[Content]
     plot_axis(folder / "weight_ratio.png", figures, ratios, FEW_ROWS, SWAPS[0], "weight ratio Q/P (planted network)")
 
 
-def _neurons(results: Sequence[Content]) -> str:
-    return f"{sum(bool(result['rows']) for result in results)} neurons; means with 95 % intervals over neurons."
-
-
 def _admission_table(results: dict[str, list[Content]]) -> str:
-    lines = ["| condition | neurons with cases | tried | admitted | rejected for |", "|---|---|---|---|---|"]
+    rows = []
     for name, own in results.items():
-        total: dict[str, int] = {}
+        total: Counter[str] = Counter()
         for result in own:
-            for outcome, n in result["admission"].items():
-                total[outcome] = total.get(outcome, 0) + n
+            total.update(result["admission"])
         tried, admitted = total.pop("tried"), total.pop("admitted")
-        reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(total.items(), key=lambda item: -item[1]))
+        reasons = ", ".join(f"{reason} {n}" for reason, n in total.most_common())
         with_cases = sum(bool(result["rows"]) for result in own)
-        lines.append(f"| {name} | {with_cases} of {len(own)} | {tried} | {admitted} | {reasons} |")
-    return "\n".join(lines) + "\n\nA pair may fail for several reasons."
+        rows.append((name, f"{with_cases} of {len(own)}", tried, admitted, reasons))
+    header = ["condition", "neurons with cases", "tried", "admitted", "rejected for"]
+    return f"{markdown(header, rows)}\n\nA pair may fail for several reasons."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -78,10 +78,8 @@ class Setting:
 
 def settings(cells: int = 1) -> list[Setting]:
     """All conditions: both networks as they are, then one axis at a time; or those of latents that are a grid."""
-    return _grid_settings(cells) if cells > 1 else _settings()
-
-
-def _grid_settings(cells: int) -> list[Setting]:
+    if cells == 1:
+        return _settings()
     grid, turned = f"grid {cells}x{cells}", ", rotation 90 degrees"
     kept = PairCondition(position="same")
     return [
@@ -132,13 +130,12 @@ def make_neuron(
 
     The random numbers depend on the seed and the index only: conditions differ in what they vary, not in the draw.
     """
-    drawn = _draw(replace(setting, name="", degrees=0.0, ceiling=None, methods=""), index, n_cases, seed)
+    plain = replace(setting, name="", degrees=0.0, ceiling=None, methods="")
+    latents, weights, pairs, counts = _draw(plain, index, n_cases, seed)
     encoder, _ = _network(setting)
-    latents = drawn.latents
-    weights = torch.stack([drawn.weight, *drawn.other_weights])
     if setting.ceiling is not None:
-        weights = _refitted(latents, weights, setting.ceiling, np.random.default_rng([seed, index, 3]))
-    weights = torch.cat([weights, drawn.stranger[None]])
+        refitted = _refitted(latents, weights[:-1], setting.ceiling, np.random.default_rng([seed, index, 3]))
+        weights = torch.cat([refitted, weights[-1:]])
     if setting.degrees:
         cells = setting.cells**2  # the channels turn, in each cell alike
         rotation = basis_rotation(latents.shape[1] // cells, setting.degrees, seed=index)
@@ -147,32 +144,25 @@ def make_neuron(
         latents, weights = latents @ rotation.T, weights @ rotation.T
     weight, *others, stranger = weights.to(device)
     random = randomised(encoder, seed + index)
-    layer = encoder.model.get_submodule(encoder.layer)
-    neuron = Neuron(encoder.to(device), layer, weight, stranger, latents.to(device), random.to(device), BASELINE)
+    neuron = Neuron(encoder.to(device), weight, stranger, latents.to(device), random.to(device), BASELINE)
     others = [replace(neuron, weight=own) for own in others]
-    cases = _cases(drawn.pairs, others, np.random.default_rng([seed, index, 4]), device)
-    return neuron, cases, drawn.counts
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """What rotations and refitted readouts have in common with the neuron as it is."""
-
-    latents: Tensor
-    weight: Tensor
-    other_weights: list[Tensor]
-    stranger: Tensor
-    pairs: list[FactorialPair]
-    counts: AdmissionCounts
+    return neuron, _cases(pairs, others, np.random.default_rng([seed, index, 4]), device), counts
 
 
 @lru_cache(maxsize=256)
-def _draw(setting: Setting, index: int, n_cases: int, seed: int) -> _Drawn:
+def _draw(
+    setting: Setting, index: int, n_cases: int, seed: int
+) -> tuple[Tensor, Tensor, list[FactorialPair], AdmissionCounts]:
+    """What rotations and refitted readouts have in common with the neuron as it is.
+
+    Latents of the gallery; readouts of the neuron, of the other one of each pair, and of one that is driven by two
+    further kinds; the admitted pairs and their counts.
+    """
     rng = np.random.default_rng([seed, index])
     p, q, r, s = (str(kind) for kind in rng.permutation(DRIVING_KINDS[setting.network])[:4])
     encoder, kinds = _network(setting)
     plain = replace(setting, ratio=1.0, condition=PairCondition(clutter=setting.condition.clutter))
-    latents, presence = _gallery(plain, (p, q), index, seed, GALLERY)
+    latents, presence = _gallery(plain, (p, q), index, seed)
     gains = _gains(latents, presence, setting)
     weight = _readout({p: 1.0, q: setting.ratio}, gains, setting)
 
@@ -182,12 +172,12 @@ def _draw(setting: Setting, index: int, n_cases: int, seed: int) -> _Drawn:
     def other(pair: FactorialPair) -> Tensor:
         return _readout({pair.d: 1.0, pair.n: 1.0}, gains, setting)
 
-    limits = _thresholds(setting)
-    pairs, counts = admitted_pairs(draw, n_cases, encoder, weight, other_weight=other, thresholds=limits,
-                                   by_similarity=setting.by_similarity, max_tries=MAX_TRIES)  # fmt: skip
-    return _Drawn(
-        latents, weight, [other(pair) for pair in pairs], _readout({r: 1.0, s: 1.0}, gains, setting), pairs, counts
-    )
+    pairs, counts = admitted_pairs(
+        draw, n_cases, encoder, weight, other_weight=other, thresholds=_thresholds(setting),
+        by_similarity=setting.by_similarity, max_tries=MAX_TRIES,
+    )  # fmt: skip
+    weights = [weight, *(other(pair) for pair in pairs), _readout({r: 1.0, s: 1.0}, gains, setting)]
+    return latents, torch.stack(weights), pairs, counts
 
 
 def _network(setting: Setting) -> tuple[LatentEncoder, Sequence[str]]:
@@ -204,15 +194,15 @@ def _pair(setting: Setting, p: str, q: str, rng: np.random.Generator, kinds: Seq
 
 
 @lru_cache(maxsize=256)
-def _gallery(setting: Setting, preferred: tuple[str, str], index: int, seed: int, n: int) -> tuple[Tensor, Tensor]:
+def _gallery(setting: Setting, preferred: tuple[str, str], index: int, seed: int) -> tuple[Tensor, Tensor]:
     """Latents (n, D) and presence of kinds of images that a neuron's responses are known for."""
     rng = np.random.default_rng([seed, index, 1])
     encoder, kinds = _network(setting)
     if setting.network == "trained":
-        scenes = compose_gallery(n, preferred, rng, kinds=kinds)
+        scenes = compose_gallery(GALLERY, preferred, rng, kinds=kinds)
     else:
         colors = planted_colors()
-        scenes = sample_gallery(n, preferred, rng, condition=setting.condition, kinds=kinds, colors=colors)
+        scenes = sample_gallery(GALLERY, preferred, rng, condition=setting.condition, kinds=kinds, colors=colors)
     gallery = render_scenes(scenes)
     return encode_images(encoder, gallery.images), gallery.presence()
 
