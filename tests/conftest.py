@@ -6,6 +6,8 @@ import gc
 import os
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks: threads that wait for each other cost more than they do
+
 import other_device
 import pytest
 import torch
@@ -14,7 +16,7 @@ from torch import nn
 
 from captum_shared import LatentEncoder
 
-torch.set_num_threads(1)  # small networks: threads that wait for each other cost more than they do
+torch.set_num_threads(1)
 settings.register_profile("noisy machine", deadline=None)  # a slow example is no fault
 settings.load_profile("noisy machine")
 

@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -326,23 +327,24 @@ print(done)
 @pytest.mark.slow  # starts a process for each step of a run at which it can be killed, some sixty
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_killed_at_every_step(overwrite: bool, tmp_path: Path) -> None:
-    def run(out: Path, moment: int, over: bool = overwrite) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-c", KILLED, str(out), str(moment), str(int(over))]
-        return subprocess.run(words, capture_output=True, text=True, check=False)
+    printed = tmp_path / "printed"
+
+    def run(out: Path, moment: int, over: bool = overwrite) -> int:
+        return processes.end(processes.start(KILLED, str(out), str(moment), str(int(over)), printed=str(printed)))
 
     peace = tmp_path / "peace"
     if overwrite:
         run(peace, 0, False)
-    steps = int(run(peace, 0).stdout)
+    assert run(peace, 0) == 0
+    steps = int(printed.read_text())
     wanted = files_of(peace)
     assert steps > 10
     for moment in range(1, steps + 1):
         out = tmp_path / f"out{moment}"
         if overwrite:
-            assert run(out, 0, False).returncode == 0
-        assert run(out, moment).returncode == -signal.SIGKILL
-        again = run(out, 0)
-        assert again.returncode == 0, (moment, again.stderr)
+            assert run(out, 0, False) == 0
+        assert run(out, moment) == -signal.SIGKILL
+        assert run(out, 0) == 0, (moment, printed.read_text())
         assert files_of(out) == wanted, moment
 
 

@@ -5,30 +5,19 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import joblib
+import processes
 import pytest
 import torch
-from recordings import SIZE, explain, files_of
+from recordings import SIZE, explain, files_of, make_recording
 
-import captum_shared
 from captum_shared import cli
 
 KILLS = 10
-
-
-# The command, in a process that says by a file when its imports are done and the work begins.
-CHILD = """
-import pathlib, sys
-import captum_shared.report, joblib, matplotlib.figure, sklearn.linear_model, sklearn.pipeline
-from captum_shared.cli import main
-pathlib.Path(sys.argv[1]).touch()
-sys.exit(main(sys.argv[2:]))
-"""
 
 
 def command(recording: Path, out: Path) -> list[str]:
@@ -37,27 +26,18 @@ def command(recording: Path, out: Path) -> list[str]:
     return [str(word) for word in words]
 
 
-def start(recording: Path, out: Path) -> subprocess.Popen[bytes]:
-    """Start the command in a process of its own, and wait until its work begins."""
-    path = os.pathsep.join([str(Path(captum_shared.__file__).parents[1]), str(Path.cwd())])
-    begun = Path("begun")
-    begun.unlink(missing_ok=True)
-    process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(begun), *command(recording, out)],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    while not begun.exists() and process.poll() is None:
-        time.sleep(0.01)
-    return process
+def start(words: list[str]) -> ForkServerProcess:
+    """The command in a process of its own."""
+    return processes.start("import sys; from captum_shared.cli import main; sys.exit(main(sys.argv[1:]))", *words)
 
 
-@pytest.mark.slow  # starts a dozen processes, each of which imports torch and scikit-learn: one to two minutes
-def test_killed_at_ten_random_moments(recording: Path) -> None:
+@pytest.mark.slow  # starts a dozen processes, each of which draws figures: over 20 seconds
+def test_killed_at_ten_random_moments(tmp_path: Path, tiny: torch.nn.Module) -> None:
     """SIGKILL at random moments of the work; the same command goes on to the files of a run left in peace."""
-    process = start(recording, Path("peace"))
+    recording = make_recording(tmp_path, tiny, n_stimuli=60, n_neurons=3)
+    assert processes.end(start(command(recording, Path("first")))) == 0  # has loaded what is loaded late
     begun = time.monotonic()
-    assert process.wait() == 0
+    assert processes.end(start(command(recording, Path("peace")))) == 0
     duration = time.monotonic() - begun
     wanted = files_of(Path("peace"))
     assert len(wanted) > 15
@@ -68,10 +48,10 @@ def test_killed_at_ten_random_moments(recording: Path) -> None:
     while len(found) < KILLS:
         attempts += 1
         out = Path(f"out{attempts}")
-        process = start(recording, out)
+        process = start(command(recording, out))
         time.sleep(duration * rng.random() ** 2)  # earlier moments more often: most units of work are done early
         process.kill()
-        if process.wait() == -signal.SIGKILL:
+        if processes.end(process) == -signal.SIGKILL:
             found.append(len(files_of(out)) if out.exists() else 0)
             assert cli.main(command(recording, out)) == 0
         assert files_of(out) == wanted

@@ -7,32 +7,39 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import processes
 import pytest
 
 from faults.faulty import assert_untouched, snapshot, words_of
 
-pytestmark = pytest.mark.slow  # every test starts processes that import torch, 5 seconds each
+pytestmark = pytest.mark.slow  # every test starts processes
 COMMANDS = ("category", "selectivity", "recording")
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
-def start(words: Sequence[str], before: str = "", **options: Any) -> subprocess.Popen[bytes]:
+def start(words: Sequence[str], before: str = "", printed: str = os.devnull) -> ForkServerProcess:
     """The command in a process of its own; `before` is what it does first."""
     code = f"import sys\n{before}\nfrom captum_shared.cli import main\nsys.exit(main({list(words)!r}))"
-    return subprocess.Popen([sys.executable, "-c", code], env=ENVIRONMENT, stderr=subprocess.PIPE, **options)
+    return processes.start(code, printed=printed)
 
 
-def end(process: subprocess.Popen[bytes]) -> tuple[int, list[str]]:
-    """The exit status, and the lines that are no progress."""
-    _, error = process.communicate(timeout=300)
-    lines = [line for line in error.decode().replace("\r", "\n").splitlines() if line.startswith("captum-shared: ")]
-    return process.returncode, lines
+def run(words: Sequence[str], before: str = "") -> tuple[int, list[str]]:
+    """The exit status of the command in a process of its own, and the lines that are no progress."""
+    with tempfile.NamedTemporaryFile() as printed:
+        status = processes.end(start(words, before, printed.name))
+        return status, lines_of(printed.read())
+
+
+def lines_of(printed: bytes) -> list[str]:
+    lines = printed.decode().replace("\r", "\n").splitlines()
+    return [line for line in lines if line.startswith("captum-shared: ")]
 
 
 def results(folder: str = "out") -> dict[str, bytes]:
@@ -45,16 +52,20 @@ def results(folder: str = "out") -> dict[str, bytes]:
 def test_killed_at_random_moments(command: str, world: Path) -> None:
     """After five kills the same command ends as if there had been none."""
     before = snapshot(Path())
+    assert run(words_of(command, {"--out": "whole"}))[0] == 0
+    shutil.rmtree("whole")
     began = time.monotonic()
-    assert end(start(words_of(command, {"--out": "whole"})))[0] == 0
-    shutil.move("whole", world.parent / "whole")
+    assert run(words_of(command, {"--out": "whole"}))[0] == 0  # again, since the first has loaded what is loaded late
     seconds = time.monotonic() - began
-    for moment in np.random.default_rng(0).uniform(0.3, 1.0, 5):
-        process = start(words_of(command, {}), stdout=subprocess.DEVNULL)
+    shutil.move("whole", world.parent / "whole")
+    ends = []
+    for moment in sorted(np.random.default_rng(0).uniform(0, 1, 5)):  # early ones first: what a process did is kept
+        process = start(words_of(command, {}))
         time.sleep(seconds * moment)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    assert end(start(words_of(command, {}))) == (0, [])
+        process.kill()
+        ends.append(processes.end(process))
+    assert ends[0] == -signal.SIGKILL
+    assert run(words_of(command, {})) == (0, [])
     assert results() == results(str(world.parent / "whole"))
     assert_untouched(before)
 
@@ -62,12 +73,12 @@ def test_killed_at_random_moments(command: str, world: Path) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_two_processes_on_one_folder(command: str, world: Path) -> None:
     before = snapshot(Path())
-    both = [start(words_of(command, {}), stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [end(process)[0] for process in both] == [0, 0]
+    both = [start(words_of(command, {})) for _ in range(2)]
+    assert [processes.end(process) for process in both] == [0, 0]
     assert_untouched(before)
     found = results()
     shutil.rmtree("out")
-    assert end(start(words_of(command, {})))[0] == 0
+    assert run(words_of(command, {}))[0] == 0
     assert results() == found
 
 
@@ -82,7 +93,7 @@ resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), resource.RLIM_INFINIT
 @pytest.mark.parametrize("command", COMMANDS)
 def test_too_little_memory(command: str, world: Path) -> None:
     before = snapshot(Path())
-    status, lines = end(start(words_of(command, {"--image-size": 3000}), MEMORY))
+    status, lines = run(words_of(command, {"--image-size": 3000}), MEMORY)
     assert status == 1
     assert len(lines) == 1
     assert "error: out of memory" in lines[0]
@@ -97,7 +108,7 @@ def test_a_tiny_file_system(kilobytes: int, world: Path) -> None:
         pytest.skip(f"cannot mount: {mounted.stderr.decode().strip()}")
     try:
         for command in COMMANDS:
-            status, lines = end(start(words_of(command, {"--out": f"out/{command}"})))
+            status, lines = run(words_of(command, {"--out": f"out/{command}"}))
             assert status == 1, lines
             assert len(lines) == 1
             assert "no space left" in lines[0] or "disk is full" in lines[0]
@@ -109,11 +120,13 @@ def test_a_tiny_file_system(kilobytes: int, world: Path) -> None:
 
 def test_a_pipe_that_closes(world: Path) -> None:
     """As in ``captum-shared selectivity ... | head -c 0``."""
-    process = start(words_of("selectivity", {}), stdout=subprocess.PIPE)
+    words = [sys.executable, "-m", "captum_shared", *words_of("selectivity", {})]
+    process = subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.close()
     process.stdout = None
-    assert end(process) == (0, [])
+    _, error = process.communicate(timeout=300)
+    assert (process.returncode, lines_of(error)) == (0, [])
     assert Path("out/index.html").is_file()
 
 
@@ -125,7 +138,7 @@ def test_ulimit_f(world: Path) -> None:
         env=ENVIRONMENT,
         capture_output=True,
     )
-    lines = [line for line in done.stderr.decode().splitlines() if line.startswith("captum-shared: ")]
+    lines = lines_of(done.stderr)
     assert done.returncode == 1
     assert len(lines) == 1
     assert "error: no space left" in lines[0]
