@@ -101,8 +101,19 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def undraw(patch: pytest.MonkeyPatch) -> None:
-    """Do not render the pictures of reports, which take most of the time of a small run: files with other bytes."""
+    """Do not draw the pictures of reports, which take most of the time of a small run: files with other bytes."""
     patch.setattr("captum_shared.report.recording.writing._draw", lambda *_: (b"figure" * 99, b"small" * 199))
+    for kind in ("generalization", "drivers", "reliability", "reuse"):
+        patch.setattr(f"captum_shared.report.recording.figures.{kind}_figure", lambda *_: NoFigure)
     patch.setattr("captum_shared.report.recording.figures.png_bytes", lambda *_, **__: b"population" * 99)
+    patch.setattr("captum_shared.report.category.pair_figure", lambda *_, **__: NoFigure)
     for module in ("folders", "report.category"):
         patch.setattr(f"captum_shared.{module}.figure_bytes", lambda *_, **__: b"figure" * 99)
+
+
+class NoFigure:
+    """In the place of a figure that is not drawn."""
+
+    @staticmethod
+    def get_size_inches() -> tuple[float, float]:
+        return 4.8, 3.4

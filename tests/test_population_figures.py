@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from captum_shared.report.recording import figures
 from captum_shared.visualization import distribution_figure, feature_grid, unit_sheet
 from captum_shared.visualization.population import _edges
 
@@ -36,3 +37,12 @@ def test_grids_and_sheets_hold_their_pictures() -> None:
     picture = np.full((5, 5, 3), np.nan)
     assert len(feature_grid([picture] * 7, ["t"] * 7, "heading").axes) == 7
     assert len(unit_sheet("unit", picture, [picture] * 30, {"a": "1"}, {"dog": (0.2, 0.4)}).axes) == 1 + 24 + 1
+
+
+def test_figures_of_a_recording_of_which_nothing_is_known() -> None:
+    """No reliability, no fit, no pair: reports of such recordings are tested without their figures."""
+    unknown, none = np.full(3, np.nan), np.zeros(3, dtype=bool)
+    assert len(figures.generalization_figure(unknown, unknown).axes) == 1
+    assert len(figures.drivers_figure([], []).axes) == 1
+    assert len(figures.reliability_figure(unknown, unknown, none).axes) == 1
+    assert len(figures.reuse_figure([]).axes) == 1

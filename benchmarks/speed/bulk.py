@@ -43,14 +43,16 @@ RECORDINGS = {
 
 def bulk_rows(quick: bool, device: str, rounds: int) -> list[Timing]:
     """Rows `encode` from tensors and from files, `match`, `selectivity pass`, and, unless quick, `recording`."""
+    few = min(rounds, 3)
+    n, rounds = (32, few) if quick else (64, rounds)
     with tempfile.TemporaryDirectory() as folder:
         rows = [
-            *encode_rows(Path(folder), 32 if quick else 64, device, rounds),
-            match_row(*((8, 50, 20_000) if quick else (64, 100, 100_000)), device, min(rounds, 3)),
-            selectivity_row(32 if quick else 64, device, rounds),
+            *encode_rows(Path(folder), n, device, rounds),
+            match_row(*((8, 50, 20_000) if quick else (64, 100, 100_000)), device, few),
+            selectivity_row(n, device, rounds),
         ]
         if not quick:
-            rows += [recording_row(Path(folder) / name, name, device, min(rounds, 3)) for name in RECORDINGS]
+            rows += [recording_row(Path(folder) / name, name, device, few) for name in RECORDINGS]
         return rows
 
 

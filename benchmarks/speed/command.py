@@ -46,6 +46,7 @@ BOUNDS: dict[str, tuple[float | None, float | None]] = {
     "gain of neurons integrated gradients": (None, 1.50),
 }
 EARLY = ("resnet50", "layer1")
+QUICK_SIZE = 80  # pixels
 # Other sections: functions (quick, device, rounds) -> rows, each resumed as a whole.
 SECTIONS: dict[str, Callable[[bool, str, int], list[Timing]]] = {
     "alternatives": alternatives.alternative_rows,
@@ -61,6 +62,7 @@ def run(
     """Measure what is not measured yet, and write the files."""
     folder = output_folder(out)
     rounds, seconds = (5, 1.0) if quick else (15, 2.5)
+    size = size or (QUICK_SIZE if quick else None)
     machine = describe_machine(device)
     settings = {"quick": quick, "size": size, **{name: value for name, value in machine.items() if name != "date"}}
     store = ResultStore(folder / ".rows", settings)
@@ -167,12 +169,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", default="speed", metavar="DIR", help="folder for the results; an interrupted run is resumed"
     )
-    parser.add_argument("--quick", action="store_true", help="two networks at their last layers, few rounds")
+    parser.add_argument(
+        "--quick", action="store_true", help="two networks at their last layers, small images, few rounds"
+    )
     parser.add_argument("--check", type=float, metavar="FACTOR",
                         help="exit with status 1 if a row misses its bound by more than this factor")  # fmt: skip
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, mps ... (default: cpu)")
-    parser.add_argument("--image-size", type=int, metavar="N",
-                        help="side of the images in pixels, a multiple of 16 (default: 112; vit_b_16 80)")  # fmt: skip
+    parser.add_argument(
+        "--image-size", type=int, metavar="N",
+        help="side of the images in pixels, a multiple of 16 (default: 112; 80 for vit_b_16 and --quick)",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, metavar="N", help="threads of torch (default: torch's own choice)")
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore", "Setting forward, backward hooks")
