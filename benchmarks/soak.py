@@ -48,10 +48,10 @@ class Row:
 
     name: str
     images: int
-    images_per_second: float
-    peak_mb: int
-    broken: int
-    named: int
+    images_per_second: float = 0.0
+    peak_mb: int = 0
+    broken: int = 0
+    named: int = 0
     resumed_from: list[int] = field(default_factory=list)
     read_again: int = 0
     same_as_without_kills: bool | None = None
@@ -68,7 +68,7 @@ class Row:
 
 
 def network() -> nn.Module:
-    """A network that does next to nothing: the images are what is tested."""
+    """A network that does next to nothing, always with the same weights: the images are what is tested."""
     import torch
 
     torch.manual_seed(0)
@@ -90,13 +90,6 @@ def make_images(folder: Path, n: int, n_broken: int) -> list[str]:
     rows = "".join(f"{name},{KINDS[k % len(KINDS)]}\n" for k, name in enumerate(names))
     (folder / "labels.csv").write_text("file,category\n" + rows)
     return [names[k] for k in sorted(broken)]
-
-
-def save_weights(path: str) -> None:
-    """The network's state dict, for the command."""
-    import torch
-
-    torch.save(network().state_dict(), path)
 
 
 def encode(images: str, out: str) -> None:
@@ -130,11 +123,11 @@ def note_reads(path: str) -> None:
     setattr(ImageSource, "__getitem__", noted)  # noqa: B010
 
 
-def soak(name: str, code: str, out: Path, n: int, kills: Sequence[float]) -> Row:
-    """Run a command, killing it at some shares of the images."""
+def soak(name: str, images: Path, out: Path, n: int, kills: Sequence[float]) -> Row:
+    """Run a command on the `n` images, killing it at some shares of them."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    row = Row(name, n, 0.0, 0, 0, 0)
+    row, code = Row(name, n), _code(name, images, out)
     read: list[int] = []
     seconds = 0.0
     for share in (*kills, None):
@@ -188,42 +181,40 @@ def _of_the_pass(notes: Path) -> list[int]:
 
 def run_soak(n: int, n_broken: int, out: Path, compare: bool) -> list[Row]:
     """Both commands; what ``soak.json`` holds."""
-    broken = make_images(out / "images", n, n_broken)
-    code = f"from benchmarks.soak import save_weights; save_weights({str(out / 'weights.pth')!r})"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    images = out / "images"
+    broken = make_images(images, n, n_broken)
     rows = []
-    for name, kills in [(name, KILLED_AT) for name in ("selectivity", "encode_images")]:
-        row = soak(name, _code(name, out, out / name), out / name, n, kills)
-        row.broken, row.named = len(broken), len(set(broken) & set(_named(name, out, out / name)))
+    for name in ("selectivity", "encode_images"):
+        row = soak(name, images, out / name, n, KILLED_AT)
+        row.broken, row.named = len(broken), len(set(broken) & set(_named(name, images, out / name)))
         if compare:
             other = out / f"{name}_unkilled"
-            soak(name, _code(name, out, other), other, n, ())
+            soak(name, images, other, n, ())
             row.same_as_without_kills = _result(name, out / name) == _result(name, other)
         rows.append(row)
         _write(out, rows)
     return rows
 
 
-def _code(name: str, out: Path, into: Path) -> str:
+def _code(name: str, images: Path, into: Path) -> str:
     """What the process runs."""
     if name == "encode_images":
-        return f"from benchmarks.soak import encode; encode({str(out / 'images')!r}, {str(into)!r})"
-    images, weights = out / "images", out / "weights.pth"
+        return f"from benchmarks.soak import encode; encode({str(images)!r}, {str(into)!r})"
     words = [
         "selectivity", "--images", str(images), "--labels", str(images / "labels.csv"),
-        "--model", "benchmarks.soak:network", "--weights", str(weights), "--image-size", str(SIZE), "--layers", "0",
+        "--model", "benchmarks.soak:network", "--weights", "none", "--image-size", str(SIZE), "--layers", "0",
         "--top", "20", "--crops", "1", "--sheets", "0", "--batch-size", "256", "--device", "cpu",
         "--out", str(into / "report"),
     ]  # fmt: skip
     return f"import sys; from captum_shared.cli import main; sys.exit(main({words!r}))"
 
 
-def _named(name: str, out: Path, into: Path) -> list[str]:
+def _named(name: str, images: Path, into: Path) -> list[str]:
     if name == "selectivity":
         unreadable = json.loads((into / "report" / "summary.json").read_text())["unreadable"]
         return [f"{int(Path(one).stem) // PER_FOLDER:04d}/{Path(one).name}" for one in unreadable]
     lost = np.isnan(np.load(into / "latents.npy")).any(1)
-    listed = [line.split(",")[0] for line in (out / "images/labels.csv").read_text().splitlines()[1:]]
+    listed = [line.split(",")[0] for line in (images / "labels.csv").read_text().splitlines()[1:]]
     return [one for one, gone in zip(listed, lost, strict=True) if gone]
 
 

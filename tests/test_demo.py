@@ -15,7 +15,7 @@ import torch
 from captum_shared import cli
 from captum_shared.report import demo
 from captum_shared.report.published import open_report
-from captum_shared.study.demo import find_cases, find_swap, open_demo, share_of_heat
+from captum_shared.study.demo import DemoStudy, find_cases, find_swap, open_demo, share_of_heat
 from captum_shared.synthetic import SharedParts, render
 
 METHODS = ["ParallelBackprop", "Saliency", "IntegratedGradients", "GradCAM"]
@@ -23,8 +23,9 @@ METHODS = ["ParallelBackprop", "Saliency", "IntegratedGradients", "GradCAM"]
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_images() -> Iterator[None]:
-    """The demo draws 220 images, and tries 40 of them for a swap: most of its time."""
+    """The demo draws 220 images, tries 40 of them for a swap, and draws those that it shows larger: most of its time."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "SHARP", 96)
         for name, n in (("N_GALLERY", 24), ("N_OTHERS", 50), ("N_SWAPPED", 10)):
             patch.setattr(f"captum_shared.study.demo.{name}", n)
         yield
@@ -34,6 +35,11 @@ def _few_images() -> Iterator[None]:
 def result(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, demo.DemoSummary]:
     out = tmp_path_factory.mktemp("demo")
     return out, demo.run_demo(out=out, top=3, progress=False)
+
+
+@pytest.fixture(scope="module")
+def study() -> DemoStudy:
+    return open_demo("creature", False, 0, torch.device("cpu"), progress=False)
 
 
 def test_files(result: Any) -> None:
@@ -68,9 +74,8 @@ def test_the_viewer_has_five_references_controls_and_other_rules(result: Any) ->
         assert [name for name, *_ in best["others"]] == ["dot", "matched"]  # 74 images: too few for moments
 
 
-def test_the_heat_moves_with_the_reference() -> None:
+def test_the_heat_moves_with_the_reference(study: DemoStudy) -> None:
     """Measured on masks of the two parts: each has more heat with the reference that shares it."""
-    study = open_demo("creature", False, 0, torch.device("cpu"), progress=False)
     swap = find_swap(study)
     assert swap is not None
     (a, b), (c, d) = swap.shares
@@ -122,9 +127,9 @@ def test_share_by_hand() -> None:
     assert share == pytest.approx(0.5, abs=1e-6)
 
 
-def test_a_miss_says_where_the_heat_is() -> None:
+def test_a_miss_says_where_the_heat_is(study: DemoStudy) -> None:
     """Where another method has more heat on the shared parts, the caption names the part that ours lies on."""
-    (case,), _ = find_cases(open_demo("creature", False, 0, torch.device("cpu"), progress=False), 1)
+    (case,), _ = find_cases(study, 1)
     kinds = [next(kind for kind in render(scene)[1] if kind not in case.shared.kinds) for scene in case.scenes]
     heat = [
         torch.from_numpy(render(scene)[1][kind])[None].float() for scene, kind in zip(case.scenes, kinds, strict=True)

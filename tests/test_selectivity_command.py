@@ -258,21 +258,21 @@ def test_mistakes_are_one_line(photographs: Path, capsys: Any) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.slow  # a pass over photographs, and turned crops, on two cores
+@pytest.mark.slow  # a pass over photographs, and turned crops
 def test_real_photographs(data: Path, tmp_path: Path) -> None:
     """Early units of a trained network: some are colour-selective, and their Neuron Features are coloured."""
     folder = data / "imagenet_sample"
     lines = (folder / "labels.csv").read_text().splitlines()
     labels = tmp_path / "labels.csv"
-    labels.write_text("\n".join([lines[0], *lines[1::5]]) + "\n")
+    labels.write_text("\n".join([lines[0], *lines[1::10]]) + "\n")
     code = cli.main([
         "selectivity", "--images", str(folder), "--labels", str(labels), "--model", "squeezenet1_0",
-        "--weights", str(data / "squeezenet1_0_imagenet.pth"), "--layers", "features.0,features.3", "--top", "20",
+        "--weights", str(data / "squeezenet1_0_imagenet.pth"), "--layers", "features.0", "--top", "8",
         "--crops", "2", "--sheets", "1", "--out", str(tmp_path / "out"),
     ])  # fmt: skip
     assert code == 0
     units = read(tmp_path / "out" / "units.csv")
-    assert len(units) == 96 + 128
+    assert len(units) == 96
     color = np.array([float(unit["color_selectivity"]) for unit in units if unit["color_selectivity"]])
     assert color.max() > 0.9
     assert color.min() < 0.1

@@ -24,7 +24,7 @@ def test_broken_images_are_those_that_cannot_be_read(tmp_path: Path) -> None:
             assert open_rgb(path).size == (16, 16)
 
 
-@pytest.mark.slow  # eight processes that import torch, half a minute
+@pytest.mark.slow  # eight processes that import torch: half a minute
 def test_killed_twice_and_the_same(tmp_path: Path) -> None:
     from benchmarks.soak import main
 
