@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import captum_shared as cs
 from captum_shared import metrics, selectivity
-from captum_shared.encoder.weights import load_weights
+from captum_shared.encoder.weights import read_state
 from captum_shared.readout import ceiling_corrected, noise_ceiling, split_half_reliability
 
 torch.manual_seed(0)
@@ -137,7 +137,7 @@ def test_state_dict_with_integer_keys(tmp_path: Path) -> None:
     refuses(
         ValueError,
         r"by the names of a network's parameters, got keys such as \[0, 1, 2\]",
-        lambda: load_weights(NET, tmp_path / "weights.pth"),
+        lambda: read_state(tmp_path / "weights.pth"),
     )
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from captum_shared import LatentEncoder, encode_images, load_encoder
 from captum_shared.encoder.registry import load_network
-from captum_shared.encoder.weights import load_weights
+from captum_shared.encoder.weights import read_state
 from captum_shared.images import decode_rgb
 
 PASSES = 6  # of an identity, one image each: two for each of three probes
@@ -226,7 +226,7 @@ def test_load_encoder_from_a_file(weights: Path) -> None:
 def test_torchvision_networks_have_their_channels_last_and_the_same_latents(weights: Path) -> None:
     encoder, _ = load_encoder("squeezenet1_1", "features.5", weights=weights)
     model = torchvision.models.squeezenet1_1(weights=None).eval()
-    load_weights(model, weights)
+    model.load_state_dict(read_state(weights))
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         expected = LatentEncoder(model, "features.5")
@@ -251,7 +251,7 @@ def test_weights_in_wrappers_of_training_scripts(weights: Path, tmp_path: Path) 
     save_file(state, tmp_path / "w.safetensors")
     for path in (tmp_path / "wrapped.pth", tmp_path / "w.safetensors"):
         model = torchvision.models.squeezenet1_1(weights=None)
-        load_weights(model, path)
+        model.load_state_dict(read_state(path))
         assert torch.equal(model.features[0].weight, state["features.0.weight"])
 
 

@@ -10,11 +10,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load a state dict from a file."""
-    fill_network(model, read_state(path), path)
-
-
 def fill_network(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
     """Load the state that was read from `path`; refuse one that does not fit."""
     try:

@@ -12,7 +12,7 @@ from torch import nn
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.preprocessing import preprocessing
 from captum_shared.encoder.sources.wanted import Wanted
-from captum_shared.encoder.weights import load_weights, weights_file
+from captum_shared.encoder.weights import fill_network, read_state, weights_file
 
 
 def check(wanted: Wanted) -> None:
@@ -25,6 +25,7 @@ def check(wanted: Wanted) -> None:
 def load(wanted: Wanted) -> tuple[nn.Module, ImageTransform]:
     """What the callable returns, with the weights of the file."""
     factory = _import_factory(wanted.name)
+    state = None if wanted.weights is None else read_state(wanted.weights)  # before any work
     try:
         model = factory()
     except MemoryError:
@@ -33,8 +34,8 @@ def load(wanted: Wanted) -> tuple[nn.Module, ImageTransform]:
         raise ValueError(f"{wanted.name!r} does not return a network: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise TypeError(f"{wanted.name!r} must return an nn.Module, got {type(model).__name__}")
-    if wanted.weights is not None:
-        load_weights(model, wanted.weights)
+    if state is not None:
+        fill_network(model, state, str(wanted.weights))
     return model, preprocessing(wanted.image_size or 224, wanted.mean, wanted.std)
 
 

@@ -9,7 +9,7 @@ from torchvision.models import WeightsEnum
 from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.preprocessing import preprocessing
 from captum_shared.encoder.sources.wanted import Wanted, unknown_name
-from captum_shared.encoder.weights import channels_last, load_weights, weights_file
+from captum_shared.encoder.weights import channels_last, fill_network, read_state, weights_file
 
 EXPECTED = "a torchvision name, 'module:callable', 'timm:NAME', 'hf:NAME' or 'open_clip:NAME',"
 
@@ -30,9 +30,10 @@ def load(wanted: Wanted) -> tuple[nn.Module, ImageTransform]:
     non-contiguous.
     """
     known = _known_weights(wanted)
+    state = None if known or wanted.weights is None else read_state(wanted.weights)  # before any work
     model: nn.Module = models.get_model(wanted.name, weights=known)
-    if known is None and wanted.weights is not None:
-        load_weights(model, wanted.weights)
+    if state is not None:
+        fill_network(model, state, str(wanted.weights))
     return channels_last(model), _transform(wanted, known)
 
 
