@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from captum_shared import LatentEncoder, LayerParallelBackprop, moment_rule
+from captum_shared.attribution.layer import see_layer
 from captum_shared.report.pair_views import (
     ImageShelf,
     hub_warnings,
@@ -22,7 +21,7 @@ from captum_shared.report.pair_views import (
     same_as_control,
 )
 from captum_shared.selection import Drivers
-from captum_shared.study.looks import Look, LookRequest, Memory, References, look_at, other_rules, see
+from captum_shared.study.looks import Look, LookRequest, Memory, References, Seen, known_of, look_at, other_rules
 
 IMAGES = torch.rand(9, 3, 21, 21, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 DRIVERS = Drivers(np.array([5, 6, 8]), np.array([0, 1, 2, 3]), np.array([0, 5, 1, 6]))
@@ -34,6 +33,10 @@ def encoder() -> LatentEncoder:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 5, stride=4), torch.nn.ReLU()).double()
     return LatentEncoder(model, "1")
+
+
+def see(encoder: LatentEncoder, rule: Any, x: torch.Tensor) -> Seen:
+    return known_of(encoder, rule, see_layer(encoder, x))
 
 
 def look(encoder: LatentEncoder, rule: str) -> Look:
@@ -193,18 +196,14 @@ def test_correspondences_of_places_are_sums_over_positions(encoder: LatentEncode
         np.testing.assert_allclose(found, wanted, atol=1e-12)
 
 
-def test_memory_is_bounded_and_says_the_same(encoder: LatentEncoder, tmp_path: Path, monkeypatch: Any) -> None:
-    paths = [tmp_path / f"{i}.png" for i in range(3)]
-    for i, path in enumerate(paths):
-        Image.fromarray(np.random.default_rng(i).integers(0, 255, (21, 21, 3)).astype(np.uint8)).save(path)
+def test_memory_is_bounded_and_says_the_same(encoder: LatentEncoder, monkeypatch: Any) -> None:
     request = LookRequest(0, 1, 1.0, WEIGHT, torch.rand(4, 6, dtype=torch.float64))
-    memory = Memory([encoder], ["product"], lambda image: torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255.0)
-    encoder.float()
-    first = memory.look(request, paths[0], paths[1])
-    monkeypatch.setattr("captum_shared.study.looks._MOST_BYTES", 2 * memory.see(paths[0]).n_bytes)
-    memory.see(paths[2])
-    assert list(memory._seen) == [paths[2]]
-    again = memory.look(request, paths[0], paths[1])
+    memory = Memory([encoder], ["product"], lambda place: IMAGES[place])
+    first = memory.look(request)
+    monkeypatch.setattr("captum_shared.study.looks._MOST_BYTES", 2 * memory.see(0).n_bytes)
+    memory.see(2)
+    assert list(memory._seen) == [2]
+    again = memory.look(request)
     assert np.array_equal(first.layer[0], again.layer[0])
     assert len(memory._seen) <= 2
     assert pickle.loads(pickle.dumps(Memory([encoder], ["product"], torch.Tensor)))._seen == {}

@@ -179,7 +179,7 @@ def draw_pairs(
             figure = _draw_pair(study, findings, rank, both, picture)
             for suffix in study.settings.formats:
                 folder.write(f"pair_{rank + 1:02d}{ending}.{suffix}", figure_bytes(figure, kind=suffix))
-        looks = [memory.look(each, study.paths[each.image], study.paths[each.reference]) for each in requests[rank]]
+        looks = [memory.look(request) for request in requests[rank]]
         pixel = (kinds["pixel"][0].sum(0).numpy(), kinds["pixel"][1].sum(0).numpy()) if "pixel" in kinds else None
         views.append(pair_view(looks, shelf.number, findings.responses, memory.rules[0], pixel, hubs))
     return shelf.views, views
@@ -189,7 +189,7 @@ def _references(study: CategoryStudy, findings: CategoryFindings) -> tuple[Memor
     """What looks at pairs, and for each driver its best references."""
     cells = cells_of(study.encoder)
     rule = make_rule(study.settings.rule, study.latents, cells)
-    memory = Memory([study.encoder], [rule], study.transform, [other_rules(rule, study.latents, cells)])
+    memory = Memory([study.encoder], [rule], study.image, [other_rules(rule, study.latents, cells)])
     references = References(study.latents, rule, study.settings.similarity)
     return memory, references.requests(findings.drivers, findings.weight)
 

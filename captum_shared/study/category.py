@@ -40,6 +40,10 @@ class CategoryStudy:
     unreadable: list[str] = field(default_factory=list)  # files that were left out
     about: dict[str, object] = field(default_factory=dict)  # what to note about the network
 
+    def image(self, place: int) -> Tensor:
+        """An image as the network sees it, (C, H, W)."""
+        return transform_image(self.transform, self.paths[place])
+
 
 @dataclass(frozen=True)
 class CategoryFindings:

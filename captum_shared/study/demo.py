@@ -24,7 +24,7 @@ from captum_shared.readout import LinearReadout, fit_readout
 from captum_shared.selection import Drivers, find_drivers, find_pairs
 from captum_shared.similarity import neuron_similarity
 from captum_shared.study.category import area_under_curve, standardized
-from captum_shared.study.looks import Look, References, Seen, look_at, other_rules, see
+from captum_shared.study.looks import Look, Memory, References, other_rules
 from captum_shared.study.network import device_of
 from captum_shared.synthetic import (
     DEMO_LAYER,
@@ -153,22 +153,10 @@ def in_turn(names: Sequence[str]) -> list[int]:
 def look_at_references(study: DemoStudy, cases: Sequence[Case]) -> list[list[Look]]:
     """Each case's image beside its most similar references, the case's own first, with layer maps and controls."""
     requests = References(study.latents, RULE, SIMILARITY).requests(study.drivers(), study.weight)
-    others = other_rules(RULE, study.latents)
     by_image = {each[0].image: each for each in requests}
-    seen: dict[int, Seen] = {}
-
-    def remembered(place: int) -> Seen:
-        if place not in seen:
-            seen[place] = see(study.encoder, RULE, study.data.images[[place]].to(device_of(study.encoder)))
-        return seen[place]
-
-    return [
-        [
-            look_at(study.encoder, RULE, (remembered(request.image), remembered(request.reference)), request, others)
-            for request in by_image[case.places[0]]
-        ]
-        for case in cases
-    ]
+    images, others = study.data.images, other_rules(RULE, study.latents)
+    memory = Memory([study.encoder], [RULE], lambda place: images[place], [others])
+    return [[memory.look(request) for request in by_image[case.places[0]]] for case in cases]
 
 
 def shares_all(study: DemoStudy, case: Case, look: Look) -> bool:

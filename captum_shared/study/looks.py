@@ -5,9 +5,8 @@ None of this needs a backward pass through the network, and each image takes one
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
@@ -15,16 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from captum_shared.attribution import LayerCorrespondence
-from captum_shared.attribution.layer import LayerOutput, layer_maps, see_layer, see_layers
+from captum_shared.attribution.layer import LayerOutput, layer_maps, see_layers
 from captum_shared.attribution.shares import Shares
 from captum_shared.checks import check_tensor
 from captum_shared.encoder import LatentEncoder
-from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.layers import SharedPass
 from captum_shared.selection import MOMENTS, NEEDS_DRIVERS, Drivers, Pairs, find_pairs, make_rule, rule_center
 from captum_shared.selection.centers import reference_weights
 from captum_shared.similarity import FEW_IMAGES, MomentRule, Rule, origin_of, shared_weights
-from captum_shared.study.network import device_of, transform_image
+from captum_shared.study.network import device_of
 
 N_REFERENCES = 5
 """How many references of a driver can be looked at, the most similar first."""
@@ -152,59 +150,53 @@ def other_rules(rule: str | Rule, latents: Tensor, cells: int = 1) -> dict[str, 
 class Memory:
     """Encoders of one network, each with a rule, that remember images: one forward pass serves them all.
 
-    In another process it begins with no images. `rules` are as `make_rule` gives them, `others` as `other_rules` does,
-    one for each encoder.
+    In another process it begins with no images. `load` gives an image (C, H, W) by its index; each encoder has a rule
+    as of `make_rule`, and `others` as of `other_rules`.
     """
 
     def __init__(
         self,
         encoders: Sequence[LatentEncoder],
         rules: Sequence[str | Rule],
-        transform: ImageTransform,
+        load: Callable[[int], Tensor],
         others: Sequence[Mapping[str, str | Rule]] | None = None,
     ) -> None:
-        self.together, self.rules, self.transform = SharedPass(encoders), list(rules), transform
+        self.together, self.rules, self.load = SharedPass(encoders), list(rules), load
         self.others = [{} for _ in rules] if others is None else list(others)
         self._token = uuid4().hex  # so that a worker that is used again does not confuse it with that of another run
-        self._wanted: dict[Path, set[int]] = {}
-        self._seen: dict[Path, dict[int, Seen]] = {}
+        self._wanted: dict[int, set[int]] = {}
+        self._seen: dict[int, dict[int, Seen]] = {}
         self._n_bytes = 0
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_seen": {}, "_n_bytes": 0}
 
-    def expect(self, path: Path, number: int) -> None:
+    def expect(self, place: int, number: int) -> None:
         """Note that encoder `number` is going to see an image, so that any pass of the image is made for it, too."""
-        self._wanted.setdefault(path, set()).add(number)
+        self._wanted.setdefault(place, set()).add(number)
 
-    def see(self, path: Path, number: int = 0) -> Seen:
-        """What a look by encoder `number` needs of an image file."""
-        self.expect(path, number)
-        seen = self._seen.get(path, {})
+    def see(self, place: int, number: int = 0) -> Seen:
+        """What a look by encoder `number` needs of an image."""
+        self.expect(place, number)
+        seen = self._seen.get(place, {})
         if number not in seen:
-            seen = self._look(path)
+            seen = self._look(place)
             n_bytes = sum(each.n_bytes for each in seen.values())
             if self._n_bytes + n_bytes > _MOST_BYTES:
                 self._seen, self._n_bytes = {}, 0
-            self._seen[path] = seen
+            self._seen[place] = seen
             self._n_bytes += n_bytes
         return seen[number]
 
-    def _look(self, path: Path) -> dict[int, Seen]:
+    def _look(self, place: int) -> dict[int, Seen]:
         encoders = self.together.encoders
-        x = transform_image(self.transform, path)[None].to(device_of(encoders[0]))
-        outputs = see_layers(self.together, x)
-        return {k: known_of(encoders[k], self.rules[k], outputs[k]) for k in sorted(self._wanted[path])}
+        outputs = see_layers(self.together, self.load(place)[None].to(device_of(encoders[0])))
+        return {k: known_of(encoders[k], self.rules[k], outputs[k]) for k in sorted(self._wanted[place])}
 
-    def look(self, request: LookRequest, image: Path, reference: Path, number: int = 0) -> Look:
-        """Look at a driver and a reference, given their files, by encoder `number`."""
-        both = self.see(image, number), self.see(reference, number)
+    def look(self, request: LookRequest, number: int = 0) -> Look:
+        """Look at a driver and a reference by encoder `number`."""
+        both = self.see(request.image, number), self.see(request.reference, number)
         return look_at(self.together.encoders[number], self.rules[number], both, request, self.others[number])
-
-
-def see(encoder: nn.Module, rule: str | Rule, x: Tensor) -> Seen:
-    """What a look needs of an image (1, C, H, W)."""
-    return known_of(encoder, rule, see_layer(encoder, x))
 
 
 def known_of(encoder: nn.Module, rule: str | Rule, output: LayerOutput) -> Seen:

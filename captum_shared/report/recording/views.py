@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,6 +29,7 @@ from captum_shared.selection import make_rule
 from captum_shared.study.interventions import Effects
 from captum_shared.study.looks import LookRequest, Memory, References, other_rules
 from captum_shared.study.maps import load_maps, map_path
+from captum_shared.study.network import transform_image
 from captum_shared.study.neurons import Findings, NeuronFindings
 from captum_shared.study.run import Job, Run, Share
 from captum_shared.study.study import Study
@@ -108,7 +108,13 @@ class _Views:
             other_rules(space.rule, space.latents, self.study.network.cells(candidate))
             for space, candidate in zip(spaces, candidates, strict=True)
         ]
-        memory = Memory(encoders, [space.rule for space in spaces], self.study.network.transform, others)
+        transform, stimuli = self.study.network.transform, self.study.recording.stimuli
+        memory = Memory(
+            encoders,
+            [space.rule for space in spaces],
+            lambda place: transform_image(transform, stimuli[place]),  # which takes no study along to a worker
+            others,
+        )
         made = []
         for number, candidate in enumerate(candidates):
             for neuron in self.findings.explained:
@@ -124,12 +130,12 @@ class _Views:
         rule = make_rule(settings.rule, z, self.study.network.cells(candidate))
         return References(z, rule, settings.similarity)
 
-    def _note_images(self, neuron: NeuronFindings, references: References, expect: Callable[[Path], None]) -> None:
+    def _note_images(self, neuron: NeuronFindings, references: References, expect: Callable[[int], None]) -> None:
         """Put a neuron's images on the shelf, in the same order whichever jobs are already done."""
         best = references.best(neuron.explanation[1], self._weight(neuron))
         for place in (*best.images.tolist(), *best.references.ravel().tolist()):
             self.shelf.number(place)
-            expect(self.study.recording.stimuli[place])
+            expect(place)
 
     def _weight(self, neuron: NeuronFindings) -> Tensor:
         return torch.as_tensor(self.findings.models.weights[neuron.index]).double()
@@ -144,7 +150,6 @@ class _Views:
             pixel = load_maps(map_path(self.run.folder, neuron), "pixel")
         shown = _Shown(
             neuron.index,
-            {place: self.study.recording.stimuli[place] for place in places},
             {place: self.shelf.number(place) for place in places},
             {place: float(self.study.responses[neuron.index, place]) for place in places},
             pixel,
@@ -179,13 +184,12 @@ class _Views:
 
 @dataclass(frozen=True)
 class _Shown:
-    """A neuron's images by index: path, number on the shelf and response; and its maps of pixels, if there are any.
+    """A neuron's images by index: number on the shelf and response; and its maps of pixels, if there are any.
 
     These are (pairs, 2, H, W), for the best references.
     """
 
     neuron: int
-    paths: dict[int, Path]
     numbers: dict[int, int]
     responses: dict[int, float]
     pixel: np.ndarray | None
@@ -195,7 +199,7 @@ def _script(memory: Memory, number: int, requests: Sequence[Sequence[LookRequest
     """The script of a neuron that reads the memory's encoder of this number."""
     hubs, pairs = hub_warnings([each[0].reference for each in requests]), []
     for rank, each in enumerate(requests):
-        looks = [memory.look(r, shown.paths[r.image], shown.paths[r.reference], number) for r in each]
+        looks = [memory.look(request, number) for request in each]
         pixel = None if shown.pixel is None else (shown.pixel[rank, 0], shown.pixel[rank, 1])
         pairs.append(pair_view(looks, shown.numbers.__getitem__, shown.responses, memory.rules[number], pixel, hubs))
     return [neuron_script(shown.neuron, NeuronView("", {}, pairs)).encode()]
