@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import TypedDict, cast
 
@@ -96,11 +97,10 @@ def open_category(
     check_membership(categories, preferred, settings.folds)
     latents = encode_images(encoder, paths, transform, settings.batch_size, progress=progress, cache=cache)
     readable = ~latents.isnan().any(1).numpy()
-    kept = [name for name, good in zip(categories, readable, strict=True) if good]
+    kept, latents = list(compress(categories, readable)), latents[readable]
     check_membership(kept, preferred, settings.folds)
-    latents = latents[readable]
     return CategoryStudy(
-        [path for path, good in zip(paths, readable, strict=True) if good],
+        list(compress(paths, readable)),
         kept,
         members(kept, preferred),
         standardized(encoder, latents) if settings.standardize else latents,
@@ -108,7 +108,7 @@ def open_category(
         transform,
         preferred,
         settings,
-        [path.name for path, good in zip(paths, readable, strict=True) if not good],
+        [path.name for path in compress(paths, ~readable)],
         dict(about or {}),
     )
 
@@ -130,7 +130,7 @@ def pair_maps(study: CategoryStudy, findings: CategoryFindings) -> Iterator[dict
     device, pairs, methods = device_of(study.encoder), findings.pairs, _methods(study, findings)
     for image, references in zip(pairs.images, pairs.references, strict=True):
         places = (int(image), int(references[0]))
-        inputs = tuple(transform_image(study.transform, study.paths[i])[None].to(device) for i in places)
+        inputs = tuple(study.image(place)[None].to(device) for place in places)
         z_ref = study.latents[references].mean(0)
         maps = {}
         for kind, attribute in methods.items():
