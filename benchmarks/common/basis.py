@@ -8,6 +8,13 @@ import torch
 from torch import Tensor, nn
 
 
+def random_rotation(n_latents: int, seed: int) -> Tensor:
+    """Any orthogonal matrix (D, D), float64."""
+    generator = torch.Generator().manual_seed(seed)
+    result: Tensor = torch.linalg.qr(torch.randn(n_latents, n_latents, generator=generator, dtype=torch.float64)).Q
+    return result
+
+
 def basis_rotation(n_latents: int, degrees: float, *, seed: int = 0) -> Tensor:
     """A rotation that turns every latent axis, and every other vector, by exactly this angle.
 
@@ -38,8 +45,7 @@ def basis_rotation(n_latents: int, degrees: float, *, seed: int = 0) -> Tensor:
         raise ValueError(f"`n_latents` must be even and at least 2, got {n_latents}")
     if not math.isfinite(degrees):
         raise ValueError(f"`degrees` must be finite, got {degrees}")
-    generator = torch.Generator().manual_seed(seed)
-    basis = torch.linalg.qr(torch.randn(n_latents, n_latents, generator=generator, dtype=torch.float64)).Q
+    basis = random_rotation(n_latents, seed)
     first, second = basis[:, 0::2], basis[:, 1::2]
     turn = first @ second.T - second @ first.T
     angle = math.radians(degrees)

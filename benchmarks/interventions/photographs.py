@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -89,8 +90,7 @@ def _auc(scanned: Scanned, twin: Twin, member: np.ndarray, places: np.ndarray) -
 
 def categories_of(setting: PhotoSetting, most: int) -> Sequence[str]:
     """The split's categories, the largest first."""
-    paths, names = read_labels(setting.images, setting.labels)
     chosen = read_split(setting.split)
-    counts = {name: sum(n == name and p.name in chosen.played for p, n in zip(paths, names, strict=True))
-              for name in chosen.categories}  # fmt: skip
-    return sorted(counts, key=lambda name: -counts[name])[:most]
+    _, categories, played = photographs_of(chosen, *read_labels(setting.images, setting.labels))
+    counts = Counter(categories[played].tolist())
+    return sorted(chosen.categories, key=lambda name: -counts[name])[:most]

@@ -17,9 +17,9 @@ from torch.nn.functional import avg_pool2d
 
 from benchmarks.photo_game.composites import Composite, compose
 from benchmarks.photo_game.neurons import Knowledge, Photographs
-from benchmarks.photo_game.play import IMAGES, Condition, constants_of, score_of
+from benchmarks.photo_game.play import Condition, constants_of
 from benchmarks.photo_game.rows import LAYER, Row
-from benchmarks.photo_game.scoring import Scores
+from benchmarks.photo_game.scoring import Scores, scores_of
 from captum_shared.attribution import ParallelBackprop
 from captum_shared.encoder import LatentEncoder
 from captum_shared.encoder.identity import ImageTransform
@@ -53,7 +53,7 @@ def play_pixels(
         maps, _ = method.attribute_neurons((image, image[..., :64, :64]), weights, n_steps=STEPS)
         sums.append(cell_sums(maps[0].cpu())[:, composite.cells].reshape(*constants.shape[:-1], 4))
     heat = np.stack(sums, axis=3)[..., None]  # (images, questions, rows, B, 4, 1)
-    return {name: score_of(heat[k]) for k, name in enumerate(IMAGES)}
+    return scores_of(heat)
 
 
 def cell_sums(maps: Tensor) -> np.ndarray:

@@ -11,16 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from benchmarks.common.basis import basis_rotation
+from benchmarks.common.basis import basis_rotation, random_rotation
 from benchmarks.photo_game.composites import REFERENCES, Composite
 from benchmarks.photo_game.neurons import Driving, Knowledge, Photographs, driving
 from benchmarks.photo_game.rows import Pairs, Row
-from benchmarks.photo_game.scoring import QUESTIONS, Scores, both_swaps_scores, heat_in_tiles, pair_grid_scores
+from benchmarks.photo_game.scoring import QUESTIONS, Scores, heat_in_tiles, scores_of
 from captum_shared.selection import rule_center, strongest_drivers
 from captum_shared.similarity import category_centers
 
 CHUNK = 25
-IMAGES = ("query", "reference")
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,7 @@ class Condition:
 
     def basis(self, n: int, seed: int) -> Tensor | None:
         if self.any_rotation:
-            generator = torch.Generator().manual_seed(seed)
-            result: Tensor = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64)).Q
-            return result
+            return random_rotation(n, seed)
         return None if self.degrees is None else basis_rotation(n, self.degrees, seed=seed).double()
 
 
@@ -196,7 +193,7 @@ def _score(
     maps = maps_of_tiles(features, weights.flatten(0, 2), photographs.pool, cells)
     maps = torch.where(maps.isnan(), torch.randn(maps.shape, generator=noise), maps).transpose(0, 1)
     heat = heat_in_tiles(maps, cells).reshape(*constants.shape[:3], *maps.shape[1:3], -1)
-    return {image: score_of(heat[k]) for k, image in enumerate(IMAGES)}
+    return scores_of(heat)
 
 
 def maps_of_tiles(features: Tensor, weights: Tensor, pool: int, cells: Tensor) -> Tensor:
@@ -229,8 +226,3 @@ def maps_of_tiles(features: Tensor, weights: Tensor, pool: int, cells: Tensor) -
     maps = sum(share[:, k] * (weight @ inputs) for k, weight in enumerate(own))
     result: Tensor = torch.as_tensor(maps).transpose(1, 2).unflatten(-1, sizes)
     return result
-
-
-def score_of(heat: np.ndarray) -> Scores:
-    """Of heat (questions, R, B, 4, p): two questions are asked in the pair grid, three in the game of both swaps."""
-    return pair_grid_scores(heat) if len(heat) == 2 else both_swaps_scores(heat)

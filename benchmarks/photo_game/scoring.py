@@ -41,6 +41,12 @@ def heat_in_tiles(maps: Tensor, cells: Tensor) -> np.ndarray:
     return parts.gather(2, cells[None, :, :, None].expand_as(parts)).numpy()
 
 
+def scores_of(heat: np.ndarray) -> dict[str, Scores]:
+    """Of heat (2 images, questions, R, B, 4, p): two questions are asked in the pair grid, three in the other game."""
+    score = pair_grid_scores if heat.shape[1] == 2 else both_swaps_scores
+    return {"query": score(heat[0]), "reference": score(heat[1])}
+
+
 def pair_grid_scores(heat: np.ndarray) -> Scores:
     """Of heat (2, R, B, 4, p) explained with references of P and of Q: is it on P's tile, and on Q's?"""
     each = [_on_target(heat[side], side, 1 - side) for side in (0, 1)]
