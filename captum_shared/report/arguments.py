@@ -47,6 +47,15 @@ if TYPE_CHECKING:
         weights: str | Path | None
         device: str | None
 
+    class LabelledOptions(TypedDict, total=False):
+        """Labelled images, and where the report on them goes."""
+
+        images: Required[str | Path]
+        labels: Required[str | Path]
+        progress: bool
+        out: str | Path
+        overwrite: bool
+
 
 Chosen = TypeVar("Chosen", bound=Settings)
 

@@ -40,17 +40,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Required, Unpack
 
-    from captum_shared.report.arguments import NetworkOptions
+    from captum_shared.report.arguments import LabelledOptions, NetworkOptions
 
-    class CategoryArguments(CategoryOptions, total=False):
+    class CategoryArguments(CategoryOptions, LabelledOptions, total=False):
         """What `explain_category` takes by name, apart from the network."""
 
-        images: Required[str | Path]
-        labels: Required[str | Path]
         preferred: Required[str]
-        progress: bool
-        out: str | Path
-        overwrite: bool
 
     class CategoryCommand(CategoryArguments, NetworkOptions, total=False):
         """What `run_category` takes by name."""

@@ -266,20 +266,14 @@ def _write_report(
     folder.write_json("summary.json", summary)
 
 
-def _fit_text(preferred: str) -> list[str]:
-    """What a creature neuron was fitted on, and what it is shown."""
-    if preferred != "creature":
-        return []
-    return [
-        "The neuron was fitted on images in which any category can have any body, so that it cannot go by the body. "
-        "The images here are others, drawn so that a person sees at once what they are. The benchmark on synthetic "
-        "images (python -m benchmarks.shared_parts) uses images of the former kind.",
-    ]
-
-
 def _methods_text(s: DemoSummary) -> list[str]:
     plural = s["preferred"] if s["preferred"] == "furniture" else f"{s['preferred']}s"
     scaled = "standardised over all images" if s["standardized"] else "as the network gives them, not standardised"
+    fitted = (
+        "The neuron was fitted on images in which any category can have any body, so that it cannot go by the body. "
+        "The images here are others, drawn so that a person sees at once what they are. The benchmark on synthetic "
+        "images (python -m benchmarks.shared_parts) uses images of the former kind."
+    )
     return [
         f"A linear neuron on the latents of a small network prefers {plural} (cross-validated area under the "
         f"ROC curve {s['cv_auc']:.2f}), and yet other things excite it. Heat marks what such a thing shares with a "
@@ -289,7 +283,7 @@ def _methods_text(s: DemoSummary) -> list[str]:
         "a part is truly shared if it is in both images and the response falls by at least "
         f"{s['least_drop']} without it in both. Images without such a part are passed over, here "
         f"{s['passed_over_without_shared_part']}. The methods that see the readout alone cannot know the reference.",
-        *_fit_text(s["preferred"]),
+        *([fitted] if s["preferred"] == "creature" else []),
         f"Latents are {scaled}. The network was trained so that a few of its channels stand for each kind of part, "
         "which suits a product channel by channel; ordinary networks are not so kind.",
     ]

@@ -46,13 +46,11 @@ from captum_shared.study.contents import describe_images, example_of
 if TYPE_CHECKING:
     from typing_extensions import Required, Unpack
 
-    from captum_shared.report.arguments import NetworkOptions
+    from captum_shared.report.arguments import LabelledOptions, NetworkOptions
 
-    class SelectivityArguments(TypedDict, total=False):
+    class SelectivityArguments(LabelledOptions, total=False):
         """What `index_selectivity` takes by name, apart from the network and its layers."""
 
-        images: Required[str | Path]
-        labels: Required[str | Path]
         top: int
         crops: int
         sheets: int
@@ -61,9 +59,6 @@ if TYPE_CHECKING:
         rare: int
         seed: int
         batch_size: int
-        progress: bool
-        out: str | Path
-        overwrite: bool
 
     class SelectivityCommand(SelectivityArguments, NetworkOptions, total=False):
         """What `run_selectivity` takes by name."""
