@@ -16,11 +16,10 @@ from captum_shared.folders import ReportFolder, report_folder
 from captum_shared.labels import split_labels
 from captum_shared.report.arguments import find_device
 from captum_shared.report.html import page, settings_table, table, text
-from captum_shared.report.pair_views import ImageShelf, hub_warnings, pair_view
+from captum_shared.report.pair_views import ImageShelf, hub_warnings, pair_view, references_of
 from captum_shared.report.pictures import enlarged, seen_pictures
 from captum_shared.report.viewer import ColumnView, ImageView, NeuronView, PairView, inline_viewer
 from captum_shared.report.wording import explanation
-from captum_shared.selection import make_rule
 from captum_shared.study.category import (
     CategoryFindings,
     CategoryStudy,
@@ -32,7 +31,7 @@ from captum_shared.study.category import (
     pair_maps,
     summarise,
 )
-from captum_shared.study.looks import LookRequest, Memory, References, other_rules
+from captum_shared.study.looks import Memory
 from captum_shared.study.settings import CategoryOptions, CategorySettings, make_settings
 from captum_shared.visualization import pair_figure
 
@@ -165,7 +164,9 @@ def draw_pairs(
         [path.name for path in study.paths],
         [", ".join(split_labels(category)) for category in study.categories],
     )
-    memory, requests = _references(study, findings)
+    references, others = references_of(study.latents, study.settings, cells_of(study.encoder))
+    memory = Memory([study.encoder], [references.rule], study.image, [others])
+    requests = references.requests(findings.drivers, findings.weight)
     hubs = hub_warnings([best[0].reference for best in requests])
     maps = pair_maps(study, findings)
     for rank, kinds in enumerate(tqdm(maps, total=len(findings.pairs.images), disable=not progress, unit="pair")):
@@ -176,17 +177,8 @@ def draw_pairs(
                 folder.write(f"pair_{rank + 1:02d}{ending}.{suffix}", figure_bytes(figure, kind=suffix))
         looks = [memory.look(request) for request in requests[rank]]
         pixel = (kinds["pixel"][0].sum(0).numpy(), kinds["pixel"][1].sum(0).numpy()) if "pixel" in kinds else None
-        views.append(pair_view(looks, shelf.number, findings.responses, memory.rules[0], pixel, hubs))
+        views.append(pair_view(looks, shelf.number, findings.responses, references.rule, pixel, hubs))
     return shelf.views, views
-
-
-def _references(study: CategoryStudy, findings: CategoryFindings) -> tuple[Memory, list[list[LookRequest]]]:
-    """What looks at pairs, and for each driver its best references."""
-    cells = cells_of(study.encoder)
-    rule = make_rule(study.settings.rule, study.latents, cells)
-    memory = Memory([study.encoder], [rule], study.image, [other_rules(rule, study.latents, cells)])
-    references = References(study.latents, rule, study.settings.similarity)
-    return memory, references.requests(findings.drivers, findings.weight)
 
 
 def _draw_pair(

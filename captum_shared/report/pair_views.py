@@ -11,10 +11,10 @@ from torch import Tensor
 from captum_shared.report.html import data_url
 from captum_shared.report.pictures import jpeg
 from captum_shared.report.viewer import SHARE, ImageView, MapView, PairView, ReferenceView
-from captum_shared.selection import is_crossed
+from captum_shared.selection import is_crossed, make_rule
 from captum_shared.similarity import Rule
-from captum_shared.study.looks import Look
-from captum_shared.study.settings import WEAK_D_PRIME
+from captum_shared.study.looks import Look, References, other_rules
+from captum_shared.study.settings import WEAK_D_PRIME, Settings
 
 HUB_SHARE, HUB_LEAST = 1 / 3, 4  # of a neuron's pairs that one reference serves, and how many at least
 SAME_AS_CONTROL = 0.9  # correlation of a map with its control, from which it says nothing of the pair
@@ -58,6 +58,12 @@ class ImageShelf:
             self.write(path, content)
         source = data_url(content, "image/jpeg") if self.write is None else path
         return ImageView(source, self.names[place], str(self.categories[place]), pixels.shape[1], pixels.shape[0])
+
+
+def references_of(latents: Tensor, settings: Settings, cells: int) -> tuple[References, dict[str, str | Rule]]:
+    """The references among images with these latents by a report's rule, and the other rules of its layer maps."""
+    rule = make_rule(settings.rule, latents, cells)
+    return References(latents, rule, settings.similarity), other_rules(rule, latents, cells)
 
 
 def pair_view(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captum_shared.labels import split_labels
 from captum_shared.report.html import Section
-from captum_shared.report.pair_views import ImageShelf, hub_warnings, pair_view, preference_warnings
+from captum_shared.report.pair_views import ImageShelf, hub_warnings, pair_view, preference_warnings, references_of
 from captum_shared.report.pictures import seen_pictures
 from captum_shared.report.recording.effects import effects_sentence, effects_warnings
 from captum_shared.report.viewer import (
@@ -25,9 +25,8 @@ from captum_shared.report.viewer import (
     read_data,
     viewer_section,
 )
-from captum_shared.selection import make_rule
 from captum_shared.study.interventions import Effects
-from captum_shared.study.looks import LookRequest, Memory, References, other_rules
+from captum_shared.study.looks import LookRequest, Memory, References
 from captum_shared.study.maps import load_maps, map_path
 from captum_shared.study.network import transform_image
 from captum_shared.study.neurons import Findings, NeuronFindings
@@ -100,20 +99,17 @@ class _Views:
 
     def jobs(self) -> list[Job]:
         """A job for each explained neuron; one forward pass of an image serves all candidates that are chosen."""
-        chosen, latents = self.findings.models.candidate, self.findings.latents
+        chosen, latents, network = self.findings.models.candidate, self.findings.latents, self.study.network
         candidates = sorted({int(chosen[neuron.index]) for neuron in self.findings.explained})
         encoders = [latents.encoder(candidate).eval() for candidate in candidates]
-        spaces = [self._references(candidate) for candidate in candidates]
-        others = [
-            other_rules(space.rule, space.latents, self.study.network.cells(candidate))
-            for space, candidate in zip(spaces, candidates, strict=True)
-        ]
-        transform, stimuli = self.study.network.transform, self.study.recording.stimuli
+        found = [references_of(latents.standardized(c), self.study.settings, network.cells(c)) for c in candidates]
+        spaces = [references for references, _ in found]
+        transform, stimuli = network.transform, self.study.recording.stimuli
         memory = Memory(
             encoders,
             [space.rule for space in spaces],
             lambda place: transform_image(transform, stimuli[place]),  # which takes no study along to a worker
-            others,
+            [others for _, others in found],
         )
         made = []
         for number, candidate in enumerate(candidates):
@@ -124,11 +120,6 @@ class _Views:
                     arguments = partial(self._arguments, neuron, spaces[number], memory, number)
                     made.append(Job((path,), _script, arguments))
         return made
-
-    def _references(self, candidate: int) -> References:
-        z, settings = self.findings.latents.standardized(candidate), self.study.settings
-        rule = make_rule(settings.rule, z, self.study.network.cells(candidate))
-        return References(z, rule, settings.similarity)
 
     def _note_images(self, neuron: NeuronFindings, references: References, expect: Callable[[int], None]) -> None:
         """Put a neuron's images on the shelf, in the same order whichever jobs are already done."""
