@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.common.results import Content
 from benchmarks.interventions.composites import cell_mask
-from benchmarks.interventions.made import _denser, _on_part
+from benchmarks.interventions.made import _on_part
 from benchmarks.interventions.rows import DRAWS, MOVED, OWN, RANDOM, READOUT, areas_of_heats, methods_of
 from benchmarks.interventions.tables import Table, rank_correlations, results_of, summary
 from benchmarks.interventions.trials import Twin, make_judge, play
@@ -129,6 +129,3 @@ def test_masks_and_truth() -> None:
     area[0, 0, :4] = True  # three pixels of the first cell, one of the second
     assert _on_part(area, masks) == 0.75
     assert _on_part(~masks.any(0, keepdim=True), masks) == 0.25
-    heat = torch.tensor([[3.0, 1.0], [3.0, 5.0]])
-    parts = [np.array([[k == 0, k == 1], [k == 2, k == 3]]) for k in range(4)]
-    assert _denser(heat, parts[0], parts[1:]) == pytest.approx((1 + 0.5 + 0) / 3)

@@ -67,7 +67,7 @@ def play_composite(setting: PhotoSetting, number: int) -> Content:
         every = heats | _truths(composite, side, heats[READOUT])
         found = play(every, x[0], judge, setting.seed + number, most=False)
         trials.append({"group": " ".join(composite.categories[:2]), "categories": list(composite.categories[:2]),
-                       "side": side, "right_cell": _right_cell(heats, composite, side), **found})  # fmt: skip
+                       "right_cell": _right_cell(heats, composite, side), **found})  # fmt: skip
     return {"trials": trials, "twins": [twin.name for twin in twins]}
 
 

@@ -22,7 +22,6 @@ from benchmarks.synthetic_game.pairs import compose_gallery
 from captum_shared.encoder import encode_images
 from captum_shared.encoder.layers import LayerScan
 from captum_shared.interventions.scores import Scores
-from captum_shared.metrics import density_contrast
 from captum_shared.readout import fit_readout
 from captum_shared.synthetic import DEMO_LAYER, demo_network, render_scenes
 
@@ -92,19 +91,13 @@ def _trial(neuron: Neuron, case: Case, side: int, judge: Scores, seed: int) -> l
     torch.manual_seed(seed)
     heats = heats_of(made_methods(), neuron, problem)
     areas = areas_of_heats(heats, AREA, seed)
-    values = {
-        kind: effects_of(kind, judge, problem.x[0], areas, fills=FILLS, batch_size=32)
+    falls, rises = (
+        effects_of(kind, judge, problem.x[0], areas, fills=FILLS, batch_size=32)
         for kind in ("necessity", "sufficiency")
-    }
-    target, *others = [case.masks[role] for role in (("p", "q", "d", "n") if side == 0 else ("q", "p", "d", "n"))]
-    parts = torch.from_numpy(np.stack([target, *others]))
+    )
+    parts = torch.from_numpy(np.stack([case.masks[role] for role in ("pqdn" if side == 0 else "qpdn")]))
     return [
-        {
-            "row": list(name),
-            "truth": _on_part(area, parts),
-            "heat_truth": _denser(heats[name], target, others) if name in heats else None,
-            **{kind: found[name] for kind, found in values.items()},
-        }
+        {"row": list(name), "truth": _on_part(area, parts), "necessity": falls[name], "sufficiency": rises[name]}
         for name, area in areas.items()
     ]
 
@@ -114,8 +107,3 @@ def _on_part(areas: Tensor, parts: Tensor) -> float:
     covered = (areas[:, None] & parts).flatten(2).sum(2).double()
     total = covered.sum(1)
     return float(torch.where(total > 0, covered[:, 0] / total.clamp(min=1), 0.25).mean())
-
-
-def _denser(heat: Tensor, target: np.ndarray, others: list[np.ndarray]) -> float:
-    """Whether the heat is denser on the target than on each other part, a mean of comparisons; ties count half."""
-    return float(np.mean([0.5 + 0.5 * float(density_contrast(heat, target, other).sign()) for other in others]))
