@@ -58,7 +58,7 @@ def make_recording(
     n_repeats: int = 4,
     noise: float = 0.5,
 ) -> Path:
-    """A recording's folder. Neurons read standardised latents of layer "3"; noise has `noise` times the signal's SD."""
+    """A recording's folder. Neurons read standardized latents of layer "3"; noise has `noise` times the signal's SD."""
     rng = np.random.default_rng(0)
     stimuli = folder / "recording" / "stimuli"
     stimuli.mkdir(parents=True)

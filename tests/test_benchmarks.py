@@ -19,7 +19,7 @@ from benchmarks.common.results import (
     ResultStore,
     axis_table,
     markdown_table,
-    summarise,
+    summarize,
     write_long,
 )
 from benchmarks.common.scores import mean_scores, pair_scores, swap_scores, to_heat
@@ -252,7 +252,7 @@ def test_swaps_by_hand(heats: str, others: str, expected: tuple[float, float, fl
 
 def test_summaries(tmp_path: Path) -> None:
     scores = [{"query": {"a": 0.0, "b": float("nan")}}, {"query": {"a": 1.0, "b": 0.25}}]
-    figures = summarise("g", "c", ("m", "r"), scores)
+    figures = summarize("g", "c", ("m", "r"), scores)
     assert figures[0] == Result("g", "c", "m", "r", "query", "a", 0.5, 0.0, 1.0, neurons=2)
     assert figures[1].value == 0.25
     assert mean_scores(scores)["query"] == {"a": 0.5, "b": 0.25}

@@ -108,7 +108,7 @@ def test_files_of_the_command(run: Any, capsys: Any) -> None:
     summary = json.loads((out / "summary.json").read_text())
     assert 0.5 < summary["cv_auc"] <= 1
     assert summary["standardized"] is True
-    assert "standardised over all images" in (out / "index.html").read_text()
+    assert "standardized over all images" in (out / "index.html").read_text()
     assert "2/2" in capsys.readouterr().err
 
 
@@ -295,7 +295,7 @@ def test_pictures_are_as_the_network_sees_them() -> None:
     assert torch.allclose(picture, torch.tensor(np.asarray(image)).permute(2, 0, 1) / 255, atol=1e-5)
 
 
-def test_standardised_latents_are_the_encoders(net: Any) -> None:
+def test_standardized_latents_are_the_encoders(net: Any) -> None:
     from captum_shared import LatentEncoder
 
     encoder = LatentEncoder(net.float(), "relu2")

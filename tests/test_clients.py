@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 
 import captum_shared as cs
 
-pytestmark = pytest.mark.slow  # imports Quantus, runs the page, and randomises a network layer by layer: 30 seconds
+pytestmark = pytest.mark.slow  # imports Quantus, runs the page, and randomizes a network layer by layer: 30 seconds
 
 PAGE = Path(__file__).parents[1] / "docs" / "howto" / "clients.md"
 
@@ -63,7 +63,7 @@ def test_a_softmax_would_hide_the_neuron(page: dict[str, Any]) -> None:
     assert np.all(np.array(page["flipping"](**{**page["call"], "softmax": True})) == 1)
 
 
-def test_localisation_is_that_of_our_metrics(page: dict[str, Any]) -> None:
+def test_localization_is_that_of_our_metrics(page: dict[str, Any]) -> None:
     quantus = pytest.importorskip("quantus")
     one, mask = page["one"], page["masks"].mask_x
     heat = page["explain"](page["neuron"], one["x_batch"], one["y_batch"], one["explain_func_kwargs"]["gallery"])[0, 0]
@@ -78,7 +78,7 @@ def test_localisation_is_that_of_our_metrics(page: dict[str, Any]) -> None:
         assert float(theirs[0]) == pytest.approx(float(ours(heat, mask)), abs=1e-4), name
 
 
-def test_randomisation_reaches_the_encoder(page: dict[str, Any]) -> None:
+def test_randomization_reaches_the_encoder(page: dict[str, Any]) -> None:
     found = page["correlations"]
     assert np.allclose(found["0.model.classifier"], 1)  # behind the layer
     assert np.mean(found["0.model.features.0"]) < 0.3

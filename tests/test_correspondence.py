@@ -117,7 +117,7 @@ def test_sums_and_marginals(pool: Any, kind: str, net: nn.Module, pair: Any) -> 
 
 @pytest.mark.parametrize("pool", ["avg", 2, "flatten"])
 def test_each_pair_of_positions_is_that_of_the_shares(pool: Any, net: nn.Module, pair: Any) -> None:
-    """Shares of a standardised grid, written out: what a position has above the mean of its cell, times its weight."""
+    """Shares of a standardized grid, written out: what a position has above the mean of its cell, times its weight."""
     encoder = encoder_of(net, pool, "scaler")
     step = encoder.transform[0]
     features = [encoder.feature_map(x).detach() for x in pair]

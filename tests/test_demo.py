@@ -56,7 +56,7 @@ def test_files(result: Any) -> None:
     assert json.loads((out / "summary.json").read_text()) == summary
     page = (out / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 4  # the swap first
-    assert "not standardised" in page
+    assert "not standardized" in page
     assert page.index("One image, two references") < page.index('id="viewer"')
 
 
@@ -147,7 +147,7 @@ def test_command(tmp_path: Path, capsys: Any) -> None:
     assert "Share of heat on the truly shared part" in printed.out
     assert all(name in printed.out for name in (*METHODS, "pair_01", "mean"))
     assert "74/74" in printed.err
-    assert "standardised over all images" in (tmp_path / "index.html").read_text()
+    assert "standardized over all images" in (tmp_path / "index.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def make_data(seed: int = 0, noise: float = 1.0, n: int = N) -> tuple[np.ndarray
 
 
 def slow_ridge(latents: np.ndarray, response: np.ndarray, test_latents: np.ndarray) -> np.ndarray:
-    """Standardise, take the alpha with the least leave-one-out error by leaving each one out, and predict."""
+    """Standardize, take the alpha with the least leave-one-out error by leaving each one out, and predict."""
     mean, std = latents.mean(0), latents.std(0)
     z, test = (latents - mean) / std, (test_latents - mean) / std
 

@@ -151,3 +151,18 @@ def test_any_does_not_spread() -> None:
     files = [*FILES, *sorted((ROOT / "benchmarks").rglob("*.py"))]
     count = sum(len(re.findall(r"\bAny\b", path.read_text())) for path in files)
     assert count <= MOST_ANY, f"{count} times, more than {MOST_ANY}"
+
+
+def test_one_spelling() -> None:
+    """As in Oxford's dictionary: standardize, normalize, summarize, with z."""
+    texts = [
+        *FILES,
+        *sorted((ROOT / "benchmarks").rglob("*.py")),
+        *sorted((ROOT / "docs").rglob("*.md")),
+        ROOT / "README.md",
+    ]
+    other = re.compile(
+        r"\b\w*(?:standard|normal|summar|random|recogn|visual|local|general|optim|regular)is(?:e|ing|ation)\w*", re.I
+    )
+    found = {f"{path.relative_to(ROOT)}: {word}" for path in texts for word in other.findall(path.read_text())}
+    assert not found

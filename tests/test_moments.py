@@ -91,8 +91,8 @@ def test_of_independent_latents_it_is_the_product_times_skewness() -> None:
     c = moment_rule(gallery, contrast=0.0, ridges=1e-12)(y, y, w)
     assert torch.allclose(c, w * (y - gallery.mean(0)) * third / scale**2)
     skewness = third / scale**1.5
-    standardised = (y - gallery.mean(0)) / scale.sqrt()
-    assert torch.allclose(c, (w * scale.sqrt()) * standardised * skewness / scale.sqrt())
+    standardized = (y - gallery.mean(0)) / scale.sqrt()
+    assert torch.allclose(c, (w * scale.sqrt()) * standardized * skewness / scale.sqrt())
 
 
 def test_it_is_linear_in_the_reference() -> None:

@@ -128,7 +128,7 @@ def test_a_category_with_a_single_image_is_nobodys(recording: Path, tiny: torch.
         explain(recording, tiny, Path("other"), preferred="unique")
 
 
-def test_transposed_responses_are_recognised(recording: Path) -> None:
+def test_transposed_responses_are_recognized(recording: Path) -> None:
     change_responses(recording, lambda responses: responses.mean(2).T)
     with pytest.raises(
         ValueError, match=r"got shape \(90, 5\): the stimuli are on axis 0, so it looks transposed; pass responses.T"
@@ -136,7 +136,7 @@ def test_transposed_responses_are_recognised(recording: Path) -> None:
         Recording.load(recording)
 
 
-def test_repeats_first_are_recognised(recording: Path) -> None:
+def test_repeats_first_are_recognized(recording: Path) -> None:
     change_responses(recording, lambda responses: responses.transpose(2, 0, 1))
     with pytest.raises(ValueError, match=r"stimuli are on axis 2.*np.moveaxis\(responses, 2, 1\)"):
         Recording.load(recording)

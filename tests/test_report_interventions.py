@@ -16,7 +16,7 @@ from recordings import SIZE, make_network, make_recording
 from captum_shared import LatentEncoder, Recording, encode_images, explain_recording, interventions
 from captum_shared.encoder.preprocessing import preprocessing
 from captum_shared.report.recording.effects import effects_sentence, effects_text, effects_warnings
-from captum_shared.study.interventions import AREA, CONTROLS, EFFECT_COLUMNS, PairEffects, summarise_effects
+from captum_shared.study.interventions import AREA, CONTROLS, EFFECT_COLUMNS, PairEffects, summarize_effects
 from captum_shared.study.maps import load_maps
 from captum_shared.study.tables import PAIR_COLUMNS
 from captum_shared.visualization.heat import SMOOTHING, heat_on
@@ -198,11 +198,11 @@ def test_sentences_in_words() -> None:
 
 def test_summary_by_hand() -> None:
     other = replace(EFFECTS, twin_necessity=0.62, twin_passes="both", twin_r=0.71)
-    found = summarise_effects({0: [EFFECTS, other], 3: [other]})
+    found = summarize_effects({0: [EFFECTS, other], 3: [other]})
     assert found is not None
     assert found["twin_necessity"][0] == pytest.approx((0.52 + 0.62) / 2)
     assert (found["pairs"], found["passes"]) == (3, {"both": 2, "necessity": 1, "sufficiency": 0, "neither": 0})
     assert found["median_twin_r"] == pytest.approx(0.66)
-    assert summarise_effects({}) is None
+    assert summarize_effects({}) is None
     assert effects_text(None) == ["There are no pairs."]
     assert "Of 3 pairs, 2 do more than every random area in both" in effects_text(found)[1]

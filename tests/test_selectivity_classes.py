@@ -58,16 +58,16 @@ def test_class_index_by_hand() -> None:
     assert population_code(top, labels, threshold=0.3).tolist() == [2]
 
 
-def test_normalised_by_hand() -> None:
+def test_normalized_by_hand() -> None:
     # Eight images: six of a, one of b, one of c; the four best are a, a, b, a.
     top = ranked([4.0, 2.0, 2.0, 2.0], n_images=8)
     labels = ["a", "a", "b", "a", "a", "a", "c", "a"]
     assert base_rates(top, labels) == {"a": 0.75, "b": 0.125, "c": 0.125}
     _, plain = class_distribution(top, labels)
     assert plain[0].tolist() == pytest.approx([0.8, 0.2, 0])
-    _, normalised = class_distribution(top, labels, normalize=True)
+    _, normalized = class_distribution(top, labels, normalize=True)
     a, b = 0.8 / 0.75, 0.2 / 0.125
-    assert normalised[0].tolist() == pytest.approx([a / (a + b), b / (a + b), 0])  # 0.4, 0.6
+    assert normalized[0].tolist() == pytest.approx([a / (a + b), b / (a + b), 0])  # 0.4, 0.6
     assert quiet(top, labels, threshold=0.7).tolist() == [1]  # a alone is enough
     assert quiet(top, labels, threshold=0.7, normalize=True).tolist() == pytest.approx([2 / 3])
     assert population_code(top, labels, threshold=0.5).tolist() == [1]
@@ -123,7 +123,7 @@ def test_units_for_one_class_and_for_all_alike() -> None:
     assert class_selectivity_index(all_images, labels)[1].item() == (n - n_classes) / (n - 1)
 
 
-def test_a_unit_that_does_not_care_looks_selective_where_a_class_is_frequent_unless_normalised() -> None:
+def test_a_unit_that_does_not_care_looks_selective_where_a_class_is_frequent_unless_normalized() -> None:
     """Trap: base rates. 80 of 100 images are objects; the unit's responses are noise."""
     labels = ["object"] * 80 + ["dog"] * 5 + ["cat"] * 5 + ["bird"] * 5 + ["fish"] * 5
     responses = torch.rand(100, 200, generator=torch.Generator().manual_seed(0)) + 1

@@ -21,7 +21,7 @@ from captum_shared.selectivity import (
     top_crops,
 )
 from captum_shared.selectivity.crops import cut, put_back
-from captum_shared.selectivity.pixels import find_normalisation
+from captum_shared.selectivity.pixels import find_normalization
 
 Geometry = list[tuple[int, int, int, int]]  # kernel, stride, padding, dilation of each layer
 
@@ -225,14 +225,14 @@ def test_crops_are_pictures_of_what_the_unit_saw() -> None:
     assert torch.allclose(crops[0] * inside, seen * inside)
 
 
-def test_normalisation_is_found() -> None:
+def test_normalization_is_found() -> None:
     from captum_shared.encoder.preprocessing import IMAGENET_MEAN, IMAGENET_STD, preprocessing
 
-    mean, std = find_normalisation(preprocessing(32))
+    mean, std = find_normalization(preprocessing(32))
     assert torch.allclose(mean.flatten(), torch.tensor(IMAGENET_MEAN).double(), atol=1e-5)
     assert torch.allclose(std.flatten(), torch.tensor(IMAGENET_STD).double(), atol=1e-5)
-    with pytest.raises(ValueError, match="is not a normalisation of channels; pass `mean` and `std`"):
-        find_normalisation(lambda image: torchvision.transforms.functional.to_tensor(image) ** 2)
+    with pytest.raises(ValueError, match="is not a normalization of channels; pass `mean` and `std`"):
+        find_normalization(lambda image: torchvision.transforms.functional.to_tensor(image) ** 2)
     with pytest.raises(ValueError, match=r"`mean` and `std` go together, got mean=\(0, 0, 0\) and std=None"):
         PixelSource(torch.rand(1, 3, 4, 4), mean=(0, 0, 0))
 
@@ -240,7 +240,7 @@ def test_normalisation_is_found() -> None:
 def test_an_unreadable_image_is_named(tmp_path: Any) -> None:
     (tmp_path / "a.png").write_bytes(b"broken")
     with pytest.raises(ValueError, match="image 0 cannot be read"):
-        PixelSource([tmp_path / "a.png"]).normalised([0])
+        PixelSource([tmp_path / "a.png"]).normalized([0])
 
 
 def test_top_activations_carry_what_boxes_need() -> None:

@@ -127,7 +127,7 @@ def test_pictures_tables_and_protocol(here: Path, capsys: pytest.CaptureFixture[
 
 @pytest.mark.slow  # a second for each set; together over 5
 def test_predictions_are_those_of_the_reports_readout(here: Path) -> None:
-    """The readout by hand: from the standardised latents of all stimuli and scikit-learn's ridge regression."""
+    """The readout by hand: from the standardized latents of all stimuli and scikit-learn's ridge regression."""
     from sklearn.linear_model import RidgeCV
     from sklearn.preprocessing import StandardScaler
 

@@ -222,10 +222,10 @@ def test_channels_come_first_where_both_ends_could_be() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_normalisation_is_undone(dtype: torch.dtype) -> None:
+def test_normalization_is_undone(dtype: torch.dtype) -> None:
     mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
-    normalised = ((IMAGE - mean) / std).to(dtype)
-    array = to_image(normalised, mean=MEAN, std=STD)
+    normalized = ((IMAGE - mean) / std).to(dtype)
+    array = to_image(normalized, mean=MEAN, std=STD)
     np.testing.assert_allclose(array, IMAGE.permute(1, 2, 0).numpy(), atol=0.02 if dtype.itemsize == 2 else 1e-6)
 
 
@@ -235,7 +235,7 @@ def test_normalisation_is_undone(dtype: torch.dtype) -> None:
         (
             noise(3, 8, 8),
             ValueError,
-            r"values in \[0, 1\], got \[-.*\]: if it is normalised.*`mean` and `std`",
+            r"values in \[0, 1\], got \[-.*\]: if it is normalized.*`mean` and `std`",
         ),
         (255 * IMAGE, ValueError, r"values in \[0, 1\], got \[.*, 255\].*pass it as uint8"),
         (IMAGE * torch.nan, ValueError, r"values in \[0, 1\], got \[nan, nan\]"),
@@ -261,10 +261,10 @@ def test_image_errors(image: object, error: type[Exception], text: str) -> None:
     [
         (IMAGE, MEAN, None, r"`mean` and `std` go together, got mean=.* and std=None"),
         (IMAGE, (0.5, 0.5), STD, r"one value per channel, 3, got 2 and 3"),
-        ((255 * IMAGE).byte(), MEAN, STD, r"got a uint8 image, which is not normalised"),
+        ((255 * IMAGE).byte(), MEAN, STD, r"got a uint8 image, which is not normalized"),
     ],
 )
-def test_normalisation_errors(image: object, mean: object, std: object, text: str) -> None:
+def test_normalization_errors(image: object, mean: object, std: object, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         to_image(image, mean, std)
 
@@ -505,7 +505,7 @@ def test_pairs_as_tensors_and_batches_of_one() -> None:
     np.testing.assert_array_equal(drawn_heat(panels(figure)[0])[0], display_heat(MAP))
 
 
-def test_normalised_pairs() -> None:
+def test_normalized_pairs() -> None:
     mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
     figure = pair_figure(2 * [(IMAGE - mean) / std], (MAP, MAP), mean=MEAN, std=STD, grey=False)
     np.testing.assert_allclose(drawn_heat(panels(figure)[0])[1], to_image(IMAGE), atol=1e-6)

@@ -230,7 +230,7 @@ def _with_own(neuron: Neuron, arguments: Mapping[str, object]) -> dict[str, Any]
     return {name: own[name] if value is True else value for name, value in arguments.items()}
 
 
-def randomised(encoder: LatentEncoder, seed: int) -> LatentEncoder:
+def randomized(encoder: LatentEncoder, seed: int) -> LatentEncoder:
     """A copy with parameters drawn anew."""
     random = deepcopy(encoder)
     with torch.random.fork_rng(devices=[]):
@@ -295,7 +295,7 @@ def null_methods() -> list[Method]:
         Method("centre prior", "", _of_each(_bump)),
         Method("shuffled reference", "product", shuffled_reference(ParallelBackprop, **_IG)),
         Method("shuffled readout", "product", lambda n, p: product(replace(n, weight=n.other_weight), p)),
-        Method("randomised network", "product", lambda n, p: product(replace(n, encoder=n.random_encoder), p)),
+        Method("randomized network", "product", lambda n, p: product(replace(n, encoder=n.random_encoder), p)),
     ]
 
 

@@ -71,7 +71,7 @@ def finish(program: str, out: str | Path, work: Callable[[], object]) -> int:
     return 0
 
 
-def summarise(
+def summarize(
     game: str, condition: str, row: tuple[str, str], neurons: Sequence[dict[str, dict[str, float]]]
 ) -> list[Result]:
     """The results of one row: its scores per neuron (image -> metric -> value), averaged."""

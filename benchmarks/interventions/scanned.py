@@ -110,7 +110,7 @@ def play_images(
 
 
 def _scaling(twin: Twin) -> nn.Module:
-    """The standardisation of a twin's latents, as a module."""
+    """The standardization of a twin's latents, as a module."""
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(np.zeros((2, len(twin.mean))))

@@ -30,9 +30,9 @@ class Twin:
         Of its latents among those of the scanner.
     weight : Tensor (D,)
     latents : Tensor (n, D)
-        Standardised, of the known images.
+        Standardized, of the known images.
     mean, spread : Tensor (D,)
-        By which they were standardised.
+        By which they were standardized.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Twin:
 
     @classmethod
     def fitted(cls, name: str, columns: slice, scanned: Tensor, fit: Callable[[Tensor], Tensor]) -> Twin:
-        """A readout by `fit`, from standardised latents (n, D) to a weight, given what the scanner says of images."""
+        """A readout by `fit`, from standardized latents (n, D) to a weight, given what the scanner says of images."""
         raw = scanned[:, columns].double()
         mean, spread = raw.mean(0), raw.std(0, correction=0).clamp(min=1e-9)
         z = (raw - mean) / spread

@@ -107,11 +107,11 @@ def run(
         tasks = [Task.of(f"{c.name}, {name}", play, shared[name], *told, c, seed) for c, name in jobs]
         found = tqdm(workers.in_order(tasks), "conditions", len(tasks), disable=not progress)
         for (condition, name), scores in zip(jobs, found, strict=True):
-            results += _summarise(name, games[name], condition.name, table, scores)
+            results += _summarize(name, games[name], condition.name, table, scores)
     for name, composites in games.items() if n_pixels else ():
         few, pixels = [c for k, c in enumerate(composites) if k % n < n_pixels], pixel_rows(table)
         fine = play_pixels(few, photographs, known, pixels, (encoder, transform), seed)
-        results += _summarise(name, few, "native", pixels, fine)
+        results += _summarize(name, few, "native", pixels, fine)
     place = layer if pool == 1 else f"{layer} {pool}x{pool}"
     if categories is None:
         enter(split, [" ".join(row.name).strip() for row in table], (model, place, seed, n))
@@ -145,7 +145,7 @@ def feature_maps(
     return torch.cat(maps)
 
 
-def _summarise(
+def _summarize(
     game: str, composites: Sequence[Composite], condition: str, table: Sequence[Row], found: dict[str, Scores]
 ) -> list[Result]:
     """Means over composites, and of differences between rows, with intervals from a bootstrap over categories."""

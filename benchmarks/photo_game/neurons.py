@@ -81,7 +81,7 @@ def make_folds(categories: np.ndarray, played: np.ndarray, rng: np.random.Genera
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What is known outside a fold; all latents are standardised there.
+    """What is known outside a fold; all latents are standardized there.
 
     Attributes
     ----------

@@ -37,7 +37,7 @@ def make_stimuli(folder: Path, n: int) -> list[Path]:
 
 
 def make_population(folder: Path, n_neurons: int, n_images: int, network: dict[str, str | int | None]) -> Population:
-    """Neurons that each read a few standardised latents with positive weights, and noise over repeats."""
+    """Neurons that each read a few standardized latents with positive weights, and noise over repeats."""
     torch.manual_seed(0)  # of random weights
     encoder, transform = load_encoder(**network)  # type: ignore[arg-type]
     paths = make_stimuli(folder, n_images)

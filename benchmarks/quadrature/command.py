@@ -82,7 +82,7 @@ def run(
     rows = [row for one in tqdm(explained, "images", disable=not progress) for row in measure(encoder, one, baseline)]
     header = list(asdict(rows[0]))
     write_csv(folder / "steps.csv", header, [[getattr(row, name) for name in header] for row in rows])
-    summary = summarise(rows)
+    summary = summarize(rows)
     about = {"model": model, "layer": layer, "image_size": image_size, "baseline": baseline, "images": len(explained)}
     write_json(folder / "steps.json", {**about, "seed": seed, "rules": summary, "equal": equal_error(summary)})
     (folder / "table.md").write_text(table(summary))
@@ -161,7 +161,7 @@ def _distance(found: Array, exact: Array) -> float:
     return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
 
 
-def summarise(rows: Sequence[PathErrors]) -> list[dict[str, Any]]:
+def summarize(rows: Sequence[PathErrors]) -> list[dict[str, Any]]:
     """Mean number of gradients, and mean, median and largest errors over the images."""
     keys = dict.fromkeys((row.rule, row.tolerance, 0 if row.tolerance else row.gradients) for row in rows)
     summary = []

@@ -28,7 +28,7 @@ def midpoint(n: int) -> Rule:
 
 
 def cosine(n: int) -> Rule:
-    """The trapezoid rule in t, alpha = (1 - cos t) / 2, normalised: dense at both ends."""
+    """The trapezoid rule in t, alpha = (1 - cos t) / 2, normalized: dense at both ends."""
     t = np.pi * np.arange(1, n + 1) / (n + 1)
     return (1 - np.cos(t)) / 2, np.sin(t) / np.sin(t).sum()
 

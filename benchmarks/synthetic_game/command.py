@@ -28,7 +28,7 @@ from benchmarks.common.results import (
     markdown_table,
     plot_axis,
     plot_bars,
-    summarise,
+    summarize,
     write_long,
     write_table,
 )
@@ -145,7 +145,7 @@ def _figures(condition: str, results: Sequence[Content]) -> list[Result]:
     figures = []
     for method, rule in counted[0]["rows"] if counted else ():
         scores = [result["scores"][f"{method} {rule}".strip()] for result in counted]
-        figures += summarise(GAME, condition, (method, rule), scores)
+        figures += summarize(GAME, condition, (method, rule), scores)
     return figures
 
 

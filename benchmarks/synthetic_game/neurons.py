@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.common.basis import Rotation, basis_rotation
-from benchmarks.common.methods import Neuron, Problem, randomised
+from benchmarks.common.methods import Neuron, Problem, randomized
 from benchmarks.synthetic_game.admission import AdmissionCounts, Thresholds, admitted_pairs
 from benchmarks.synthetic_game.pairs import (
     PART_KINDS,
@@ -143,7 +143,7 @@ def make_neuron(
         encoder.transform = Rotation(rotation)
         latents, weights = latents @ rotation.T, weights @ rotation.T
     weight, *others, stranger = weights.to(device)
-    random = randomised(encoder, seed + index)
+    random = randomized(encoder, seed + index)
     neuron = Neuron(encoder.to(device), weight, stranger, latents.to(device), random.to(device), BASELINE)
     others = [replace(neuron, weight=own) for own in others]
     return neuron, _cases(pairs, others, np.random.default_rng([seed, index, 4]), device), counts

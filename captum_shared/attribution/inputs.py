@@ -47,7 +47,7 @@ def check_pair(inputs: object, encoder: nn.Module) -> Pair:
         raise ValueError(f"images are on {x.device}, references are on {x_ref.device}; expected one device")
     if any(module.training for module in encoder.modules() if _depends_on_mode(module)):
         warnings.warn(
-            "the encoder is in training mode: dropout and batch normalisation make the maps random and dependent on "
+            "the encoder is in training mode: dropout and batch normalization make the maps random and dependent on "
             "the batch; call encoder.eval()",
             stacklevel=_level_of_the_user(),
         )

@@ -159,7 +159,7 @@ class ParallelBackprop(PairAttribution):
             must be there, too. The sizes of the two may differ.
         baselines : number, Tensor or tuple of two, optional
             As in Captum, for engines that take baselines; a tuple holds one for each image of the pair. Captum's
-            default is zero, the mean colour of normalised images. The paper leaves it open.
+            default is zero, the mean colour of normalized images. The paper leaves it open.
         target : int or one int per pair, optional
             The neuron, if `readout` is a `LinearReadout`.
         additional_forward_args : tuple of one or two Tensors (N, D), optional

@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
     add_value(command, "--top", 6, "how many pairs to explain")
     command.add_argument(
         "--standardize", action="store_true",
-        help="standardise the latents (default: no, since the demo network's are zero where a part is absent)",
+        help="standardize the latents (default: no, since the demo network's are zero where a part is absent)",
     )  # fmt: skip
     add_common(command, out="demo")
 

@@ -129,7 +129,7 @@ def add_explanation(choices: Choices, defaults: type[Settings]) -> None:
     value("--steps", "steps of integrated gradients", dest="n_steps", metavar="N")
     choices.add_argument(
         "--no-standardize", dest="standardize", action="store_false",
-        help="leave the latents as they are (default: standardise them over all images)",
+        help="leave the latents as they are (default: standardize them over all images)",
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def preprocessing(size: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> ImageTransform:
-    """Resize the shorter side to `size`, crop the centre, scale to [0, 1], normalise: PIL image -> (3, size, size)."""
+    """Resize the shorter side to `size`, crop the centre, scale to [0, 1], normalize: PIL image -> (3, size, size)."""
     result: ImageTransform = v2.Compose(
         [
             v2.ToImage(),

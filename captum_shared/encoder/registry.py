@@ -58,7 +58,7 @@ def load_encoder(
     image_size : int, optional
         Side in pixels of the square images given to the network. Default: the network's own, or 224.
     mean, std : sequences of float, optional
-        Normalisation of the channels. Default: the network's own, or ImageNet's.
+        Normalization of the channels. Default: the network's own, or ImageNet's.
     seed : int, optional
         Of random weights. Default: the state of torch's generator.
 

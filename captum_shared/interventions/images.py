@@ -17,7 +17,7 @@ def remove(image: Tensor, mask: ArrayLike, fill: Fill = "blur") -> Tensor:
     Parameters
     ----------
     image : torch.Tensor
-        (C, H, W) or (N, C, H, W), floating point, finite, normalised or not, on any device.
+        (C, H, W) or (N, C, H, W), floating point, finite, normalized or not, on any device.
     mask : torch.Tensor or np.ndarray
         bool, (H, W), or (N, H, W) for a batch: the area, see `hottest_area`.
     fill : str, torch.Tensor or callable, default "blur"

@@ -28,7 +28,7 @@ def deletion_curve(
     score : callable
         Images (n, C, H, W) to scores (n,), called once with all steps.
     baseline : number or torch.Tensor (C, H, W), default 0
-        What replaces a pixel: for normalised images, 0 is the mean colour; a blurred image keeps the colours.
+        What replaces a pixel: for normalized images, 0 is the mean colour; a blurred image keeps the colours.
     steps : int, default 20
         In how many steps to replace the pixels.
 

@@ -55,12 +55,12 @@ def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
 def cascading_randomization(
     model: nn.Module, explain: Callable[[nn.Module], Tensor], *, seed: int = 0
 ) -> dict[str, float]:
-    """Randomise a network layer by layer, from the output to the input, and see how the maps change.
+    """Randomize a network layer by layer, from the output to the input, and see how the maps change.
 
     Parameters
     ----------
     model : nn.Module
-        Not changed: a copy is randomised.
+        Not changed: a copy is randomized.
     explain : callable
         Network -> maps (N, ...), by any method.
     seed : int
@@ -70,7 +70,7 @@ def cascading_randomization(
     -------
     dict of str to float
         Name of the layer down to which the network is random -> mean rank correlation of the maps with those of the
-        original network. The last entry is for the fully randomised network; for a map that depends on what the network
+        original network. The last entry is for the fully randomized network; for a map that depends on what the network
         has learned, it is near 0.
 
     Raises
@@ -97,7 +97,7 @@ def cascading_randomization(
     copy = deepcopy(model)
     layers = [(name, module) for name, module in copy.named_modules() if hasattr(module, "reset_parameters")]
     if not layers:
-        raise ValueError(f"{type(model).__name__} has no module with reset_parameters; nothing to randomise")
+        raise ValueError(f"{type(model).__name__} has no module with reset_parameters; nothing to randomize")
     original = explain(model)
     correlations = {}
     with torch.random.fork_rng(devices=[]):

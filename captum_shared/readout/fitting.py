@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 ALPHAS = np.logspace(-3, 7, 21)
-"""Ridge penalties that the default estimator chooses from, for standardised latents: two per decade."""
+"""Ridge penalties that the default estimator chooses from, for standardized latents: two per decade."""
 
 
 class Splitter(Protocol):
@@ -42,7 +42,7 @@ class ReadoutFit:
     Attributes
     ----------
     readout : LinearReadout
-        Fitted on all stimuli, on the latents as they were given (not standardised).
+        Fitted on all stimuli, on the latents as they were given (not standardized).
     cv_r : (K,) float64 array
         Pearson correlation of responses and out-of-fold predictions over all tested stimuli, one for each
         neuron; NaN where either is constant. A neuron that cannot be predicted scores slightly below zero:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class LinearReadout(LinearLayer):
     """Linear neurons on latents: ``responses = latents @ weight.T + bias``.
 
-    Weight and bias are buffers, not parameters: a readout is fitted, not trained further, and no optimiser
+    Weight and bias are buffers, not parameters: a readout is fitted, not trained further, and no optimizer
     picks it up. The product is computed in the dtype of the latents (float32 for half precision), so that a float64
     readout works with a float32 encoder; `.to(...)` moves and converts it like any module, to float32 on a device
     without float64. Captum's own methods take ``torch.nn.Sequential(encoder, readout)``, with the neuron as ``target``.

@@ -50,7 +50,7 @@ class Choice:
 def ridge_pipeline(n_stimuli: int, n_latents: int, pca: int | None = 256) -> Pipeline:
     """PCA, if it reduces anything, and RidgeCV with one penalty per neuron among `ALPHAS`; not fitted.
 
-    For latents that are standardised already.
+    For latents that are standardized already.
     """
     from sklearn.decomposition import PCA
     from sklearn.linear_model import RidgeCV

@@ -1,4 +1,4 @@
-"""`latent_transform`: standardising, rotating and selecting latents, as part of the encoder."""
+"""`latent_transform`: standardizing, rotating and selecting latents, as part of the encoder."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def latent_transform(*transformers: BaseEstimator, nmf_least_squares: bool = Fal
     """Turn fitted scikit-learn transformers into a differentiable module, for the encoder to apply.
 
     Products of latents depend on their basis and scale. With ``LatentEncoder(..., transform=...)``, similarities
-    and shared weights are computed in the standardised or rotated space, and attributions go through it down to
+    and shared weights are computed in the standardized or rotated space, and attributions go through it down to
     the pixels.
 
     Parameters

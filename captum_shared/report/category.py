@@ -29,7 +29,7 @@ from captum_shared.study.category import (
     explain_pairs,
     open_category,
     pair_maps,
-    summarise,
+    summarize,
 )
 from captum_shared.study.looks import Memory
 from captum_shared.study.settings import CategoryOptions, CategorySettings, make_settings
@@ -109,7 +109,7 @@ def explain_category(
     """Fit a readout for a category, and draw what its strongest out-of-category images share with the category.
 
     The neuron is a ridge regression of membership (1 or 0) on the latents. Responses are out-of-fold predictions: an
-    image's response comes from a readout that has not seen it. Latents are standardised over all images by default,
+    image's response comes from a readout that has not seen it. Latents are standardized over all images by default,
     since similarity and shared weights are products, which depend on their scale.
 
     Parameters
@@ -119,7 +119,7 @@ def explain_category(
     preferred : str
         The neuron's category.
     encoder, transform
-        As `load_encoder` returns them. The standardisation becomes the encoder's `transform`.
+        As `load_encoder` returns them. The standardization becomes the encoder's `transform`.
     progress : bool, default True
         Whether to show progress bars.
     about : dict, optional
@@ -208,7 +208,7 @@ def write_report(
     pairs: Sequence[PairView],
 ) -> CategorySummary:
     """Write the table of pairs, the page and the summary; images and pairs are those that the viewer shows."""
-    summary, found = summarise(study, findings), findings.pairs
+    summary, found = summarize(study, findings), findings.pairs
     columns = (found.images, found.references[:, 0], found.similarity[:, 0])
     neuron = NeuronView(
         study.preferred, {"cv_auc": summary["cv_auc"], "layer": str(study.about.get("layer", ""))}, pairs
@@ -231,7 +231,7 @@ def write_report(
 
 
 def _methods(settings: CategorySettings, s: CategorySummary) -> list[str]:
-    scaled = "standardised over all images" if s["standardized"] else "as the network gives them, not standardised"
+    scaled = "standardized over all images" if s["standardized"] else "as the network gives them, not standardized"
     drivers = "those that respond at least as much as the weakest image explained, and at least half of them"
     gallery_text = drivers if s["references"] == "drivers" else "all of them"
     return [

@@ -31,7 +31,7 @@ from captum_shared.study.demo import (
     open_demo,
     share_of_heat,
     shares_all,
-    summarise,
+    summarize,
 )
 from captum_shared.study.looks import Look
 from captum_shared.synthetic import render
@@ -91,7 +91,7 @@ def run_demo(
     others' 0). Images that share no such part with their reference are counted and passed over.
 
     Into `out` go ``swap.png``, ``pair_*.png``, ``index.html``, ``summary.json``, ``manifest.json`` and ``shares.csv``.
-    Latents are not standardised by default: the demo network's are zero where a kind of part is absent; centred,
+    Latents are not standardized by default: the demo network's are zero where a kind of part is absent; centred,
     sharing an absence would count as sharing. `seed` is that of the images and the folds.
 
     Raises
@@ -123,7 +123,7 @@ def _explain(study: DemoStudy, asked: DemoChoices, folder: ReportFolder, progres
         pictures.append(Picture(folder.write_figure(f"pair_{rank:02d}.png", figure, 100), caption, alt))
     summary: DemoSummary = {
         "command": "demo", "preferred": preferred, "standardized": asked["standardize"], "seed": asked["seed"],
-        "passed_over_without_shared_part": passed_over, **summarise(study, cases, shares),
+        "passed_over_without_shared_part": passed_over, **summarize(study, cases, shares),
     }  # fmt: skip
     _write_report(folder, summary, _table(cases, shares), swap, pictures, _viewer(study, preferred, cases, maps))
 
@@ -268,7 +268,7 @@ def _write_report(
 
 def _methods_text(s: DemoSummary) -> list[str]:
     plural = s["preferred"] if s["preferred"] == "furniture" else f"{s['preferred']}s"
-    scaled = "standardised over all images" if s["standardized"] else "as the network gives them, not standardised"
+    scaled = "standardized over all images" if s["standardized"] else "as the network gives them, not standardized"
     fitted = (
         "The neuron was fitted on images in which any category can have any body, so that it cannot go by the body. "
         "The images here are others, drawn so that a person sees at once what they are. The benchmark on synthetic "

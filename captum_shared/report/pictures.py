@@ -17,7 +17,7 @@ from captum_shared.study.network import transform_image
 
 
 def black_and_white(transform: ImageTransform) -> tuple[Tensor, Tensor]:
-    """What the transform makes of black and of white, (3, 1, 1) each: which tells how it normalises."""
+    """What the transform makes of black and of white, (3, 1, 1) each: which tells how it normalizes."""
     black, white = (transform(Image.new("RGB", (256, 256), name)).mean((1, 2)) for name in ("black", "white"))
     return black[:, None, None], white[:, None, None]
 

@@ -24,7 +24,7 @@ def strongest_tiles(top: TopActivations, fields: ReceptiveFields, source: PixelS
     tiles: list[list[np.ndarray]] = [[np.empty(0)] * some.k for _ in range(top.n_units)]
     for index in some.images.unique().tolist():
         units, ranks = torch.nonzero(some.images == index, as_tuple=True)
-        picture = source.pictures(source.normalised([index]))
+        picture = source.pictures(source.normalized([index]))
         boxes = fields.boxes(units, some.positions[units, ranks])
         for unit, rank, box in zip(units.tolist(), ranks.tolist(), boxes, strict=True):
             crop, inside = cut(picture, box[None])

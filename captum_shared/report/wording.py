@@ -51,5 +51,5 @@ def _attribution(s: Settings, kind: str) -> str:
             "channels."
         )
     how = {"IntegratedGradients": f"integrated gradients ({s.n_steps} steps, Gauss-Legendre, from zero, which is the "
-           "mean colour for normalised images)", "Saliency": "gradients"}  # fmt: skip
+           "mean colour for normalized images)", "Saliency": "gradients"}  # fmt: skip
     return f"Maps of pixels are made by {how.get(s.engine, s.engine)} and summed over the colour channels."

@@ -117,7 +117,7 @@ def class_selectivity_index(
     Parameters
     ----------
     top, labels, normalize
-        As in `class_distribution`; N is the number of images per unit, k. Normalising changes f_c, not which classes
+        As in `class_distribution`; N is the number of images per unit, k. Normalizing changes f_c, not which classes
         occur: at a threshold of 1, the index is the same with and without it; choose a lower one to see a difference.
     threshold : float, default 1.0
         In (0, 1]; 1 in the paper, so that M is the number of classes among the strongest images.

@@ -81,7 +81,7 @@ def top_crops(
     """
     some = top.strongest(n)
     units = torch.full((some.k,), unit)
-    images = source.pictures(source.normalised(some.images[unit].tolist()))
+    images = source.pictures(source.normalized(some.images[unit].tolist()))
     return cut(images, fields.boxes(units, some.positions[unit]))
 
 
@@ -175,7 +175,7 @@ def neuron_features(
         weight: dict[int, Tensor] = {}
         for index in images.unique().tolist():
             who, rank = torch.nonzero(images == index, as_tuple=True)
-            picture = source.pictures(source.normalised([index]))
+            picture = source.pictures(source.normalized([index]))
             boxes = fields.boxes(some[who], top.positions[some[who], rank])
             for place, box, activation in zip(who.tolist(), boxes, weights[some[who], rank], strict=True):
                 crop, inside = cut(picture, box[None])

@@ -100,7 +100,7 @@ def receptive_fields(
     height, width = _check_size(image_size)
     reader = LayerReader(model, names)
     parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    # Noise, not zeros: a network that normalises its input must not divide by nothing.
+    # Noise, not zeros: a network that normalizes its input must not divide by nothing.
     noise = torch.rand(channels, height, width, generator=torch.Generator().manual_seed(0))
     image = noise.to(device_of(model, None), parameter.dtype)
     with evaluating(model), torch.no_grad(), _plain_convolutions():

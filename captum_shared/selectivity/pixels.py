@@ -16,26 +16,26 @@ _IMAGES_KEPT = 128
 
 
 class PixelSource:
-    """Images by index, normalised or as pictures.
+    """Images by index, normalized or as pictures.
 
     Parameters
     ----------
     images, transform
         As in `top_activations`.
     mean, std : sequence of float, optional
-        The normalisation of the channels that `transform` applies, or that was applied to a tensor. Default: determined
+        The normalization of the channels that `transform` applies, or that was applied to a tensor. Default: determined
         by passing a black, a grey and a white image through `transform`; none without a transform.
 
     Raises
     ------
     ValueError
-        If only one of mean and std is given, or what `transform` does to colours is not a normalisation.
+        If only one of mean and std is given, or what `transform` does to colours is not a normalization.
 
     Examples
     --------
     >>> pictures = torch.rand(4, 3, 8, 8)
     >>> source = PixelSource((pictures - 0.5) / 0.25, mean=[0.5] * 3, std=[0.25] * 3)
-    >>> torch.allclose(source.pictures(source.normalised([2, 0])), pictures[[2, 0]], atol=1e-6)
+    >>> torch.allclose(source.pictures(source.normalized([2, 0])), pictures[[2, 0]], atol=1e-6)
     True
     """
 
@@ -63,18 +63,18 @@ class PixelSource:
     def __len__(self) -> int:
         return len(self._source)
 
-    def normalised(self, indices: Sequence[int]) -> Tensor:
+    def normalized(self, indices: Sequence[int]) -> Tensor:
         """Images (n, C, H, W) as the network sees them."""
         return torch.stack([self._load(int(index)) for index in indices])
 
     def pictures(self, x: Tensor) -> Tensor:
-        """Normalised images or crops (n, C, h, w) as pictures, black at 0 and white at 1."""
-        mean, std = self._normalisation(x)
+        """Normalized images or crops (n, C, h, w) as pictures, black at 0 and white at 1."""
+        mean, std = self._normalization(x)
         return x * std + mean
 
     def unpictured(self, pictures: Tensor) -> Tensor:
         """Pictures (n, C, h, w) as the network sees them."""
-        mean, std = self._normalisation(pictures)
+        mean, std = self._normalization(pictures)
         return (pictures - mean) / std
 
     def _read(self, index: int) -> Tensor:
@@ -83,14 +83,14 @@ class PixelSource:
             raise ValueError(f"image {index} cannot be read: {item.failure}")
         return item.image
 
-    def _normalisation(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _normalization(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self._given is None:
-            self._given = find_normalisation(self._transform) if self._transform else (_column([0.0]), _column([1.0]))
+            self._given = find_normalization(self._transform) if self._transform else (_column([0.0]), _column([1.0]))
         mean, std = self._given
         return mean.to(x), std.to(x)
 
 
-def find_normalisation(transform: ImageTransform) -> tuple[Tensor, Tensor]:
+def find_normalization(transform: ImageTransform) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation, (C, 1, 1) each, that an image transform subtracts and divides by."""
     black, grey, white = (
         transform(Image.new("RGB", (256, 256), (level,) * 3)).double().mean((1, 2), keepdim=True)
@@ -99,7 +99,7 @@ def find_normalisation(transform: ImageTransform) -> tuple[Tensor, Tensor]:
     std = 1 / (white - black)
     if not (std.isfinite().all() and torch.allclose((grey - black) * std, torch.tensor(0.4).double(), atol=1e-3)):
         raise ValueError(
-            "what `transform` does to colours is not a normalisation of channels; pass `mean` and `std` such that "
+            "what `transform` does to colours is not a normalization of channels; pass `mean` and `std` such that "
             "picture = image * std + mean"
         )
     return -black * std, std

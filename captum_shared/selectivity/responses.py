@@ -85,7 +85,7 @@ def changed_responses(
         Crops to changed crops, (n, C, h, w) each; pictures in [0, 1], black at 0. Beyond the border of the image a crop
         repeats the nearest pixel.
     mean, std : sequence of float, optional
-        The normalisation in `transform`, if it cannot be determined from the transform; see `PixelSource`.
+        The normalization in `transform`, if it cannot be determined from the transform; see `PixelSource`.
     fields : ReceptiveFields, optional
         Computed if not given.
     pixelwise : bool, default False
@@ -122,7 +122,7 @@ def changed_responses(
     source = PixelSource(images, transform, mean, std)
     device = device_of(model, device)
     if fields is None and not pixelwise:
-        channels = source.normalised([int(top.images[0, 0])]).shape[1]
+        channels = source.normalized([int(top.images[0, 0])]).shape[1]
         fields = receptive_fields(model, top.layer, top.image_size, channels, batch_size)
     views = _views(top, None if pixelwise else fields)
     read = partial(_changed_batch, LayerReader(model, [top.layer]), device, source, change, top)
@@ -194,7 +194,7 @@ def _overlap(a: Box, b: Box) -> bool:
 
 
 def _changed_images(source: PixelSource, views: list[_View], change: Change) -> Tensor:
-    x = source.normalised([view.image for view in views]).clone()
+    x = source.normalized([view.image for view in views]).clone()
     by_size: dict[tuple[int, int], list[tuple[int, Box]]] = defaultdict(list)
     for i, view in enumerate(views):
         for box in view.boxes:

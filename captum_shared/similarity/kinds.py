@@ -34,7 +34,7 @@ def dot(query: Tensor, gallery: Tensor, weight: Tensor) -> Tensor:
 def cosine(query: Tensor, gallery: Tensor, weight: Tensor) -> Tensor:
     """The dot similarity over the lengths of both images' latents in the metric |w|: in [-1, 1], and free of hubs.
 
-    Ours; the paper leaves the normalisation open.
+    Ours; the paper leaves the normalization open.
     """
     query, gallery, weight = (of_unit_size(value) for value in (query, gallery, weight))  # it depends on no scale
     lengths = [(weight.abs() @ z.square().mT).sqrt() for z in (query, gallery)]

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from captum_shared.encoder.identity import ImageTransform
-from captum_shared.selectivity.pixels import find_normalisation
+from captum_shared.selectivity.pixels import find_normalization
 
 _BENT = 0.02  # of the picture's side: how far from a straight line a transform that scales and cuts may be
 
@@ -46,7 +46,7 @@ def seen_window(transform: ImageTransform, size: tuple[int, int]) -> Window:
     ramp = np.full((h, w, 3), 128, dtype=np.uint8)
     ramp[..., 0] = np.rint(np.linspace(0, 255, w))
     ramp[..., 1] = np.rint(np.linspace(0, 255, h))[:, None]
-    mean, std = find_normalisation(transform)
+    mean, std = find_normalization(transform)
     seen = (transform(Image.fromarray(ramp)).double().cpu() * std + mean).numpy()
     left, right = _ends(seen[0], w)
     top, bottom = _ends(seen[1].T, h)

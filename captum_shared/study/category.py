@@ -33,7 +33,7 @@ class CategoryStudy:
     paths: list[Path]  # of the n images that can be read
     categories: list[str]
     member: np.ndarray  # (n,) bool: in the preferred category
-    latents: Tensor  # (n, D), standardised if the settings say so, as are the encoder's own
+    latents: Tensor  # (n, D), standardized if the settings say so, as are the encoder's own
     encoder: LatentEncoder
     transform: ImageTransform
     preferred: str
@@ -174,7 +174,7 @@ class CategorySummary(TypedDict):
     reference_counts: dict[str, int]
 
 
-def summarise(study: CategoryStudy, findings: CategoryFindings) -> CategorySummary:
+def summarize(study: CategoryStudy, findings: CategoryFindings) -> CategorySummary:
     """The content of ``summary.json``."""
     s, references = study.settings, [study.paths[i].name for i in findings.pairs.references[:, 0]]
     summary: dict[str, object] = {
@@ -191,7 +191,7 @@ def summarise(study: CategoryStudy, findings: CategoryFindings) -> CategorySumma
 
 
 def standardized(encoder: LatentEncoder, latents: Tensor) -> Tensor:
-    """Standardise latents (n, D) over all n images, and make the encoder do so from now on."""
+    """Standardize latents (n, D) over all n images, and make the encoder do so from now on."""
     from sklearn.preprocessing import StandardScaler
 
     scale = latent_transform(StandardScaler().fit(latents.double().numpy()))

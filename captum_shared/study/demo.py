@@ -287,7 +287,7 @@ class DemoFigures(TypedDict):
     least_drop: float
 
 
-def summarise(study: DemoStudy, cases: Sequence[Case], shares: Sequence[dict[str, float]]) -> DemoFigures:
+def summarize(study: DemoStudy, cases: Sequence[Case], shares: Sequence[dict[str, float]]) -> DemoFigures:
     """The numbers of ``summary.json``."""
     return {
         "cv_auc": study.cv_auc, "pairs": len(cases),

@@ -42,7 +42,7 @@ class EncodingModels:
     cv_r: np.ndarray  # (K,)
     generalization: np.ndarray  # (n, K), of out-of-category stimuli, by readouts fitted within the category
     generalization_r: np.ndarray  # (K,)
-    # Arrays (D,), on the standardised latents of the chosen candidate, of the pole that is explained: of what silences
+    # Arrays (D,), on the standardized latents of the chosen candidate, of the pole that is explained: of what silences
     # a neuron they are the negative of its readout.
     weights: list[np.ndarray | None]
 

@@ -117,7 +117,7 @@ def make_interventions(study: Study, findings: Findings, run: Run) -> dict[int, 
     return found
 
 
-def summarise_effects(effects: Effects) -> EffectsSummary | None:
+def summarize_effects(effects: Effects) -> EffectsSummary | None:
     """The means over pairs, with intervals over neurons; None without pairs."""
     groups = [neuron for neuron, each in effects.items() for _ in each]
     every = [pair for each in effects.values() for pair in each]

@@ -94,7 +94,7 @@ def layer_rows(study: Study, findings: Findings) -> list[list[float | str]]:
     ]  # fmt: skip
 
 
-def summarise(study: Study, findings: Findings) -> RecordingSummary:
+def summarize(study: Study, findings: Findings) -> RecordingSummary:
     """The content of ``summary.json``."""
     network, models, neurons = study.network, findings.models, findings.neurons
     reliability = findings.tuning.reliability

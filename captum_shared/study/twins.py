@@ -32,7 +32,7 @@ from captum_shared.study.study import Study
 class Twin:
     """A neuron's readout at another layer, a candidate of the network whose latents these are.
 
-    The weight (D,) is on the standardised latents, of the pole that is explained; r is the cross-validated correlation
+    The weight (D,) is on the standardized latents, of the pole that is explained; r is the cross-validated correlation
     with the responses.
     """
 

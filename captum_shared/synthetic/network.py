@@ -23,7 +23,7 @@ WEIGHTS = Path(__file__).with_name("demo_network.safetensors")
 
 
 class DemoNetwork(nn.Module):
-    """Six convolutions, each with batch normalisation and ReLU, an average pool and a linear layer.
+    """Six convolutions, each with batch normalization and ReLU, an average pool and a linear layer.
 
     A position of the last map sees 39 x 39 pixels. No module is used twice, so that every Captum method applies.
 

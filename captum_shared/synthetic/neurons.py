@@ -46,7 +46,7 @@ def category_neuron(
     """Fit a readout to membership of one category: ridge regression on 1 (preferred) and 0 (others).
 
     Both sides count equally, however many images they have. The latents are used as they are: to work with
-    standardised latents, standardise them first, and use the weight only with standardised latents.
+    standardized latents, standardize them first, and use the weight only with standardized latents.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Bodies of objects that can be recognised at a glance: furniture, vehicles and tools, each of three styles."""
+"""Bodies of objects that can be recognized at a glance: furniture, vehicles and tools, each of three styles."""
 
 from __future__ import annotations
 

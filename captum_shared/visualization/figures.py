@@ -60,7 +60,7 @@ def overlay(
     smoothing : float
         As in `display_heat`; 0 draws the map as it is.
     mean, std : sequence of float, optional
-        Normalisation of the image to undo, as in `to_image`.
+        Normalization of the image to undo, as in `to_image`.
 
     Returns
     -------

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     ArrayLike = torch.Tensor | np.ndarray
     ImageLike = torch.Tensor | np.ndarray | Image.Image
 
-SLACK = 0.02  # rounding of a bfloat16 image that was normalised and restored
+SLACK = 0.02  # rounding of a bfloat16 image that was normalized and restored
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's convert("L")
 
 
@@ -27,7 +27,7 @@ def to_image(image: ImageLike, mean: Sequence[float] | None = None, std: Sequenc
         (C, H, W), (H, W, C) or (H, W) with one or three channels, or (1, C, H, W); uint8, or floating point
         in [0, 1]. If both ends could be channels, the first is taken.
     mean, std : sequence of float, optional
-        The normalisation to undo, `image * std + mean`: one value, or one per channel.
+        The normalization to undo, `image * std + mean`: one value, or one per channel.
 
     Returns
     -------
@@ -37,17 +37,17 @@ def to_image(image: ImageLike, mean: Sequence[float] | None = None, std: Sequenc
     Raises
     ------
     TypeError, ValueError
-        If the image is none of these, or has values outside [0, 1], as a normalised image has.
+        If the image is none of these, or has values outside [0, 1], as a normalized image has.
     """
     array = _channels_last(_pixels(image))
     if mean is not None or std is not None:
-        array = _unnormalised(array, mean, std)
+        array = _unnormalized(array, mean, std)
     elif array.dtype == np.uint8:
         array = array.astype(np.float32) / 255
     low, high = float(array.min()), float(array.max())
     if not (low >= -SLACK and high <= 1 + SLACK):  # NaN ends here too
         raise ValueError(
-            f"`image` must have values in [0, 1], got [{low:.3g}, {high:.3g}]: if it is normalised, undo "
+            f"`image` must have values in [0, 1], got [{low:.3g}, {high:.3g}]: if it is normalized, undo "
             "that, or pass `mean` and `std` to have it undone; if it is in 0..255, pass it as uint8"
         )
     return np.broadcast_to(array.clip(0, 1), (*array.shape[:2], 3)).astype(np.float32)
@@ -103,11 +103,11 @@ def _channels_last(array: np.ndarray) -> np.ndarray:
     return array.transpose(1, 2, 0) if array.shape[0] in (1, 3) else array
 
 
-def _unnormalised(array: np.ndarray, mean: Sequence[float] | None, std: Sequence[float] | None) -> np.ndarray:
+def _unnormalized(array: np.ndarray, mean: Sequence[float] | None, std: Sequence[float] | None) -> np.ndarray:
     if mean is None or std is None:
         raise ValueError(f"`mean` and `std` go together, got mean={mean} and std={std}")
     if array.dtype == np.uint8:
-        raise ValueError("`mean` and `std` undo a normalisation, got a uint8 image, which is not normalised")
+        raise ValueError("`mean` and `std` undo a normalization, got a uint8 image, which is not normalized")
     shift, scale = (np.asarray(value, dtype=np.float32).reshape(-1) for value in (mean, std))
     channels = array.shape[-1]
     if not {shift.size, scale.size} <= {1, channels}:

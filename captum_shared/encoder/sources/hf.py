@@ -130,7 +130,7 @@ def _interpolate(model: nn.Module, args: Foreign, kwargs: dict[str, Foreign]) ->
 
 def _transform(origin: str, config: Foreign, wanted: Wanted, local: bool) -> ImageTransform:
     """The transform that belongs to a network, whose `config` is of `origin`: a folder, an id on the Hub, or a type."""
-    options: dict[str, object] = {f"image_{name}": value for name, value in wanted.normalisation().items()}
+    options: dict[str, object] = {f"image_{name}": value for name, value in wanted.normalization().items()}
     size = wanted.image_size
     if local and not (Path(origin) / PROCESSOR).is_file():
         processor = _default(config)

@@ -80,7 +80,7 @@ def _fill(model: nn.Module, path: str | Path) -> None:
 def _transform(wanted: Wanted, visual: nn.Module, tag: str) -> ImageTransform:
     """As for the tag; without one, as open_clip does by default."""
     config = merge_preprocess_dict({}, open_clip.get_pretrained_cfg(wanted.name, tag))
-    given = {**wanted.normalisation(), "size": wanted.image_size or visual.image_size}
+    given = {**wanted.normalization(), "size": wanted.image_size or visual.image_size}
     config = merge_preprocess_dict(config, given)
     result: ImageTransform = image_transform_v2(PreprocessCfg(**config), is_train=False)
     return result

@@ -67,5 +67,5 @@ def _transform(wanted: Wanted, model: nn.Module) -> ImageTransform:
     config = data.resolve_model_data_config(model)
     if wanted.image_size is not None:
         config["input_size"] = (3, wanted.image_size, wanted.image_size)
-    result: ImageTransform = data.create_transform(**{**config, **wanted.normalisation()}, is_training=False)
+    result: ImageTransform = data.create_transform(**{**config, **wanted.normalization()}, is_training=False)
     return result

@@ -41,7 +41,7 @@ def _transform(wanted: Wanted, known: WeightsEnum | None) -> ImageTransform:
     if wanted.image_size is not None:
         return preprocessing(wanted.image_size, wanted.mean, wanted.std)
     weights = known or models.get_model_weights(wanted.name)["DEFAULT"]
-    result: ImageTransform = weights.transforms(**wanted.normalisation())
+    result: ImageTransform = weights.transforms(**wanted.normalization())
     return result
 
 

@@ -24,7 +24,7 @@ class Wanted:
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
 
-    def normalisation(self) -> dict[str, tuple[float, ...]]:
+    def normalization(self) -> dict[str, tuple[float, ...]]:
         """`mean` and `std`, as far as they are given."""
         given = {"mean": self.mean, "std": self.std}
         return {name: tuple(value) for name, value in given.items() if value is not None}

@@ -67,7 +67,7 @@ def _responses(s: RecordingSettings, summary: RecordingSummary, n_repeated: int)
 
 def _model(study: Study) -> str:
     s, estimator = study.settings, study.estimator
-    scaled = "standardised over all stimuli (responses play no part in this)" if s.standardize else "not standardised"
+    scaled = "standardized over all stimuli (responses play no part in this)" if s.standardize else "not standardized"
     if estimator is None:
         pca = "" if s.pca is None else f"principal components ({s.pca}, if there are more latents and stimuli), then "
         fit = f"{pca}ridge regression with one penalty per neuron from leave-one-out error"

@@ -25,7 +25,7 @@ from captum_shared.report.recording import figures
 from captum_shared.report.recording.effects import TITLE, effects_text
 from captum_shared.report.recording.methods import lead_text, methods_text, title_text
 from captum_shared.report.recording.views import write_views
-from captum_shared.study.interventions import Effects, summarise_effects
+from captum_shared.study.interventions import Effects, summarize_effects
 from captum_shared.study.maps import file_stem, load_maps, map_path
 from captum_shared.study.neurons import Findings, NeuronFindings
 from captum_shared.study.run import Job, Run, Share
@@ -40,7 +40,7 @@ from captum_shared.study.tables import (
     neuron_rows,
     pair_columns,
     pair_rows,
-    summarise,
+    summarize,
 )
 from captum_shared.study.tuning import category_means
 
@@ -56,8 +56,8 @@ DRIVERS = "its drivers"
 
 def write_report(study: Study, findings: Findings, run: Run, effects: Effects | None = None) -> RecordingSummary:
     """Write everything but the maps and the manifest; the summary. Effects are those of interventions, if any."""
-    folder, rows, summary = run.folder, neuron_rows(study, findings), summarise(study, findings)
-    tested = None if effects is None else summarise_effects(effects)
+    folder, rows, summary = run.folder, neuron_rows(study, findings), summarize(study, findings)
+    tested = None if effects is None else summarize_effects(effects)
     if tested is not None:
         summary["interventions"] = tested
     folder.write_csv("neurons.csv", NEURON_COLUMNS, rows)
