@@ -203,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="folder for the results; an interrupted run is resumed"
     )
-    parser.add_argument("--quick", action="store_true", help="few neurons, both networks as they are: a minute or two")
+    parser.add_argument("--quick", action="store_true", help="few neurons, both networks as they are: a few minutes")
     parser.add_argument("--seed", type=int, default=HELD_OUT_SEED, metavar="N",
                         help="seed of neurons and images (default: 1, held out; rules were tuned on 0)")  # fmt: skip
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, mps ... (default: cpu)")
