@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from captum_shared import LatentEncoder, ParallelBackprop
 from captum_shared.encoder.images import evaluating
 from captum_shared.encoder.layers import LayerScan
-from captum_shared.encoder.reading import Reader, _thread
+from captum_shared.encoder.reading import Reader, _running
 from captum_shared.selectivity.layers import LayerReader
 
 X, Y = torch.randn(2, 2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -63,7 +63,7 @@ def test_nothing_is_left_behind_after_an_exception(net: Any, error: type[BaseExc
     with net.first.register_forward_hook(fail), pytest.raises(error, match="enough"):
         encoder(X)
     assert hooks(net) == []
-    assert _thread.passes == []
+    assert _running.get() == ()
     assert torch.is_grad_enabled()
     assert torch.equal(encoder.layer_output(X), by_hook(net, X))
 
@@ -389,7 +389,7 @@ def test_scripted_networks() -> None:
     expected = net[1][0](net[0](X))
     net[0] = torch.jit.script(net[0])
     assert torch.equal(LatentEncoder(net, "1.0").layer_output(X), expected)
-    with pytest.raises(TypeError, match=r"layer '0\.0' is inside a scripted module"):
+    with pytest.raises(TypeError, match=r"layer '0\.0' is in a scripted module"):
         LatentEncoder(net, "0.0")
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from captum_shared.checks import check_images, check_network, network_refusals
-from captum_shared.encoder.reading import Reader, check_layers
+from captum_shared.checks import check_choice, check_images, check_integer, check_network, describe, network_refusals
+from captum_shared.encoder.reading import Reader, find_layer, unknown_layer
 
 Pool = str | int | Callable[[Any], Tensor]
 
@@ -70,13 +70,13 @@ class LatentEncoder(nn.Module):
         layout: str = "auto",
     ) -> None:
         super().__init__()
-        _check_arguments(model, pool, transform, layout)
-        model, layer = _uncompiled(model, layer)
-        check_layers(model, [layer])
-        self.layer = layer
-        self.pool = pool
-        self.layout = layout
-        self.model = model
+        self.model, self.layer = _uncompiled(check_network(model), layer)
+        if find_layer(self.model, self.layer) is self.model:
+            raise unknown_layer(self.model, self.layer)
+        self.pool = _check_pool(pool)
+        self.layout = check_choice("layout", layout, LAYOUTS)
+        if transform is not None and not callable(transform):
+            raise TypeError(f"`transform` must be a module or callable on latents, got {type(transform).__name__}")
         self.transform = transform
         self.training = model.training
         self._reader = Reader()
@@ -114,56 +114,44 @@ class LatentEncoder(nn.Module):
         """Pooled and transformed latents, (N, D), of the layer's output for images of `image_size` (H, W)."""
         z = self.pool(output) if callable(self.pool) else self._pooled(output, image_size)
         if not isinstance(z, Tensor) or z.ndim != 2:
-            raise ValueError(f"pooled latents must be a tensor (N, D), got {_describe(z)} from pool={self.pool!r}")
+            raise ValueError(f"pooled latents must be a tensor (N, D), got {describe(z)} from pool={self.pool!r}")
         return z if self.transform is None else self.transform(z)
 
     def as_map(self, output: object, image_size: torch.Size) -> Tensor:
         """The layer's output for images of `image_size` (H, W) as a map, (N, K, h, w)."""
-        tensor = self._checked(output)
-        return as_map(tensor, image_size, self._layout_of(tensor, image_size))
+        return as_map(self._checked(output), image_size, self.layout)
 
     def _pooled(self, given: object, image_size: torch.Size) -> Tensor:
         output = self._checked(given)
-        layout = self._layout_of(output, image_size)
+        layout = find_layout(output, image_size, self.layout)
         if self.pool == "cls":
             return _class_token(output, layout, image_size)
         if layout == "vector":
             if isinstance(self.pool, int):
                 raise ValueError(f"pool={self.pool} needs a layer with positions, got vectors {tuple(output.shape)}")
             return output
-        return pool_map(self.as_map(output, image_size), self.pool)
+        return pool_map(as_map(output, image_size, layout), self.pool)
 
     def _checked(self, output: object) -> Tensor:
         if not isinstance(output, Tensor):
             raise TypeError(
-                f"layer {self.layer!r} returned {_describe(output)}; expected a tensor. Choose a layer inside it, or "
+                f"layer {self.layer!r} returned {describe(output)}; expected a tensor. Choose a layer inside it, or "
                 "(in Python) give a callable pool, which receives this output and returns (N, D)"
             )
         return output
-
-    def _layout_of(self, output: Tensor, image_size: torch.Size) -> str:
-        return find_layout(output, image_size) if self.layout == "auto" else self.layout
 
     def extra_repr(self) -> str:
         """Layer, pooling and layout."""
         return f"layer={self.layer!r}, pool={self.pool!r}, layout={self.layout!r}"
 
 
-def find_layout(output: Tensor, image_size: torch.Size) -> str:
-    """Infer which of `LAYOUTS` the output of a layer has.
+def find_layout(output: Tensor, image_size: torch.Size, layout: str = "auto") -> str:
+    """Which of `LAYOUTS` a layer's output has, (N, K, h, w), (N, h, w, K), (N, T, K) or (N, K), for images (H, W).
 
     With four dimensions, channels are first or last, whichever makes the two spatial sides scale more evenly.
-
-    Parameters
-    ----------
-    output : Tensor (N, K, h, w), (N, h, w, K), (N, T, K) or (N, K)
-    image_size : (H, W)
-
-    Raises
-    ------
-    ValueError
-        If the output has another number of dimensions.
     """
+    if layout != "auto":
+        return layout
     if output.ndim not in (2, 3, 4):
         raise ValueError(f"expected a layer output of 2, 3 or 4 dimensions, got shape {tuple(output.shape)}")
     if output.ndim < 4:
@@ -173,35 +161,17 @@ def find_layout(output: Tensor, image_size: torch.Size) -> str:
 
 
 def as_map(output: Tensor, image_size: torch.Size, layout: str = "auto") -> Tensor:
-    """The output of a layer for images of `image_size` (H, W) as a map, (N, K, h, w).
-
-    Raises
-    ------
-    ValueError
-        If it has no positions.
-    """
-    layout = find_layout(output, image_size) if layout == "auto" else layout
+    """The output of a layer for images of `image_size` (H, W) as a map, (N, K, h, w), if it has positions."""
+    layout = find_layout(output, image_size, layout)
     if layout == "vector":
         raise ValueError(
             f"the layer gives vectors {tuple(output.shape)}; expected a layer with positions: a convolutional map or "
             "tokens"
         )
-    if layout == "tokens":
-        return tokens_to_map(output, image_size)
+    if layout == "tokens":  # the last h w of them are a grid, channels last
+        extra, h, w = token_grid(output.shape[1], image_size)
+        output = output[:, extra:].unflatten(1, (h, w))
     return output if layout == "channels_first" else output.permute(0, 3, 1, 2)
-
-
-def tokens_to_map(tokens: Tensor, image_size: torch.Size) -> Tensor:
-    """Tokens (N, T, K) as a map (N, K, h, w): the last h w tokens, in a grid with the image's aspect ratio.
-
-    Raises
-    ------
-    ValueError
-        If no such grid exists with up to 16 extra tokens in front.
-    """
-    extra, h, w = token_grid(tokens.shape[1], image_size)
-    result: Tensor = tokens[:, extra:].transpose(1, 2).unflatten(2, (h, w))
-    return result
 
 
 def token_grid(n_tokens: int, image_size: torch.Size) -> tuple[int, int, int]:
@@ -249,19 +219,7 @@ def _uncompiled(model: nn.Module, layer: str) -> tuple[nn.Module, str]:
     return (model, layer) if inside is None else (inside, layer.removeprefix("_orig_mod."))
 
 
-def _check_arguments(model: object, pool: object, transform: object, layout: object) -> None:
-    check_network(model)
-    if isinstance(pool, bool) or not (
-        pool in POOLS if isinstance(pool, str) else callable(pool) or isinstance(pool, int)
-    ):
-        raise ValueError(f"`pool` must be one of {POOLS}, a positive integer or a callable, got {pool!r}")
-    if isinstance(pool, int) and pool < 1:
-        raise ValueError(f"`pool` must be a positive integer (the side of the grid), got {pool}")
-    if transform is not None and not callable(transform):
-        raise TypeError(f"`transform` must be a module or callable on latents, got {type(transform).__name__}")
-    if layout not in LAYOUTS:
-        raise ValueError(f"`layout` must be one of {LAYOUTS}, got {layout!r}")
-
-
-def _describe(value: object) -> str:
-    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+def _check_pool(pool: Pool) -> Pool:
+    if callable(pool) or (isinstance(pool, str) and pool in POOLS):
+        return pool
+    return check_integer("pool", pool, also=f"one of {POOLS} or a callable")

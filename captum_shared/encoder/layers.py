@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -25,26 +25,11 @@ def candidate_layers(model: nn.Module, example: Tensor, most: int = MOST_LAYERS)
     residual blocks, Fire modules, transformer layers. Where a member returns a tuple, the part of it that made the
     first tensor counts instead. A network with fewer than four blocks is treated as a plain stack, whose activation and
     pooling layers count instead. Only layers with positions that are called once in a forward pass are returned; if
-    there are more than `most`, that many evenly spaced ones, including the last.
-
-    Parameters
-    ----------
-    model : nn.Module
-    example : Tensor (1, C, H, W)
-    most : int, default 12
-
-    Raises
-    ------
-    ValueError
-        If there is none.
+    there are more than `most`, that many evenly spaced ones, including the last. `example` is an image, (1, C, H, W).
     """
-    members = _members(model)
-    called, closed = _called_once_with_positions(model, example, members)
-    if closed:
-        members |= _inside(model, example, closed)
-        called, _ = _called_once_with_positions(model, example, members)
-    blocks = [name for name in called if any(True for _ in members[name].children())]
-    quiet = [name for name in called if not any(True for _ in members[name].parameters())]
+    called = _called_once_with_positions(model, example)
+    blocks = [name for name in called if any(True for _ in model.get_submodule(name).children())]
+    quiet = [name for name in called if not any(True for _ in model.get_submodule(name).parameters())]
     layers = blocks if len(blocks) >= FEWEST_BLOCKS else (quiet or called)
     if not layers:
         raise ValueError(
@@ -59,13 +44,7 @@ def candidate_layers(model: nn.Module, example: Tensor, most: int = MOST_LAYERS)
 class LayerScan(nn.Module):
     """Latents of many (layer, pooling) candidates, side by side, from one forward pass.
 
-    Parameters
-    ----------
-    model : nn.Module
-    layers : sequence of str
-        Names from ``model.named_modules()``, each called once, with positions.
-    pools : sequence of "avg", "max" or int
-        As in `LatentEncoder`.
+    Each layer is called once and has positions; the pools are "avg", "max" or integers, as in `LatentEncoder`.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[str], pools: Sequence[str | int]) -> None:
@@ -100,13 +79,7 @@ class LayerScan(nn.Module):
 
 
 class SharedPass:
-    """The layers' outputs of several encoders of one network, from one forward pass.
-
-    Parameters
-    ----------
-    encoders : sequence of LatentEncoder
-        Of the same network; their layers give tensors.
-    """
+    """The outputs, tensors, of several encoders' layers in one network, from one forward pass."""
 
     def __init__(self, encoders: Sequence[LatentEncoder]) -> None:
         self.encoders = list(encoders)
@@ -144,35 +117,25 @@ def _holds_a_row(module: nn.Module) -> bool:
     return any(max(count.values(), default=0) >= FEWEST_BLOCKS for count in kinds)
 
 
-def _inside(model: nn.Module, example: Tensor, members: Collection[str]) -> dict[str, nn.Module]:
-    """Of members that return a tuple, such as a stage of transformers' Swin: the part that made its first tensor."""
-    parts = dict(model.named_modules())
-    del parts[""]
-    made: dict[int, tuple[str, object]] = {}
-    found: dict[str, nn.Module] = {}
+def _called_once_with_positions(model: nn.Module, example: Tensor) -> list[str]:
+    """Members of containers, in the order of the calls; for one that returns a tuple, what made its first tensor."""
+    members = _members(model)
+    parts = {name: part for name, part in model.named_modules() if name}
+    made: dict[int, tuple[str, object]] = {}  # the part that made a tensor, which is kept: no other gets its number
 
-    def take(name: str, output: object) -> None:
+    def take(name: str, output: object) -> bool:
         first = output[0] if isinstance(output, tuple) and output else output
         if first is output and (id(output) not in made or any(True for _ in parts[name].children())):
-            made[id(output)] = name, output  # kept, so that no other gets its number
+            made[id(output)] = name, output
         elif name in members and id(first) in made:
             inner = made[id(first)][0]
-            found[inner] = parts[inner]
+            members[inner] = parts[inner]
+        return _has_positions(output, example)
 
-    with torch.no_grad():
-        Pass(model, parts, take).run(example)
-    return found
-
-
-def _called_once_with_positions(
-    model: nn.Module, example: Tensor, members: dict[str, nn.Module]
-) -> tuple[list[str], list[str]]:
-    """Names in the order of the calls; and the names of members that return tuples."""
-    run = Pass(model, members, lambda name, output: (_has_positions(output, example), isinstance(output, tuple)))
+    run = Pass(model, parts, take)
     with torch.no_grad():
         run.run(example)
-    called = [name for name, (has_positions, _) in run.taken.items() if has_positions and run.calls[name] == 1]
-    return called, [name for name, (_, is_tuple) in run.taken.items() if is_tuple]
+    return [name for name, found in run.taken.items() if found and name in members and run.calls[name] == 1]
 
 
 def _has_positions(output: object, example: Tensor) -> bool:

@@ -8,6 +8,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from difflib import get_close_matches
 from typing import Any, Generic, TypeVar
 
@@ -37,13 +38,7 @@ class Reader:
 
     @torch.compiler.disable  # compiled code may leave hooks out
     def read(self, model: nn.Module, layers: Sequence[str], x: Tensor, take: Take[T]) -> dict[str, T]:
-        """What `take` makes of each layer's name and output, while the pass runs.
-
-        Raises
-        ------
-        ValueError
-            If a layer is unknown, not called, or called more than once.
-        """
+        """What `take` makes of each layer's name and output, while the pass runs; each layer must be called once."""
         modules = {name: find_layer(model, name) for name in layers}
         network = model.training, *(weakref.ref(module) for module in (model, *modules.values()))
         run = Pass(model, modules, take, whole=not self._stops or self._counted != network)
@@ -60,13 +55,7 @@ class Reader:
 
 
 class Pass(Generic[T]):
-    """One forward pass of a network, as seen by the layers.
-
-    Attributes
-    ----------
-    taken : dict of layer to what `take` made of its first output, in the order of the calls
-    calls : Counter of layers
-    """
+    """One forward pass: how often each layer was called, and what `take` made of its first output, in this order."""
 
     def __init__(self, model: nn.Module, layers: Mapping[str, nn.Module], take: Take[T], whole: bool = True) -> None:
         self.model, self.layers, self.take, self.whole = model, layers, take, whole
@@ -84,11 +73,11 @@ class Pass(Generic[T]):
         arrived = False
         self._device = x.device
         grad = torch.set_grad_enabled(torch.is_grad_enabled())
-        with turn(self.model), grad, self._rest, _running(self):
+        with turn(self.model), grad, self._rest, _hooked(self):
             try:
                 self.model(x)
             except _Stop as stop:
-                if stop.of is not self:
+                if stop.args[0] is not self:
                     raise
                 arrived = True
             except Exception:
@@ -146,35 +135,22 @@ class Pass(Generic[T]):
 class _Hook(Generic[T]):
     """Tells a pass that a layer has returned, unless another thread's pass or one inside it has called the layer."""
 
-    def __init__(self, run: Pass[T], name: str) -> None:
+    def __init__(self, run: Pass[T] | None = None, name: str = "") -> None:
         self.run, self.name = run, name
 
     def __call__(self, module: nn.Module, inputs: object, output: object) -> object:
-        of_model = [run for run in _thread.passes if run.model is self.run.model]
-        return self.run.returned(self.name, output) if of_model[-1:] == [self.run] else None
+        of_model = [run for run in _running.get() if self.run and run.model is self.run.model]
+        return of_model[-1].returned(self.name, output) if of_model[-1:] == [self.run] else None
 
     def __reduce__(self) -> tuple[type, tuple[()]]:  # another thread copies the network during the pass
-        return _Idle, ()
-
-
-class _Idle:
-    def __call__(self, module: nn.Module, inputs: object, output: object) -> None:
-        pass
+        return _Hook, ()
 
 
 class _Stop(BaseException):  # not an Exception: a model's own `except Exception` must not catch it
-    def __init__(self, of: object) -> None:
-        self.of = of
+    """Ends the pass that it holds."""
 
 
-class _Thread(threading.local):
-    def __init__(self) -> None:
-        self.passes: list[Pass[Any]] = []  # that run, the innermost last
-
-
-_thread = _Thread()
-
-
+_running: ContextVar[tuple[Pass[Any], ...]] = ContextVar("passes of this thread, the innermost last", default=())
 _numbering = threading.Lock()  # torch numbers its hooks without one: two threads' hooks could have one number
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
@@ -183,58 +159,43 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def _running(run: Pass[T]) -> Iterator[None]:
+def _hooked(run: Pass[T]) -> Iterator[None]:
     """Hooks on the pass's layers, behind all others, so that they see what others make of the output."""
     hooks: list[RemovableHandle] = []
-    _thread.passes.append(run)
+    before = _running.set((*_running.get(), run))
     try:
         with _numbering:
-            hooks += [module.register_forward_hook(_Hook(run, name)) for name, module in run.layers.items()]
+            hooks.extend(module.register_forward_hook(_Hook(run, name)) for name, module in run.layers.items())
         yield
     finally:
-        _thread.passes.remove(run)
+        _running.reset(before)
         for hook in hooks:
             hook.remove()
 
 
-def check_layers(model: nn.Module, layers: Sequence[object], root: bool = False) -> None:
-    """Refuse what names no module of the network, or one whose calls cannot be seen; "" is the network if `root`."""
-    for layer in layers:
-        if not isinstance(layer, str):
-            raise TypeError(f"`layer` must be the name of a module, got {type(layer).__name__}")
-        if find_layer(model, layer) is model and not root:
-            raise _unknown(model, layer)
-
-
 def find_layer(model: nn.Module, layer: str) -> nn.Module:
-    """The module of that name.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If there is none, or it lies inside a scripted or compiled module, which runs without hooks.
-    """
-    module = model
+    """The module of that name, "" for the network; a TypeError if its calls cannot be seen, a ValueError if none is."""
+    if not isinstance(layer, str):
+        raise TypeError(f"`layer` must be the name of a module, got {type(layer).__name__}")
+    path = [model]
     for name in layer.split(".") if layer else ():
-        if isinstance(module, torch.jit.ScriptModule):
-            raise TypeError(
-                f"layer {layer!r} is inside a scripted module, which shows no layers; expected an nn.Module"
-            )
-        if module._compiled_call_impl is not None or hasattr(module, "_orig_mod"):
+        around = path[-1]
+        if around._compiled_call_impl is not None or hasattr(around, "_orig_mod"):
             raise TypeError(
                 f"layer {layer!r} is inside a compiled module, which hides its layers; expected the network as it was "
                 "before torch.compile"
             )
-        inside = module._modules.get(name)
+        inside = dict(around._modules.items()).get(name)  # of a scripted module, it is no dict
         if inside is None:
-            raise _unknown(model, layer)
-        module = inside
-    if isinstance(module, torch.jit.ScriptModule):
-        raise TypeError(f"layer {layer!r} is a scripted module, which takes no hooks; expected an nn.Module")
-    return module
+            raise unknown_layer(model, layer)
+        path.append(inside)
+    if any(isinstance(module, torch.jit.ScriptModule) for module in path):
+        raise TypeError(f"layer {layer!r} is in a scripted module, which takes no hooks; expected an nn.Module")
+    return path[-1]
 
 
-def _unknown(model: nn.Module, layer: str) -> ValueError:
+def unknown_layer(model: nn.Module, layer: str) -> ValueError:
+    """What to raise for a name that no module has."""
     names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     near = get_close_matches(layer, names, n=3) or names[-3:]
     return ValueError(f"unknown layer {layer!r}; expected a name of model.named_modules(), such as {near}")

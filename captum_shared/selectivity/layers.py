@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from captum_shared.checks import check_network, network_refusals
 from captum_shared.encoder.latents import as_map
-from captum_shared.encoder.reading import Reader, check_layers
+from captum_shared.encoder.reading import Reader, find_layer
 
 Read = TypeVar("Read")
 
@@ -34,7 +34,8 @@ class LayerReader:
         self.model = check_network(model)
         if not layers or not all(isinstance(layer, str) for layer in layers):
             raise TypeError(f"`layers` must be a name or a sequence of names of modules, got {layers!r}")
-        check_layers(model, layers, root=True)
+        for layer in layers:
+            find_layer(model, layer)
         if len(set(layers)) < len(layers):
             raise ValueError(f"`layers` must name each layer once, got {list(layers)}")
         self.layers = list(layers)
