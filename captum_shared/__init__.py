@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 _HOMES = {
-    "encoder": ("LatentEncoder", "encode_images", "fast_encoder", "load_encoder"),
+    "encoder": ("LatentEncoder", "encode_images", "fast_encoder"),
+    "networks": ("load_encoder",),
     "readout": ("LinearReadout", "ReadoutFit", "fit_readout", "latent_transform"),
     "similarity": ("RULES", "SIMILARITIES", "category_centers", "moment_rule", "neuron_similarity", "shared_weights"),
     "matcher": ("Match", "ReferenceMatcher"),
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
     from captum_shared.encoder import LatentEncoder as LatentEncoder
     from captum_shared.encoder import encode_images as encode_images
     from captum_shared.encoder import fast_encoder as fast_encoder
-    from captum_shared.encoder import load_encoder as load_encoder
     from captum_shared.matcher import Match as Match
     from captum_shared.matcher import ReferenceMatcher as ReferenceMatcher
+    from captum_shared.networks import load_encoder as load_encoder
     from captum_shared.readout import LinearReadout as LinearReadout
     from captum_shared.readout import ReadoutFit as ReadoutFit
     from captum_shared.readout import fit_readout as fit_readout

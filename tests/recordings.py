@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from captum_shared import LatentEncoder, Recording, encode_images
-from captum_shared.encoder.preprocessing import preprocessing
+from captum_shared.networks.preprocessing import preprocessing
 from captum_shared.study.tables import RecordingSummary
 
 SIZE = 24

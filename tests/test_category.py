@@ -14,8 +14,8 @@ from other_device import traffic
 from PIL import Image
 
 from captum_shared import LayerParallelBackprop, ParallelBackprop, cli, load_encoder
-from captum_shared.encoder.preprocessing import preprocessing
 from captum_shared.labels import read_labels
+from captum_shared.networks.preprocessing import preprocessing
 from captum_shared.report.pictures import black_and_white, pictures_of
 from captum_shared.selection import rule_names
 from captum_shared.study.category import explain_pairs, open_category, pair_maps, standardized

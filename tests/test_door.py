@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import captum_shared as cs
 from captum_shared import metrics, selectivity
-from captum_shared.encoder.weights import read_state
+from captum_shared.networks.weights import read_state
 from captum_shared.readout import ceiling_corrected, noise_ceiling, split_half_reliability
 
 torch.manual_seed(0)

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
 from captum_shared import LatentEncoder, encode_images, load_encoder
-from captum_shared.encoder.registry import load_network
-from captum_shared.encoder.weights import read_state
 from captum_shared.images import decode_rgb
+from captum_shared.networks.registry import load_network
+from captum_shared.networks.weights import read_state
 
 PASSES = 6  # of an identity, one image each: two for each of three probes
 

@@ -12,7 +12,7 @@ from captum.attr import Saliency
 from torch import Tensor, nn
 
 from captum_shared import LatentEncoder, ParallelBackprop, encode_images, fast_encoder
-from captum_shared.encoder.identity import identify_network
+from captum_shared.identity import identify_network
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -161,6 +161,27 @@ def test_pickle_and_deepcopy(autocast: torch.dtype | None, x: Tensor) -> None:
         assert [m.training for m in twin.modules()] == [m.training for m in fast.modules()]
 
 
+def test_made_in_inference_mode_it_gives_maps_outside(x: Tensor) -> None:
+    encoder = LatentEncoder(disturbed(torchvision.models.resnet18(weights=None)), "layer1")
+    with torch.inference_mode():
+        fast = fast_encoder(encoder, probe=torch.randn(2, 3, 32, 32))
+    assert batch_norms_that_run(fast, x) == 0
+    c = torch.randn(64)
+    maps = [
+        torch.autograd.grad((one(y) * c).sum(), y)[0] for one in (fast, encoder) for y in [x.clone().requires_grad_()]
+    ]
+    assert relative(maps[0], maps[1]) < 1e-4
+
+
+def test_what_stands_behind_the_layer_is_left_alone(x: Tensor) -> None:
+    encoder = LatentEncoder(disturbed(torchvision.models.resnet18(weights=None)), "layer1")
+    left = [
+        name for name, part in fast_encoder(encoder, probe=x).model.named_modules() if isinstance(part, nn.BatchNorm2d)
+    ]
+    assert left == [name for name, part in encoder.model.named_modules()
+                    if isinstance(part, nn.BatchNorm2d) and name.startswith(("layer2", "layer3", "layer4"))]  # fmt: skip
+
+
 def test_fast_of_fast_is_the_same(x: Tensor) -> None:
     fast = fast_encoder(LatentEncoder(disturbed(torchvision.models.resnet18(weights=None)), "layer1"))
     assert torch.equal(fast_encoder(fast)(x), fast(x))
@@ -213,13 +234,22 @@ def test_operations_between_and_beside_are_the_users(kind: str, x: Tensor) -> No
     assert relative(fast(x), encoder(x)) < 1e-5
 
 
+class Gated(Odd):
+    """Uses its convolution's output a second time, where no gradient passes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv(x)
+        return self.norm(h) * h.detach().sigmoid()
+
+
 class ReadsWeights(Odd):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) + self.conv.weight.sum()
 
 
-def test_a_copy_that_differs_is_refused(x: Tensor) -> None:
-    encoder = LatentEncoder(disturbed(nn.Sequential(ReadsWeights("none"))), "0")
+@pytest.mark.parametrize("kind", [ReadsWeights, Gated])
+def test_a_copy_that_differs_is_refused(kind: type[Odd], x: Tensor) -> None:
+    encoder = LatentEncoder(disturbed(nn.Sequential(kind("none"))), "0")
     with pytest.raises(ValueError, match=r"differs from the encoder by [\d.e+-]+ of the norm of '0'.*at most 0\.001"):
         fast_encoder(encoder, probe=x)
 

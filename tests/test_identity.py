@@ -20,8 +20,8 @@ from torch.utils.data import TensorDataset
 from torchvision import transforms as T
 
 from captum_shared import LatentEncoder, encode_images
-from captum_shared.encoder.identity import identify, identify_network, identify_transform
-from captum_shared.encoder.preprocessing import preprocessing
+from captum_shared.identity import identify, identify_network, identify_transform
+from captum_shared.networks.preprocessing import preprocessing
 from captum_shared.store import Identity
 
 IMAGE = Image.new("RGB", (40, 30), (10, 200, 30))
@@ -122,7 +122,7 @@ def test_a_copy_in_another_layout_on_another_number_of_threads_is_the_same() -> 
 def test_another_process_finds_the_same(tmp_path: Path) -> None:
     code = (
         "import sys, json, torch; sys.path.insert(0, sys.argv[1])\n"
-        "from test_identity import IMAGE, Net, TRANSFORMS; from captum_shared.encoder.identity import identify\n"
+        "from test_identity import IMAGE, Net, TRANSFORMS; from captum_shared.identity import identify\n"
         "print(json.dumps(identify(Net().eval(), TRANSFORMS['the mean'], IMAGE).as_json()))"
     )
     words = [sys.executable, "-c", code, str(Path(__file__).parent)]

@@ -14,11 +14,11 @@ import captum_shared
 PACKAGE = Path(captum_shared.__file__).parent
 
 # The ground floor: all above may import it, and it imports nothing of the package.
-GROUND = {"checks", "files", "folders", "images", "manifests", "store", "tables", "turns", "workers"}
+GROUND = {"checks", "files", "folders", "identity", "images", "manifests", "store", "tables", "turns", "workers"}
 
 # What each unit, a module or a folder, may import of the package besides itself and the ground floor.
 BELOW_STUDY = (
-    "encoder", "readout", "similarity", "metrics", "matcher", "attribution", "selection", "recording", "synthetic",
+    "encoder", "networks", "readout", "similarity", "metrics", "matcher", "attribution", "selection", "recording", "synthetic",
     "workers", "images", "labels", "files", "folders", "visualization", "interventions",
 )  # fmt: skip
 ALLOWED = {
@@ -32,7 +32,9 @@ ALLOWED = {
     "folders": {"files", "manifests"},
     "manifests": {"store"},
     "store": {"files"},
+    "identity": {"files", "manifests", "store"},
     "encoder": set(),
+    "networks": {"encoder"},
     "readout": set(),
     "similarity": set(),
     "metrics": set(),

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from captum_shared import load_encoder
-from captum_shared.encoder.registry import SOURCES, check_model, load_network
-from captum_shared.encoder.sources.wanted import downloading
+from captum_shared.networks.registry import SOURCES, check_model, load_network
+from captum_shared.networks.sources.wanted import downloading
 from captum_shared.report import category, selectivity
 from captum_shared.report.recording import explain
 

@@ -343,7 +343,7 @@ def test_interventions_of_what_silences_are_those_of_the_negated_neuron(
 def test_category_takes_folders_and_an_image_in_several(made: tuple[Path, torch.nn.Module], tmp_path: Path) -> None:
     """Photographs in shapes/disc, shapes/stripe and plain: what plain ones share with shapes, of either kind."""
     from captum_shared import LatentEncoder
-    from captum_shared.encoder.preprocessing import preprocessing
+    from captum_shared.networks.preprocessing import preprocessing
     from captum_shared.report.category import explain_category
 
     recording = Recording.load(made[0])

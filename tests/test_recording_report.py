@@ -16,7 +16,7 @@ from other_device import traffic
 from recordings import SIZE, explain, files_of
 
 from captum_shared import LatentEncoder, Recording, cli, explain_recording
-from captum_shared.encoder.preprocessing import preprocessing
+from captum_shared.networks.preprocessing import preprocessing
 from captum_shared.report.wording import explanation
 from captum_shared.selection import rule_names
 from captum_shared.similarity.rules import transposed

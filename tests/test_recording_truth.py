@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from captum_shared import LatentEncoder, Recording, encode_images
-from captum_shared.encoder.preprocessing import preprocessing
 from captum_shared.folders import report_folder
+from captum_shared.networks.preprocessing import preprocessing
 from captum_shared.study.encoding import EncodingModels, encode_stimuli, fit_models
 from captum_shared.study.run import Run
 from captum_shared.study.settings import RecordingSettings

@@ -14,7 +14,7 @@ import torch
 from recordings import SIZE, make_network, make_recording
 
 from captum_shared import LatentEncoder, Recording, encode_images, explain_recording, interventions
-from captum_shared.encoder.preprocessing import preprocessing
+from captum_shared.networks.preprocessing import preprocessing
 from captum_shared.report.recording.effects import effects_sentence, effects_text, effects_warnings
 from captum_shared.study.interventions import AREA, CONTROLS, EFFECT_COLUMNS, PairEffects, summarize_effects
 from captum_shared.study.maps import load_maps

@@ -226,7 +226,7 @@ def test_crops_are_pictures_of_what_the_unit_saw() -> None:
 
 
 def test_normalization_is_found() -> None:
-    from captum_shared.encoder.preprocessing import IMAGENET_MEAN, IMAGENET_STD, preprocessing
+    from captum_shared.networks.preprocessing import IMAGENET_MEAN, IMAGENET_STD, preprocessing
 
     mean, std = find_normalization(preprocessing(32))
     assert torch.allclose(mean.flatten(), torch.tensor(IMAGENET_MEAN).double(), atol=1e-5)

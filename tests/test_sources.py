@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from captum_shared import LatentEncoder, ParallelBackprop, cli, load_encoder
-from captum_shared.encoder.identity import identify
 from captum_shared.encoder.layers import candidate_layers
-from captum_shared.encoder.registry import check_model, load_network
+from captum_shared.identity import identify
+from captum_shared.networks.registry import check_model, load_network
 from captum_shared.store import Identity
 
 pytestmark = pytest.mark.slow  # imports transformers, timm and open_clip, and makes a dozen networks: 30 seconds in all

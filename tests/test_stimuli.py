@@ -20,7 +20,7 @@ from recordings import explain, make_network, make_recording, undraw
 from scipy import stats
 
 from captum_shared import LatentEncoder, Recording, cli, encode_images
-from captum_shared.encoder.preprocessing import preprocessing
+from captum_shared.networks.preprocessing import preprocessing
 from captum_shared.report.stimuli import make_stimuli, score_stimuli
 from captum_shared.report.stimuli.page import protocol
 from captum_shared.report.stimuli.tables import NeuronSet, PairSet, read_set

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
-from captum_shared.encoder.preprocessing import preprocessing
+from captum_shared.networks.preprocessing import preprocessing
 from captum_shared.stimuli import luminance_and_contrast, match_pictures
 from captum_shared.stimuli.frames import Window, same_size, seen_window
 from captum_shared.stimuli.matching import TOLERANCE

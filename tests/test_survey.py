@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from captum_shared import LatentEncoder, cli
 from captum_shared.encoder.layers import candidate_layers
-from captum_shared.encoder.survey import SurveyedLayer, survey_layers
+from captum_shared.networks.survey import SurveyedLayer, survey_layers
 
 
 class Odd(nn.Module):

@@ -15,12 +15,12 @@ from benchmarks.common.results import Content
 from benchmarks.interventions.rows import heats_of, methods_of
 from benchmarks.interventions.trials import Twin, make_judge, play
 from captum_shared.encoder import LatentEncoder, encode_images
-from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.layers import LayerScan
-from captum_shared.encoder.registry import load_network
+from captum_shared.identity import ImageTransform
 from captum_shared.images import open_rgb
 from captum_shared.interventions.scores import Scores
 from captum_shared.matcher import ReferenceMatcher
+from captum_shared.networks.registry import load_network
 from captum_shared.readout import latent_transform
 from captum_shared.readout.steps import Estimator
 from captum_shared.study.encoding import FitTask, fit_readouts

@@ -35,12 +35,13 @@ from benchmarks.photo_game.play import CONDITIONS, GRID_CONDITIONS, play
 from benchmarks.photo_game.rows import LAYER, Row, grid_rows, rows
 from benchmarks.photo_game.scoring import Scores
 from benchmarks.photo_game.splits import SPLITS, Split, enter, looks, photographs_of, read_split
-from captum_shared.encoder import LatentEncoder, load_encoder
-from captum_shared.encoder.identity import ImageTransform
+from captum_shared.encoder import LatentEncoder
 from captum_shared.encoder.images import device_of
 from captum_shared.files import output_folder
+from captum_shared.identity import ImageTransform
 from captum_shared.images import open_rgb
 from captum_shared.labels import read_labels
+from captum_shared.networks import load_encoder
 from captum_shared.workers import Task, Workers
 
 DATA = Path(os.environ.get("CAPTUM_SHARED_DATA", "../shared/data"))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.photo_game.neurons import FOLDS, Driving, Knowledge, Photographs, driving
-from captum_shared.encoder.identity import ImageTransform
+from captum_shared.identity import ImageTransform
 from captum_shared.images import open_rgb
 from captum_shared.matcher import ReferenceMatcher
 

@@ -22,7 +22,7 @@ from benchmarks.photo_game.rows import LAYER, Row
 from benchmarks.photo_game.scoring import Scores, scores_of
 from captum_shared.attribution import ParallelBackprop
 from captum_shared.encoder import LatentEncoder
-from captum_shared.encoder.identity import ImageTransform
+from captum_shared.identity import ImageTransform
 
 METHOD = "ParallelBackprop(IntegratedGradients)"
 SHRINK, STEPS = 2, 8

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from captum_shared import LatentEncoder, Recording, encode_images, load_encoder
-from captum_shared.encoder.identity import ImageTransform
+from captum_shared.identity import ImageTransform
 from captum_shared.synthetic import CATEGORIES, make_images
 
 REPEATS, NOISE, READ = 4, 0.5, 8  # repeats of each image, their SD in that of the signal, latents that a neuron reads

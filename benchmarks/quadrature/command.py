@@ -26,10 +26,11 @@ from tqdm import tqdm
 from benchmarks.common.results import finish
 from benchmarks.quadrature.rules import FINE, RULES, Array, Recorded, Rule, bisected, graded_grid, rescaled
 from captum_shared.attribution import quadrature
-from captum_shared.encoder import LatentEncoder, encode_images, load_encoder
+from captum_shared.encoder import LatentEncoder, encode_images
 from captum_shared.files import output_folder, write_csv, write_figure, write_json
 from captum_shared.images import open_rgb
 from captum_shared.labels import read_labels
+from captum_shared.networks import load_encoder
 from captum_shared.readout import fit_readout
 from captum_shared.selection import find_drivers, find_pairs
 from captum_shared.similarity import shared_weights

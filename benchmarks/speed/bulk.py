@@ -28,8 +28,8 @@ from benchmarks.speed import floors, selectivity_pass
 from benchmarks.speed.memory import of_this_process
 from benchmarks.speed.timing import Timing, compare, fastest
 from captum_shared import LatentEncoder, Recording, ReferenceMatcher, encode_images, explain_recording
-from captum_shared.encoder.preprocessing import preprocessing
-from captum_shared.encoder.registry import load_network
+from captum_shared.networks.preprocessing import preprocessing
+from captum_shared.networks.registry import load_network
 from captum_shared.selectivity import top_activations
 from captum_shared.study.tables import RecordingSummary
 

@@ -3,6 +3,5 @@
 from captum_shared.encoder.fast import fast_encoder
 from captum_shared.encoder.images import encode_images
 from captum_shared.encoder.latents import LatentEncoder
-from captum_shared.encoder.registry import load_encoder
 
-__all__ = ["LatentEncoder", "encode_images", "fast_encoder", "load_encoder"]
+__all__ = ["LatentEncoder", "encode_images", "fast_encoder"]

@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils._pytree import tree_leaves, tree_map
 
 from captum_shared.encoder.latents import LatentEncoder
-from captum_shared.encoder.weights import channels_last
+from captum_shared.encoder.memory_format import channels_last
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
 PROBE_SIZE = 224
@@ -40,8 +40,8 @@ def fast_encoder(
         encoder's own at 0.94 to 0.99, pixel by pixel. float16 is for GPUs, and small gradients may vanish in it.
     probe : Tensor (N, C, H, W), optional
         Images for which both encoders must agree; preferably some of those to be explained. Default: two images of
-        noise, of 224 x 224 pixels. A batch norm is folded if, for these images, nothing else uses the output of its
-        convolution.
+        noise, of 224 x 224 pixels. A batch norm is folded if, for these images, nothing else that gradients pass uses
+        the output of its convolution.
 
     Returns
     -------

@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from captum_shared.checks import check_choice, check_encoded, check_images, check_integer, is_finite, network_refusals
 from captum_shared.encoder.cache import LatentCache
-from captum_shared.encoder.identity import ImageTransform, as_tensor, identify
 from captum_shared.encoder.passes import ImagePass
 from captum_shared.files import sha256
+from captum_shared.identity import ImageTransform, as_tensor, identify
 from captum_shared.images import READING, decode_rgb, open_rgb, reason_of
 
 Images = Sequence[str | Path] | Dataset[object] | Tensor

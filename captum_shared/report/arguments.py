@@ -12,9 +12,9 @@ import torch
 
 from captum_shared.checks import check_integer, check_number
 from captum_shared.encoder.latents import POOLS
-from captum_shared.encoder.registry import check_model
 from captum_shared.folders import MANIFEST, ReportFolder
 from captum_shared.labels import read_labels
+from captum_shared.networks.registry import check_model
 from captum_shared.selection import rule_names
 from captum_shared.similarity import SIMILARITIES
 from captum_shared.study.category import check_membership

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, cast
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_shared.encoder import LatentEncoder, load_encoder
-from captum_shared.encoder.identity import ImageTransform
+from captum_shared.encoder import LatentEncoder
 from captum_shared.files import figure_bytes
 from captum_shared.folders import ReportFolder, report_folder
+from captum_shared.identity import ImageTransform
 from captum_shared.labels import split_labels
+from captum_shared.networks import load_encoder
 from captum_shared.report.arguments import find_device
 from captum_shared.report.html import page, settings_table, table, text
 from captum_shared.report.pair_views import ImageShelf, hub_warnings, pair_view, references_of

@@ -8,9 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from captum_shared.checks import check_integer
-from captum_shared.encoder.identity import as_tensor
-from captum_shared.encoder.registry import check_model, load_network
-from captum_shared.encoder.survey import SurveyedLayer, survey_layers
+from captum_shared.identity import as_tensor
+from captum_shared.networks.registry import check_model, load_network
+from captum_shared.networks.survey import SurveyedLayer, survey_layers
 from captum_shared.tables import aligned
 
 MARK = "*"

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captum_shared.encoder.identity import ImageTransform
+from captum_shared.identity import ImageTransform
 from captum_shared.study.network import transform_image
 
 

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from captum_shared.checks import check_integer
-from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.images import evaluating
-from captum_shared.encoder.registry import load_network
 from captum_shared.folders import report_folder
+from captum_shared.identity import ImageTransform
 from captum_shared.labels import read_labels
+from captum_shared.networks.registry import load_network
 from captum_shared.report.arguments import find_device
 from captum_shared.report.selectivity_files import Choices, Layer, SelectivitySummary, Shares, Study, write_report
 from captum_shared.selectivity import (

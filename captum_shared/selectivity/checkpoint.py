@@ -10,9 +10,9 @@ from typing import TypedDict, cast
 
 from torch import Tensor
 
-from captum_shared.encoder.identity import ImageTransform, identify
 from captum_shared.encoder.images import Images, ImageSource, content_digest
 from captum_shared.files import file_sha256, sha256
+from captum_shared.identity import ImageTransform, identify
 from captum_shared.selectivity.layers import LayerReader
 from captum_shared.store import Identity, Store
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.images import Images, ImageSource
+from captum_shared.identity import ImageTransform
 
 _IMAGES_KEPT = 128
 

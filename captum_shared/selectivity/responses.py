@@ -14,9 +14,9 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from captum_shared.checks import check_network
-from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.images import Images, device_of, evaluating
 from captum_shared.encoder.passes import ImagePass
+from captum_shared.identity import ImageTransform
 from captum_shared.selectivity.changes import Change
 from captum_shared.selectivity.crops import cut, put_back
 from captum_shared.selectivity.fields import ReceptiveFields, receptive_fields

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.images import (
     ImageItem,
     Images,
@@ -24,6 +23,7 @@ from captum_shared.encoder.images import (
     stack_images,
 )
 from captum_shared.encoder.passes import ImagePass
+from captum_shared.identity import ImageTransform
 from captum_shared.selectivity.checkpoint import PassState, open_checkpoint
 from captum_shared.selectivity.layers import LayerReader
 from captum_shared.selectivity.ranking import PARTS, RunningTop, TopActivations

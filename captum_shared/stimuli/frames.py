@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from captum_shared.encoder.identity import ImageTransform
+from captum_shared.identity import ImageTransform
 from captum_shared.selectivity.pixels import find_normalization
 
 _BENT = 0.02  # of the picture's side: how far from a straight line a transform that scales and cuts may be
@@ -38,7 +38,7 @@ class Window(NamedTuple):
 def seen_window(transform: ImageTransform, size: tuple[int, int]) -> Window:
     """The part of pictures of this height and width that a network sees, by what its transform makes of a ramp.
 
-    >>> from captum_shared.encoder.preprocessing import preprocessing
+    >>> from captum_shared.networks.preprocessing import preprocessing
     >>> seen_window(preprocessing(64), (100, 150))
     Window(left=25, top=0, right=125, bottom=100)
     """

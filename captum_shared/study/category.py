@@ -17,7 +17,7 @@ from torch import Tensor
 from captum_shared.attribution import LayerParallelBackprop, ParallelBackprop
 from captum_shared.attribution.inputs import Pair
 from captum_shared.encoder import LatentEncoder, encode_images
-from captum_shared.encoder.identity import ImageTransform
+from captum_shared.identity import ImageTransform
 from captum_shared.labels import members, read_labels, split_labels
 from captum_shared.readout import fit_readout, latent_transform
 from captum_shared.selection import Drivers, Pairs, find_drivers, find_pairs, is_crossed, make_rule, rule_center

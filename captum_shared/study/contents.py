@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from captum_shared.encoder.identity import ImageTransform, identify_network, identify_transform
 from captum_shared.encoder.images import evaluating, report_unreadable
 from captum_shared.files import file_sha256, sha256
+from captum_shared.identity import ImageTransform, identify_network, identify_transform
 from captum_shared.images import decode_rgb, reason_of
 from captum_shared.recording import Recording
 

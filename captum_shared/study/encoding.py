@@ -14,8 +14,8 @@ from safetensors.numpy import load_file, save
 from torch import Tensor, nn
 
 from captum_shared.encoder import LatentEncoder, encode_images
-from captum_shared.encoder.identity import ImageTransform
 from captum_shared.folders import WORK
+from captum_shared.identity import ImageTransform
 from captum_shared.labels import members
 from captum_shared.readout import LinearReadout, latent_transform
 from captum_shared.readout.fitting import Splits, pearson

@@ -8,8 +8,8 @@ import re
 import numpy as np
 import torch
 
-from captum_shared.encoder.identity import random_state_kept
 from captum_shared.files import sha256
+from captum_shared.identity import random_state_kept
 from captum_shared.readout.fitting import check_estimator
 from captum_shared.readout.folding import linear_output
 from captum_shared.readout.nested import fit_clone

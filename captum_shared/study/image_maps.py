@@ -15,9 +15,9 @@ from captum_shared.attribution import ParallelBackprop
 from captum_shared.attribution.layer import layer_maps, see_layers
 from captum_shared.attribution.neurons import neuron_maps
 from captum_shared.encoder import LatentEncoder
-from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.layers import SharedPass
-from captum_shared.encoder.survey import frozen
+from captum_shared.identity import ImageTransform
+from captum_shared.networks.survey import frozen
 from captum_shared.study.network import device_of, transform_image
 from captum_shared.study.run import array_bytes
 from captum_shared.study.settings import RecordingSettings

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_shared.attribution.layer import layer_maps, see_layer
-from captum_shared.encoder.identity import ImageTransform
 from captum_shared.folders import WORK
+from captum_shared.identity import ImageTransform
 from captum_shared.interventions import (
     chance_level,
     contrast_effects,

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from captum_shared.encoder import LatentEncoder
-from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.latents import Pool
 from captum_shared.encoder.layers import LayerScan, candidate_layers
+from captum_shared.identity import ImageTransform
 from captum_shared.images import open_rgb
 
 

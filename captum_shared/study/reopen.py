@@ -17,8 +17,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from captum_shared.encoder import LatentEncoder
-from captum_shared.encoder.identity import ImageTransform
 from captum_shared.folders import MANIFEST
+from captum_shared.identity import ImageTransform
 from captum_shared.manifests import differences, read_manifest
 from captum_shared.recording import Recording
 from captum_shared.study.encoding import EncodingModels, Latents, encode_stimuli, fit_models

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import nn
 from torchvision.transforms.functional import to_tensor
 
-from captum_shared.encoder.identity import ImageTransform
+from captum_shared.identity import ImageTransform
 from captum_shared.readout.steps import Estimator
 from captum_shared.store import IdentityJson
 from captum_shared.study.contents import describe_network, describe_recording

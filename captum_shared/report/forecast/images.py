@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_shared.encoder import encode_images
-from captum_shared.encoder.identity import ImageTransform
+from captum_shared.identity import ImageTransform
 from captum_shared.images import decode_rgb, reason_of
 from captum_shared.report.forecast.forecast import timed
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.images import evaluating
 from captum_shared.folders import foresee
+from captum_shared.identity import ImageTransform
 from captum_shared.labels import read_labels
 from captum_shared.report.forecast.forecast import FINISHED, Forecast, bytes_of, scratch, timed
 from captum_shared.report.forecast.images import readable_images

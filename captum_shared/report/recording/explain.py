@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, cast
 
 from torch import nn
 
-from captum_shared.encoder import load_encoder
-from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.images import evaluating
-from captum_shared.encoder.registry import load_network
 from captum_shared.folders import report_folder
+from captum_shared.identity import ImageTransform
+from captum_shared.networks import load_encoder
+from captum_shared.networks.registry import load_network
 from captum_shared.readout.steps import Estimator
 from captum_shared.recording import Recording
 from captum_shared.recording.readers import ReaderOptions, reader_options

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from captum_shared.encoder import load_encoder
-from captum_shared.encoder.registry import check_model, load_network
+from captum_shared.networks import load_encoder
+from captum_shared.networks.registry import check_model, load_network
 from captum_shared.recording import Recording
 from captum_shared.recording.readers import reader_options
 from captum_shared.report.arguments import check_common, find_device

@@ -14,10 +14,10 @@ from PIL import Image
 from torch import nn
 
 from captum_shared.encoder import encode_images
-from captum_shared.encoder.identity import ImageTransform
 from captum_shared.encoder.images import evaluating
 from captum_shared.files import file_sha256
 from captum_shared.folders import MANIFEST, ReportFolder, report_folder
+from captum_shared.identity import ImageTransform
 from captum_shared.images import open_rgb
 from captum_shared.recording.recording import Recording, find_neurons
 from captum_shared.report.stimuli.page import write_pages

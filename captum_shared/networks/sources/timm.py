@@ -9,9 +9,9 @@ import timm
 from timm import data
 from torch import Tensor, nn
 
-from captum_shared.encoder.identity import ImageTransform
-from captum_shared.encoder.sources.wanted import Foreign, Wanted, downloading, unknown_name
-from captum_shared.encoder.weights import misfit, read_state, weights_file
+from captum_shared.identity import ImageTransform
+from captum_shared.networks.sources.wanted import Foreign, Wanted, downloading, unknown_name
+from captum_shared.networks.weights import misfit, read_state, weights_file
 
 
 def check(wanted: Wanted) -> None:

@@ -1,4 +1,4 @@
-"""Weights of a network: read without executing code, loaded into it, laid out in memory."""
+"""Weights of a network: read without executing code, and loaded into it."""
 
 from __future__ import annotations
 
@@ -50,15 +50,3 @@ def weights_file(path: str | Path, expected: str = "the path of a state dict") -
     if not Path(path).is_file():
         raise FileNotFoundError(f"no weights at {path}: expected {expected}")
     return Path(path)
-
-
-def channels_last(network: nn.Module) -> nn.Module:
-    """The same network, with the kernels of its two-dimensional convolutions laid out channels last.
-
-    The kernels determine the layout of the convolutions' outputs, and so of the maps after them. Other parameters stay
-    as they are, whereas `Module.to` would raise an error, for example for video networks.
-    """
-    for parameter in network.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return network

@@ -6,10 +6,11 @@ from torch import nn
 from torchvision import models
 from torchvision.models import WeightsEnum
 
-from captum_shared.encoder.identity import ImageTransform
-from captum_shared.encoder.preprocessing import preprocessing
-from captum_shared.encoder.sources.wanted import Wanted, unknown_name
-from captum_shared.encoder.weights import channels_last, fill_network, read_state, weights_file
+from captum_shared.encoder.memory_format import channels_last
+from captum_shared.identity import ImageTransform
+from captum_shared.networks.preprocessing import preprocessing
+from captum_shared.networks.sources.wanted import Wanted, unknown_name
+from captum_shared.networks.weights import fill_network, read_state, weights_file
 
 EXPECTED = "a torchvision name, 'module:callable', 'timm:NAME', 'hf:NAME' or 'open_clip:NAME',"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from torch import nn
 
-from captum_shared.encoder.identity import ImageTransform
-from captum_shared.encoder.preprocessing import preprocessing
-from captum_shared.encoder.sources.wanted import Wanted
-from captum_shared.encoder.weights import fill_network, read_state, weights_file
+from captum_shared.identity import ImageTransform
+from captum_shared.networks.preprocessing import preprocessing
+from captum_shared.networks.sources.wanted import Wanted
+from captum_shared.networks.weights import fill_network, read_state, weights_file
 
 
 def check(wanted: Wanted) -> None:

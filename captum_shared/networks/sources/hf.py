@@ -21,9 +21,9 @@ from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPI
 from transformers.models.auto.modeling_auto import MODEL_MAPPING, MODEL_MAPPING_NAMES
 from transformers.utils import logging as log
 
-from captum_shared.encoder.identity import ImageTransform
-from captum_shared.encoder.sources.wanted import Foreign, Wanted, downloading, unknown_name
-from captum_shared.encoder.weights import misfit, read_state, weights_file
+from captum_shared.identity import ImageTransform
+from captum_shared.networks.sources.wanted import Foreign, Wanted, downloading, unknown_name
+from captum_shared.networks.weights import misfit, read_state, weights_file
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 _ID = re.compile(r"[^./][^/]*/[^/]+")  # on the Hub: owner/name

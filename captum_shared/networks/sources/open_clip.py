@@ -13,9 +13,9 @@ from open_clip.model import resize_pos_embed
 from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 from torch import nn
 
-from captum_shared.encoder.identity import ImageTransform
-from captum_shared.encoder.sources.wanted import Foreign, Wanted, downloading, unknown_name
-from captum_shared.encoder.weights import fill_network, read_state, weights_file
+from captum_shared.identity import ImageTransform
+from captum_shared.networks.sources.wanted import Foreign, Wanted, downloading, unknown_name
+from captum_shared.networks.weights import fill_network, read_state, weights_file
 
 _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
 

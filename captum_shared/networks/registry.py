@@ -13,10 +13,10 @@ from types import ModuleType
 from torch import Tensor, nn
 
 from captum_shared.checks import check_integer
-from captum_shared.encoder.identity import ImageTransform, random_state_kept
 from captum_shared.encoder.latents import LatentEncoder, Pool
-from captum_shared.encoder.sources import own, torchvision
-from captum_shared.encoder.sources.wanted import Wanted
+from captum_shared.identity import ImageTransform, random_state_kept
+from captum_shared.networks.sources import own, torchvision
+from captum_shared.networks.sources.wanted import Wanted
 
 SOURCES = {"timm": "timm", "hf": "transformers", "open_clip": "open_clip"}
 """The package that a prefix needs. The prefixes are reserved: a module of the user's cannot have one of these names."""
@@ -133,7 +133,7 @@ def _source_of(prefix: str) -> ModuleType:
     """The module in `sources` that is called like the prefix; it imports a package that nothing else needs."""
     try:
         import_module(SOURCES[prefix])
-        return import_module(f"captum_shared.encoder.sources.{prefix}")
+        return import_module(f"captum_shared.networks.sources.{prefix}")
     except ImportError as error:
         extra = prefix.replace("_", "-")  # as pip before 23.3 wants it; later ones take both
         raise ImportError(
