@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from captum_shared import LatentEncoder
 from captum_shared.encoder.layers import LayerScan, candidate_layers
@@ -64,6 +64,34 @@ def test_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.allclose(LayerScan(model, layers[:1], [2])(x), LatentEncoder(model, layers[0], 2)(x), atol=1e-6)
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Named(nn.Module):
+    """Its first block has another name, which comes first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Module()
+        self.stem.block = Block()
+        self.blocks = nn.ModuleList([self.stem.block, *(Block() for _ in range(3))])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def test_of_two_names_the_one_in_the_container_counts() -> None:
+    assert candidate_layers(Named(), torch.zeros(1, 3, 4, 4)) == [f"blocks.{i}" for i in range(4)]
 
 
 def test_no_layer_with_positions() -> None:

@@ -120,6 +120,13 @@ def test_what_is_listed_can_be_cut_and_pooled(name: str) -> None:
     assert all(agrees(model, layer, x) for layer in layers if not layer.reason)
 
 
+def test_scripted_parts_are_passed_over() -> None:
+    blocks = [nn.Sequential(nn.Conv2d(3, 3, 1), torch.jit.script(nn.Sequential(nn.ReLU()))) for _ in range(4)]
+    model, x = nn.Sequential(*blocks).eval(), torch.rand(1, 3, 8, 8)
+    assert candidate_layers(model, x) == ["0.0", "1.0", "2.0", "3.0"]
+    assert [layer.name for layer in survey_layers(model, x)] == ["0.0", "0", "1.0", "1", "2.0", "2", "3.0", "3"]
+
+
 def test_the_command(capsys: pytest.CaptureFixture[str], tiny: nn.Module) -> None:
     assert cli.main(["layers", "--model", "tiny_network:make", "--image-size", "32"]) == 0
     assert capsys.readouterr().out == (

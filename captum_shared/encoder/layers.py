@@ -120,7 +120,7 @@ def _holds_a_row(module: nn.Module) -> bool:
 def _called_once_with_positions(model: nn.Module, example: Tensor) -> list[str]:
     """Members of containers, in the order of the calls; for one that returns a tuple, what made its first tensor."""
     members = _members(model)
-    parts = {name: part for name, part in model.named_modules() if name}
+    parts = {name: part for name, part in model.named_modules(remove_duplicate=False) if name}
     made: dict[int, tuple[str, object]] = {}  # the part that made a tensor, which is kept: no other gets its number
 
     def take(name: str, output: object) -> bool:

@@ -165,7 +165,11 @@ def _hooked(run: Pass[T]) -> Iterator[None]:
     before = _running.set((*_running.get(), run))
     try:
         with _numbering:
-            hooks.extend(module.register_forward_hook(_Hook(run, name)) for name, module in run.layers.items())
+            hooks.extend(
+                module.register_forward_hook(_Hook(run, name))
+                for name, module in run.layers.items()
+                if not isinstance(module, torch.jit.ScriptModule)  # which takes none
+            )
         yield
     finally:
         _running.reset(before)
