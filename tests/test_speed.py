@@ -185,6 +185,14 @@ def test_peaks_of_fresh_processes() -> None:
     assert 0 <= small < large
 
 
+@pytest.mark.parametrize(("n_steps", "images"), [(3, 3), (10, 8)])
+def test_images_in_a_pass_of_the_path(n_steps: int, images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All steps of an image where they are few."""
+    monkeypatch.setattr(memory, "SIZE", 32)
+    monkeypatch.setattr(memory, "N_STEPS", n_steps)
+    assert memory.images_in_a_pass("squeezenet1_0", "features.3", "cpu") == images
+
+
 def test_a_row_of_memory_is_a_median(monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = iter([3, 2, 5, 5, 4, 2])
     monkeypatch.setattr(memory, "peak", lambda *rest: next(peaks))

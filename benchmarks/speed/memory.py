@@ -1,4 +1,7 @@
-"""Peak memory of a pair with integrated gradients beside that of the hand-written loop in its fastest chunks.
+"""Peak memory of a pair with integrated gradients beside that of the hand-written loop with as many images in a pass.
+
+Which chunks of images the loop is fastest in changes from run to run, since several are equally fast, and with them its
+memory, by a factor of up to six.
 
 ``python -m benchmarks.memory`` prints both peaks in MB and their ratio. Each is the peak of a fresh
 process above what it took before, with its imports and the network. `benchmarks.speed` has the same rows.
@@ -27,9 +30,17 @@ STATUS = Path("/proc/self/status")
 
 def memory_rows(quick: bool, device: str, rounds: int) -> list[Timing]:
     """Rows of a ratio of peaks; `seconds` and `floor` hold the peaks, in MB."""
-    chunks = [paths.best_chunk(paths.make_workload(*at, device, SIZE)) for at in MODELS.items()]
+    chunks = [images_in_a_pass(*at, device) for at in MODELS.items()]
     rounds = 1 if quick else 3
     return [memory_row(*at, device, rounds, chunk) for at, chunk in zip(MODELS.items(), chunks, strict=True)]
+
+
+def images_in_a_pass(model: str, layer: str, device: str) -> int:
+    """The most that the path puts through the network at once."""
+    workload, counts = paths.make_workload(model, layer, device, SIZE), [0]
+    with workload.model.register_forward_pre_hook(lambda module, inputs: counts.append(len(inputs[0]))):
+        paths.integrated_runs(workload, N_STEPS)[0]()
+    return max(counts)
 
 
 def memory_row(model: str, layer: str, device: str, rounds: int, chunk: int) -> Timing:
